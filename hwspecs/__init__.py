@@ -1,0 +1,1 @@
+"""Hardware and software as data: devices, rates, software settings, and the loader of validated YAML."""

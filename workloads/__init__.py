@@ -1,0 +1,1 @@
+"""What is computed: operator kinds, traces captured from torch modules, and the models. Knows no hardware."""

@@ -1,0 +1,184 @@
+"""Scaled dot-product attention as one logical call: softmax(Q K^T / sqrt(d)) V.
+
+Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory), and `flash-2`, one
+kernel that keeps scores on chip (Dao, FlashAttention-2, 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from hwspecs.software import Software
+from workloads.aten import AtenCall
+from workloads.kind import Column, Dims, Flash, Gemm, Ints, OpKind, Read, Way, Work
+
+DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved")
+ROLES = ("self", "cross", "temporal")
+# role: index into ROLES; interleaved: 1 where q, k, v are views of [batch, length, heads, head_dim] tensors, which an
+# unfused product has to copy into [batch, heads, length, head_dim] first.
+
+SOFTMAX_FLOPS = (
+    5  # per score: subtract, multiply by log2(e), running maximum, sum, rescale share (FlashAttention-2, algorithm 1)
+)
+
+
+def flops(d: Dims) -> Column:
+    """The two products: 4 batch heads q_len kv_len head_dim; a causal mask is counted as the full rectangle."""
+    return 4 * d.batch * d.heads * d.q_len * d.kv_len * d.head_dim
+
+
+def _sizes(d: Dims, itemsize: Ints) -> tuple[Ints, Ints, Ints]:
+    """Bytes of q (and of the output), of k (and of v), and number of scores."""
+    q = itemsize * d.batch * d.heads * d.q_len * d.head_dim
+    kv = itemsize * d.batch * d.kv_heads * d.kv_len * d.head_dim
+    return q, kv, d.batch * d.heads * d.q_len * d.kv_len
+
+
+def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """One kernel. A causal mask skips the key blocks above the diagonal."""
+    q, kv, scores = _sizes(d, itemsize)
+    done = np.where(d.causal == 1, (scores + d.batch * d.heads * d.q_len) // 2, scores)
+    return (
+        Work(
+            name="flash attention",
+            pattern="tile",
+            flash=Flash(d.batch * d.heads, d.q_len, d.kv_len, d.head_dim, d.causal),
+            flops=4 * done * d.head_dim,
+            vector_flops=SOFTMAX_FLOPS * done,
+            exp_ops=done,
+            reads=(Read("input0", q), Read("input1", kv), Read("input2", kv)),
+            write_bytes=q,
+        ),
+    )
+
+
+def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """Head copies where the heads are interleaved, QK^T, scale, softmax, PV, and the head copy of the output."""
+    q, kv, scores = _sizes(d, itemsize)
+    s = itemsize * scores
+    groups = d.batch * d.heads
+    product = 2 * scores * d.head_dim
+    inter = d.interleaved == 1
+    run = itemsize * d.head_dim
+    fused_scale = software.fusion == "pointwise"
+    copies = (
+        _copy("q heads", "input0", np.where(inter, q, 0), run),
+        _copy("k heads", "input1", np.where(inter, kv, 0), run),
+        _copy("v heads", "input2", np.where(inter, kv, 0), run),
+    )
+    scale = (
+        () if fused_scale else (Work("scale", "stream", (Read("previous", s),), s, vector_flops=scores, final=False),)
+    )
+    return (
+        *copies,
+        Work(
+            "q k^t",
+            "tile",
+            (Read("input0", q), Read("input1", kv)),
+            s,
+            gemm=Gemm(groups, d.q_len, d.kv_len, d.head_dim),
+            flops=product,
+            final=False,
+        ),
+        *scale,
+        Work(
+            "softmax",
+            "reduce",
+            (Read("previous", s),),
+            s,
+            vector_flops=SOFTMAX_FLOPS * scores,
+            exp_ops=scores,
+            final=False,
+        ),
+        Work(
+            "p v",
+            "tile",
+            (Read("previous", s), Read("input2", kv)),
+            q,
+            gemm=Gemm(groups, d.q_len, d.head_dim, d.kv_len),
+            flops=product,
+        ),
+        _copy("output heads", "previous", np.where(inter, q, 0), run),
+    )
+
+
+def _copy(name: str, source: Any, moved: Ints, run_bytes: Ints) -> Work:
+    return Work(name, "stream", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
+
+
+def _sdpa(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """scaled_dot_product_attention(q, k, v, attn_mask, dropout, is_causal): q [..., heads, q_len, head_dim].
+
+    self or cross is read off the dataflow: whether the projections behind q and k share an input. A mask is read too.
+    """
+    q, k, v = (call.arg(i, name) for i, name in enumerate(("query", "key", "value")))
+    mask = call.arg(3, "attn_mask")
+    heads, kv_heads = (q.shape[-3], k.shape[-3]) if q.dim() > 3 else (1, 1)
+    q_len, head_dim = q.shape[-2:]
+    dims = {
+        "batch": prod(q.shape[:-2]) // heads, "heads": heads, "kv_heads": kv_heads, "q_len": q_len,
+        "kv_len": k.shape[-2], "head_dim": head_dim, "causal": int(bool(call.arg(5, "is_causal", False))),
+        "role": ROLES.index("self" if call.origin(q) & call.origin(k) else "cross"),
+        "interleaved": int(q.stride(-2) > head_dim),
+    }  # fmt: skip
+    return dims, (q, k, v) if mask is None else (q, k, v, mask)
+
+
+def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
+    """The torch expression on the meta device; in self-attention q, k and v lie side by side in one storage."""
+    import torch
+
+    from workloads.dtypes import torch_dtype
+
+    def parts(count: int, heads: int, length: int) -> tuple[Any, ...]:
+        shape = (length, heads) if d["interleaved"] else (heads, length)
+        x = torch.empty(count, d["batch"], *shape, d["head_dim"], device="meta", dtype=torch_dtype(dtype))
+        return (x.transpose(2, 3) if d["interleaved"] else x).unbind(0)
+
+    if d["role"] == ROLES.index("cross"):
+        (q,), (k, v) = parts(1, d["heads"], d["q_len"]), parts(2, d["kv_heads"], d["kv_len"])
+    else:
+        q, k, v = parts(3, max(d["heads"], d["kv_heads"]), max(d["q_len"], d["kv_len"]))
+        q = q[:, : d["heads"], : d["q_len"]]
+        k, v = (x[:, : d["kv_heads"], : d["kv_len"]] for x in (k, v))
+    return lambda: torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, is_causal=bool(d["causal"]), enable_gqa=d["heads"] != d["kv_heads"]
+    )
+
+
+def _example(
+    batch: int, heads: int, q_len: int, kv_len: int, head_dim: int, causal: int = 0, role: int = 0
+) -> dict[str, int]:
+    return {
+        "batch": batch, "heads": heads, "kv_heads": heads, "q_len": q_len, "kv_len": kv_len, "head_dim": head_dim,
+        "causal": causal, "role": role, "interleaved": int(heads > 1),
+    }  # fmt: skip
+
+
+EXAMPLES = (
+    _example(2, 8, 4096, 4096, 40),
+    _example(2, 8, 4096, 77, 40, role=1),
+    _example(2, 12, 77, 77, 64, causal=1),
+    _example(4096, 8, 16, 16, 40, role=2),
+    _example(1, 1, 1, 1000, 512),
+)
+
+CAPTURE = {"aten.scaled_dot_product_attention": _sdpa}
+
+KIND = OpKind(
+    "attention",
+    "Attention",
+    DIMS,
+    flops,
+    (
+        Way("unfused", unfused, lambda software: software.attention in ("unfused", "auto")),
+        Way("flash-2", flash, lambda software: software.attention in ("flash-2", "auto")),
+    ),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+)

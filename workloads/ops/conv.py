@@ -1,0 +1,143 @@
+"""1-, 2- and 3-D convolution as an implicit GEMM: m = output positions, n = output channels, k = input channels x taps.
+
+The output extents are captured, not derived, since padding is not always 'same'. Mapping: cuDNN's implicit GEMM
+(Chetlur et al., cuDNN: Efficient Primitives for Deep Learning, 2014, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from hwspecs.software import Software
+from workloads.aten import AtenCall
+from workloads.kind import Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
+
+DIMS = ("n", "c", "k", "groups", "in_positions", "out_positions", "taps", "spatial_dims", "stride", "bias")
+# in_positions, out_positions: product of the spatial extents; taps: product of the kernel extents.
+
+
+def flops(d: Dims) -> Column:
+    """Multiply and add counted as 2; the bias is not counted (torch's convention)."""
+    return 2 * d.n * d.k * d.out_positions * (d.c // d.groups) * d.taps
+
+
+def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """Layout conversions where tensors are NCHW (the tensor-core kernels read NHWC), the GEMM, and the bias.
+
+    torch's eager mode adds the bias in a kernel of its own; a fusing compiler adds it in the epilogue.
+    """
+    x_bytes = itemsize * d.n * d.c * d.in_positions
+    x_read = itemsize * d.n * d.c * np.minimum(d.in_positions, d.out_positions * d.taps)  # a strided 1x1 skips positions
+    w_bytes = itemsize * d.k * (d.c // d.groups) * d.taps
+    y_bytes = itemsize * d.n * d.k * d.out_positions
+    convert = software.convolution.layout == "nchw"
+    # One output position and one tap: NCHW and NHWC are the same bytes, nothing is converted.
+    x_moved = np.where(d.in_positions > 1, x_bytes, 0) if convert else np.zeros_like(x_bytes)
+    w_moved = np.where(d.taps > 1, w_bytes, 0) if convert else np.zeros_like(w_bytes)
+    y_moved = np.where(d.out_positions > 1, y_bytes, 0) if convert else np.zeros_like(y_bytes)
+    gemm = Work(
+        name="implicit gemm",
+        pattern="tile",
+        gemm=Gemm(d.groups, d.n * d.out_positions, d.k // d.groups, d.c // d.groups * d.taps),
+        flops=flops(d),
+        reads=(
+            Read("previous", x_bytes) if convert else Read("input0", x_read),
+            Read("previous" if convert else "weight", w_bytes),
+        ),
+        write_bytes=y_bytes,
+        final=not convert,
+    )
+    before = (
+        (_copy("nchw to nhwc", "input0", x_moved, 0), _copy("weights to nhwc", "weight", w_moved, 0)) if convert else ()
+    )
+    after = (_copy("nhwc to nchw", "previous", y_moved, 0),) if convert else ()
+    bias = _bias(d, itemsize, y_bytes) if software.fusion == "eager" else ()
+    return before + (gemm,) + after + bias
+
+
+def _copy(name: str, source: Any, moved: Ints, run_bytes: int) -> Work:
+    return Work(name, "stream", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
+
+
+def _bias(d: Dims, itemsize: Ints, y_bytes: Ints) -> tuple[Work, ...]:
+    touched = np.where(d.bias == 1, y_bytes, 0)
+    return (Work("bias", "stream", (Read("previous", touched),), touched, vector_flops=touched // itemsize),)
+
+
+def _convolution(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """aten.convolution (x, w, bias, stride, padding, dilation, transposed, output padding, groups).
+
+    A transposed convolution is the data gradient of the convolution that has its input and output swapped.
+    """
+    x, w, bias, stride = call.args[:4]
+    inside, outside = (call.out, x) if call.args[6] else (x, call.out)
+    dims = {
+        "n": x.shape[0], "c": inside.shape[1], "k": outside.shape[1], "groups": call.args[8],
+        "in_positions": prod(inside.shape[2:]), "out_positions": prod(outside.shape[2:]), "taps": prod(w.shape[2:]),
+        "spatial_dims": x.dim() - 2, "stride": max(stride), "bias": int(bias is not None),
+    }  # fmt: skip
+    return dims, (x, w) if bias is None else (x, w, bias)
+
+
+def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
+    """The torch expression on the meta device, with extents factored so that positions and taps come out as asked."""
+    import torch
+
+    from workloads.dtypes import torch_dtype
+
+    make: dict[str, Any] = {"device": "meta", "dtype": torch_dtype(dtype)}
+    nd = d["spatial_dims"]
+    kernel = round(d["taps"] ** (1 / nd))
+    side = round(d["in_positions"] ** (1 / nd))
+    layer_type = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[nd - 1]
+    layer = layer_type(
+        d["c"],
+        d["k"],
+        kernel,
+        stride=d["stride"],
+        padding=kernel // 2,
+        groups=d["groups"],
+        bias=bool(d["bias"]),
+        **make,
+    )
+    x = torch.empty(d["n"], d["c"], *([side] * nd), **make)
+    return lambda: layer(x)
+
+
+def _example(
+    n: int, c: int, k: int, side: int, kernel: int, nd: int = 2, groups: int = 1, stride: int = 1
+) -> dict[str, int]:
+    out = (side + 2 * (kernel // 2) - kernel) // stride + 1
+    return {
+        "n": n, "c": c, "k": k, "groups": groups, "in_positions": side**nd, "out_positions": out**nd,
+        "taps": kernel**nd, "spatial_dims": nd, "stride": stride, "bias": 1,
+    }  # fmt: skip
+
+
+EXAMPLES = (
+    _example(2, 320, 320, 64, 3),
+    _example(2, 4, 320, 64, 3),
+    _example(2, 1280, 1280, 9, 3),
+    _example(2, 320, 320, 64, 3, stride=2),
+    _example(1, 64, 64, 32, 1),
+    _example(1, 64, 64, 32, 3, groups=64),
+    _example(1, 16, 32, 8, 3, nd=3),
+    _example(1, 16, 32, 100, 3, nd=1),
+)
+
+CAPTURE = {"aten.convolution": _convolution}
+
+KIND = OpKind(
+    "conv",
+    "Convolution",
+    DIMS,
+    flops,
+    (Way("implicit-gemm", rows, lambda software: "implicit-gemm" in software.convolution.algorithms),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+)

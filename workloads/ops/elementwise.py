@@ -1,0 +1,109 @@
+"""Pointwise arithmetic: activations, additions, products, casts, masks. Bytes are dimensions, since operands may differ in
+dtype and may broadcast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hwspecs.software import Software
+from workloads.aten import POINTWISE, AtenCall, reads, size
+from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
+
+DIMS = ("elements", "read0", "read1", "read2", "write", "exps")
+# elements: of the output; read0..2: bytes of the operands, each once (a 4th and further operand adds to read2);
+# write: bytes of the output; exps: transcendental operations per element (silu, gelu, exp: 1).
+
+TRANSCENDENTAL = frozenset((
+    "silu", "gelu", "sigmoid", "tanh", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos",
+    "tan", "erf", "softplus", "mish", "elu", "pow", "sqrt", "rsqrt",
+))  # fmt: skip  # they run on the special-function units (CUDA C++ programming guide, arithmetic instructions)
+PRODUCT_POWERS = (1, 2, 3)  # exponents that torch computes by products (aten/src/ATen/native/cuda/PowKernel.cu)
+FILLS = (
+    "zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full",
+    "fill", "fill_", "zero_", "arange", "linspace", "eye", "logspace", "scalar_tensor", "rand", "rand_like",
+    "randn", "randn_like", "randint", "normal_", "uniform_", "bernoulli_", "randperm",
+)  # fmt: skip
+
+
+def flops(d: Dims) -> Column:
+    """No matrix FLOPs."""
+    return 0 * d.elements
+
+
+def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """One kernel that streams the operands; one FLOP an element, and four more around each transcendental."""
+    return (
+        Work(
+            name="elementwise",
+            pattern="stream",
+            reads=(Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2)),
+            write_bytes=d.write,
+            vector_flops=d.elements * (1 + 4 * d.exps),
+            exp_ops=d.elements * d.exps,
+        ),
+    )
+
+
+def _pointwise(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """Any pointwise operator: every operand once, every result once."""
+    return _streams(call, call.operands)
+
+
+def _fill(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """Writes only: zeros, arange, random numbers."""
+    return _streams(call, ())
+
+
+def _cast(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]] | None:
+    """aten._to_copy(source) and copy_(target, source) between dtypes; of one dtype it is a copy, no arithmetic."""
+    source = call.args[1] if call.name == "aten.copy_" else call.args[0]
+    return None if source.dtype == call.out.dtype else _streams(call, call.in_order([source]))
+
+
+def _streams(call: AtenCall, operands: tuple[Any, ...]) -> tuple[dict[str, int], tuple[Any, ...]]:
+    name = call.name.removeprefix("aten.").rstrip("_")
+    by_products = name == "pow" and call.arg(1) in PRODUCT_POWERS
+    elements = max(t.numel() for t in call.results)
+    exps = int(name in TRANSCENDENTAL and not by_products)
+    return {"elements": elements, **reads(operands), "write": sum(map(size, call.results)), "exps": exps}, operands
+
+
+def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
+    """silu or negation for one operand, add for two, addcmul for three."""
+    import torch
+
+    from workloads.dtypes import torch_dtype
+
+    x, y, z = (torch.empty(d["elements"], device="meta", dtype=torch_dtype(dtype)) for _ in range(3))
+    if d["read2"]:
+        return lambda: torch.addcmul(x, y, z)
+    if d["read1"]:
+        return lambda: x + y
+    return lambda: torch.nn.functional.silu(x) if d["exps"] else -x
+
+
+EXAMPLES = (
+    {"elements": 1 << 20, "read0": 2 << 20, "read1": 0, "read2": 0, "write": 2 << 20, "exps": 1},
+    {"elements": 1 << 20, "read0": 2 << 20, "read1": 2 << 20, "read2": 0, "write": 2 << 20, "exps": 0},
+    {"elements": 17, "read0": 34, "read1": 34, "read2": 0, "write": 34, "exps": 0},
+)
+
+CAPTURE = {
+    POINTWISE: _pointwise,
+    **{f"aten.{name}": _pointwise for name in ("where", "masked_fill", "masked_fill_", "tril", "triu", "glu")},
+    **{f"aten.{name}": _cast for name in ("_to_copy", "copy_")},
+    **{f"aten.{name}": _fill for name in FILLS},
+}
+
+KIND = OpKind(
+    "elementwise",
+    "Elementwise",
+    DIMS,
+    flops,
+    (Way("elementwise", rows),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+    pointwise=True,
+)

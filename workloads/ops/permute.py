@@ -1,0 +1,93 @@
+"""Data movement without arithmetic: contiguous copies, permutes, concatenation, padding, gathers by slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from hwspecs.software import Software
+from workloads.aten import AtenCall, reads, run_bytes, size, tensors
+from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
+
+DIMS = ("read0", "read1", "read2", "write", "run")
+# bytes of the sources (a 4th and further adds to read2) and of the result; run: bytes of the contiguous runs of the source
+# in the order in which the result is written, 0 where the source is contiguous.
+
+JOINS = (
+    "cat", "stack", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
+    "replication_pad1d", "replication_pad2d", "replication_pad3d", "repeat", "roll", "flip", "pixel_shuffle",
+    "pixel_unshuffle", "im2col",
+)  # fmt: skip
+
+
+def flops(d: Dims) -> Column:
+    """No matrix FLOPs."""
+    return 0 * d.write
+
+
+def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """One kernel, read in runs and written contiguously."""
+    reads = (Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2))
+    return (Work("copy", "stream", reads, d.write, run_bytes=d.run),)
+
+
+def _copied(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]] | None:
+    """clone(source), _to_copy(source), copy_(target, source) of one dtype."""
+    source = call.args[1] if call.name == "aten.copy_" else call.args[0]
+    return _moved(call, [source]) if source.dtype == call.out.dtype else None
+
+
+def _joined(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """cat, stack, pad, roll, repeat: all that is read is in the first argument."""
+    return _moved(call, tensors(call.args[:1]))
+
+
+def _gathered(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """index_select, gather, index: reads as much of the source as it returns, and the index."""
+    source, *index = tensors(call.args)
+    run = size(call.out) if source.dim() == 1 else source.stride(0) * source.element_size()
+    dims = {"read0": size(call.out), "read1": sum(map(size, index)), "read2": 0, "write": size(call.out), "run": run}
+    return dims, (source, *index)
+
+
+def _moved(call: AtenCall, sources: Iterable[Any]) -> tuple[dict[str, int], tuple[Any, ...]]:
+    operands = call.in_order(sources)
+    runs = [run for run in (run_bytes(source, call.out) for source in operands) if run]
+    return {**reads(operands), "write": size(call.out), "run": min(runs, default=0)}, operands
+
+
+def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
+    """A transposed copy where there are runs, a concatenation where there are two sources, else a clone."""
+    import torch
+
+    from workloads.dtypes import torch_dtype
+    from workloads.kind import ITEMSIZE
+
+    size = ITEMSIZE[dtype]
+    make: dict[str, Any] = {"device": "meta", "dtype": torch_dtype(dtype)}
+    if d["read1"]:
+        parts = [torch.empty(d[f"read{i}"] // size, **make) for i in range(3) if d[f"read{i}"]]
+        return lambda: torch.cat(parts)
+    if d["run"]:
+        inner = d["run"] // size
+        outer = d["read0"] // size // inner
+        rows_ = max(r for r in range(1, 65) if outer % r == 0)
+        x = torch.empty(rows_, outer // rows_, inner, **make)
+        return lambda: x.transpose(0, 1).contiguous()
+    y = torch.empty(d["read0"] // size, **make)
+    return lambda: y.clone()
+
+
+EXAMPLES = (
+    {"read0": 1 << 22, "read1": 0, "read2": 0, "write": 1 << 22, "run": 0},
+    {"read0": 80 << 16, "read1": 0, "read2": 0, "write": 80 << 16, "run": 80},
+    {"read0": 1 << 20, "read1": 1 << 21, "read2": 0, "write": 3 << 20, "run": 0},
+)
+
+CAPTURE = {
+    **{f"aten.{name}": _copied for name in ("clone", "_to_copy", "copy_")},
+    **{f"aten.{name}": _joined for name in JOINS},
+    **{f"aten.{name}": _gathered for name in ("index_select", "gather", "index")},
+}
+
+KIND = OpKind("permute", "Memory", DIMS, flops, (Way("copy", rows),), torch_call, EXAMPLES, capture=CAPTURE)

@@ -1,0 +1,202 @@
+"""Trace: what one inference computes. Columnar, and free of any hardware.
+
+`ops` are the distinct operators; `calls` say in program order which operator runs where in the module tree, which tensors
+it reads and writes; `segments` are the spans of calls that repeat (text encoder, one denoising step, decoder).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwspecs.errors import StudyError
+from workloads.kind import ITEMSIZE, Dims, Ints, kinds
+
+SCHEMA_VERSION = 1
+_ARRAYS = (
+    "op_kind", "op_dtype", "op_dims", "op_label", "call_op", "call_path", "call_in_attention", "input_offsets", "input_ids",
+    "output_offsets", "output_ids", "tensor_bytes", "tensor_is_weight",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Calls [start, stop) of a trace, run `repeats` times; `module` owns the weights (segments may share a module)."""
+
+    name: str
+    module: str
+    start: int
+    stop: int
+    repeats: int
+    parameters: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Columns; see the module's docstring.
+
+    Attributes:
+        model, request: what was captured; `request` as plain JSON data.
+        kinds, dtypes, labels, paths: the strings that the integer columns index.
+        op_kind, op_dtype, op_label: int64 (ops,). op_label names the torch operator.
+        op_dims: int64 (ops, widest kind); the columns of a kind are named by OpKind.dims.
+        call_op, call_path: int64 (calls,). call_in_attention: bool (calls,), the call runs under an attention module.
+        input_offsets, input_ids: CSR of the tensors that each call reads, activations in argument order, then weights.
+        output_offsets, output_ids: CSR of the tensors that it writes.
+        tensor_bytes, tensor_is_weight: (tensors,). A tensor is a storage: views share the id of what they view.
+    """
+
+    model: str
+    request: Mapping[str, Any]
+    kinds: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    labels: tuple[str, ...]
+    paths: tuple[str, ...]
+    op_kind: Ints
+    op_dtype: Ints
+    op_dims: Ints
+    op_label: Ints
+    call_op: Ints
+    call_path: Ints
+    call_in_attention: np.ndarray[Any, np.dtype[np.bool_]]
+    input_offsets: Ints
+    input_ids: Ints
+    output_offsets: Ints
+    output_ids: Ints
+    tensor_bytes: Ints
+    tensor_is_weight: np.ndarray[Any, np.dtype[np.bool_]]
+    segments: tuple[Segment, ...]
+
+    @property
+    def calls(self) -> int:
+        """Number of calls in all segments, each counted once."""
+        return len(self.call_op)
+
+    def ops_of(self, kind: str) -> Ints:
+        """Indices of the ops of a kind, int64 (n,); empty where the trace has none."""
+        return np.flatnonzero(self.op_kind == self.kinds.index(kind)) if kind in self.kinds else np.empty(0, np.int64)
+
+    def dims(self, kind: str, ops: Ints | None = None) -> Dims:
+        """Named dimension columns of the ops of a kind (or of the given ops, which must be of that kind)."""
+        rows = self.op_dims[self.ops_of(kind) if ops is None else ops]
+        return Dims({name: rows[:, i] for i, name in enumerate(kinds()[kind].dims)})
+
+    def op_itemsize(self) -> Ints:
+        """Bytes per element of each op's dtype, int64 (ops,)."""
+        return np.array([ITEMSIZE[t] for t in self.dtypes], dtype=np.int64)[self.op_dtype]
+
+    def op_flops(self) -> Ints:
+        """Matrix FLOPs of each op, int64 (ops,)."""
+        return self._per_op(lambda kind, d: kinds()[kind].flops(d))
+
+    def call_repeats(self) -> Ints:
+        """How many times each call runs in one inference, int64 (calls,)."""
+        return self._per_call([s.repeats for s in self.segments])
+
+    def call_segment(self) -> Ints:
+        """Index of the segment of each call, int64 (calls,)."""
+        return self._per_call(list(range(len(self.segments))))
+
+    def call_kind(self) -> Ints:
+        """Index into `kinds` of each call."""
+        return self.op_kind[self.call_op]
+
+    def inputs(self, call: int) -> Ints:
+        """Tensor ids that a call reads."""
+        return self.input_ids[self.input_offsets[call] : self.input_offsets[call + 1]]
+
+    def outputs(self, call: int) -> Ints:
+        """Tensor ids that a call writes."""
+        return self.output_ids[self.output_offsets[call] : self.output_offsets[call + 1]]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of all modules, each module once."""
+        return sum({s.module: s.parameters for s in self.segments}.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights of all modules, each module once."""
+        return sum({s.module: s.weight_bytes for s in self.segments}.values())
+
+    def flops(self) -> int:
+        """Matrix FLOPs of one inference, repeats included."""
+        return int((self.op_flops()[self.call_op] * self.call_repeats()).sum())
+
+    def _per_op(self, of: Any) -> Ints:
+        out = np.zeros(len(self.op_kind), dtype=np.int64)
+        for kind in self.kinds:
+            out[self.ops_of(kind)] = np.asarray(of(kind, self.dims(kind)), dtype=np.int64)
+        return out
+
+    def _per_call(self, values: list[int]) -> Ints:
+        return np.repeat(np.array(values, dtype=np.int64), [s.stop - s.start for s in self.segments])
+
+
+def save(trace: Trace, path: Path) -> None:
+    """Write a trace (zip of .npy columns and a JSON header), atomically. Raises StudyError when the path cannot be written."""
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "kind_dims": {k: list(kinds()[k].dims) for k in trace.kinds},
+        "model": trace.model,
+        "request": dict(trace.request),
+        **{name: list(getattr(trace, name)) for name in ("kinds", "dtypes", "labels", "paths")},
+        "segments": [vars(s) for s in trace.segments],
+    }
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz.tmp")
+        with os.fdopen(handle, "wb") as file:
+            columns = {name: getattr(trace, name) for name in _ARRAYS}
+            np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **columns)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StudyError(f"{path}: cannot write the trace: {error.strerror or error}") from None
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def load(path: Path) -> Trace:
+    """Read a trace that `save` wrote. Raises StudyError for a missing, corrupt or foreign file."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            header = json.loads(stored["header"].tobytes())
+            arrays = {name: stored[name] for name in _ARRAYS if name in stored}
+    except OSError as error:
+        raise StudyError(f"{path}: cannot read the trace: {error.strerror or error}") from None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise StudyError(
+            f"{path}: not a framecast trace, or damaged ({type(error).__name__}); delete it and capture again"
+        ) from None
+    problem = _problem(header, arrays)
+    if problem:
+        raise StudyError(f"{path}: {problem}; delete it and capture again")
+    strings: dict[str, Any] = {name: tuple(header[name]) for name in ("kinds", "dtypes", "labels", "paths")}
+    segments = tuple(Segment(**s) for s in header["segments"])
+    return Trace(model=header["model"], request=header["request"], segments=segments, **strings, **arrays)
+
+
+def _problem(header: Any, arrays: Mapping[str, Any]) -> str:
+    """What is wrong with a stored trace, '' if nothing."""
+    if not isinstance(header, dict) or header.get("schema_version") != SCHEMA_VERSION:
+        found = header.get("schema_version") if isinstance(header, dict) else None
+        return f"trace schema version is {found}, expected {SCHEMA_VERSION}"
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        return f"the trace lacks {', '.join(missing)}"
+    for kind, dims in header["kind_dims"].items():
+        if kind not in kinds() or list(kinds()[kind].dims) != dims:
+            return f"the trace was made with other dimensions of operator kind '{kind}'"
+    return ""

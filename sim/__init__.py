@@ -1,0 +1,1 @@
+"""Cost models and the simulator: scenario in, result out."""

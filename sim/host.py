@@ -1,0 +1,42 @@
+"""The host's side of a run: when launching kernels, not running them, sets the pace."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwspecs.software import Software
+from sim.cost import Cost
+from workloads.trace import Trace
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def host_time(trace: Trace, cost: Cost, software: Software) -> Floats:
+    """Seconds that the host spends on each call (…, calls). A CUDA graph is launched once a segment pass."""
+    launches = cost.per_call(cost.launches)
+    if not software.cuda_graphs:
+        return launches * software.host_time_per_launch
+    out = np.zeros_like(launches)
+    out[..., [s.start for s in trace.segments]] = software.host_time_per_launch
+    return out
+
+
+def serial_makespan(gpu: Floats, host: Floats, trace: Trace) -> Floats:
+    """End of one inference on one stream, seconds (…,); exact, repeats included.
+
+    gpu, host: seconds per call, shape (…, calls). Call j starts when the host has launched it and call j-1 is done, so one
+    pass of a segment ends at max over j of (host up to j + gpu from j on), and r passes in closed form, since both sums
+    repeat: the middle passes cost the larger of the two.
+    """
+    host_clock, end = np.zeros(gpu.shape[:-1]), np.zeros(gpu.shape[:-1])
+    for s in trace.segments:
+        g, h = gpu[..., s.start : s.stop], host[..., s.start : s.stop]
+        g_sum, h_sum = g.sum(axis=-1), h.sum(axis=-1)
+        from_here = np.cumsum(g[..., ::-1], axis=-1)[..., ::-1]
+        first_pass = (np.cumsum(h, axis=-1) + from_here).max(axis=-1)
+        end = np.maximum(end + s.repeats * g_sum, host_clock + first_pass + (s.repeats - 1) * np.maximum(g_sum, h_sum))
+        host_clock = host_clock + s.repeats * h_sum
+    return np.asarray(end)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hwspecs.software import Software
 from workloads.context import Context, context
-from workloads.kind import Dims, Ints, Way, Work, kinds
+from workloads.kind import ITEMSIZE, Dims, Ints, Way, Work, kinds
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -81,6 +81,16 @@ def lower(trace: Trace, software: Software) -> Kernels:
         for recipe in recipes[int(unique[row, 0])]:
             table.add(row, recipe, calls, int(call))
     return table.kernels(call_row.reshape(-1).astype(np.int64), unique[:, 0].astype(np.int64))
+
+
+def single(work: Work, dtype: str) -> Kernels:
+    """One kernel on its own, its inputs not in L2; for checks and for explaining one operator."""
+    columns = _one(_columns(work, 1), 0)
+    recipe = _Recipe("single", "single", dtype, ITEMSIZE[dtype], (columns,))
+    far = Context(np.full((READS, 1), FAR), np.array([FAR]), np.ones((READS, 1)), np.ones(1), np.ones(1))
+    table = _Table()
+    table.add(0, recipe, far, 0)
+    return table.kernels(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
 
 
 @dataclass(frozen=True)

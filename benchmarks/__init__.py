@@ -1,0 +1,1 @@
+"""Speed and first-principles checks, each run by one command."""

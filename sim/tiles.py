@@ -1,7 +1,7 @@
-"""Tiled kernels: the tile menu, occupancy, waves and wave quantization, for matrix products and for fused attention.
+"""Tiled kernels: the menu of tiles that each kernel may take, and the best of them on a device or a stack of designs.
 
-The menu does not depend on the device, and every term falls (or stays) when a device field improves; so does the least over
-the menu. Form of the product: published ablation over A100 and L40S GEMM times; wave quantization as in LLMCompass (2024).
+The menu of a kernel depends on its shape alone, never on the device that is priced, so that the least over it falls (or
+stays) when a device field improves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwspecs.rates import Rate, Rates
+from sim import formulas
 from sim.calibration import Terms
+from sim.formulas import Chip, TileTerms
 from workloads.lower import Kernels
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -33,32 +35,30 @@ TILES = (
     (64, 16),
 )
 SPLITS = (1, 2, 4, 8, 16, 32)  # parts of k that are computed by different blocks and then added
-QUERY_BLOCKS = (128, 64)  # query rows of a block of fused attention (FlashAttention-2 kernels)
-KEY_BLOCK = 64.0
-K_STEP = 32.0  # k that one main-loop step covers
-STAGES = 3.0  # operand tiles in shared memory at a time
-ACCUMULATOR = 4.0 * 1.5  # B of registers per element of C: fp32, and half as much again for operands and addresses
-HEAD_STEP = 32.0  # fused kernels are compiled for head_dim in steps of 32
+MENU = np.array([(bm, bn, split) for bm, bn in TILES for split in SPLITS], dtype=np.float64)  # (choices, 3)
+QUERY_BLOCKS = (128.0, 64.0)  # query rows of a block of fused attention (FlashAttention-2 kernels)
 
 
 @dataclass(frozen=True)
 class Tiled:
-    """Terms of the best tile, seconds unless said otherwise, (designs, kernels) or (kernels,); zero for untiled kernels."""
+    """Terms of the best tile, (designs, kernels) or (kernels,); zero for untiled kernels. See `formulas.Terms`.
+
+    `tile` indexes MENU for products, and continues with QUERY_BLOCKS for fused attention.
+    """
 
     tensor: Floats
     l2: Floats
-    latency: Floats  # main loop of one block
-    fixed: Floats  # fill, drain, split reduction and write-out: added, not overlapped
-    l2_bytes: Floats  # operands through L2
+    latency: Floats
+    fixed: Floats
+    l2_bytes: Floats
     waves: Floats
-    occupancy: Floats  # blocks that fit one SM
-    tile: NDArray[np.int64]  # index into the menu: tile * len(SPLITS) + split, or len(all) + query block
+    occupancy: Floats
+    tile: NDArray[np.int64]
 
 
-def combine(*terms: Rate) -> Floats:
-    """Overlapping terms: the fourth root of the sum of fourth powers, a soft maximum (the GEMM fits give 3.7 to 4.6)."""
-    total = sum(np.square(np.square(np.asarray(t))) for t in terms)
-    return np.asarray(np.sqrt(np.sqrt(total)))
+def combine(*times: Rate) -> Floats:
+    """Overlapping times: the fourth root of the sum of their fourth powers."""
+    return np.asarray(formulas.fourth_root(sum(formulas.fourth(np.asarray(t)) for t in times)))
 
 
 def per_kernel(rates: Rates, dtypes: tuple[str, ...], of: str) -> Floats:
@@ -69,152 +69,131 @@ def per_kernel(rates: Rates, dtypes: tuple[str, ...], of: str) -> Floats:
     return stacked[..., [names.index(t) for t in dtypes]]
 
 
+def chip(rates: Rates, terms: Terms, matmul: Rate) -> Chip:
+    """The fields that the formulas read. Operand delivery grows with the SM's 16-bit matrix rate, up to its L2 port."""
+    return Chip(
+        sm_count=rates.sm_count,
+        clock=rates.sm_clock,
+        rate=matmul,
+        sustained=rates.tensor_sustained,
+        delivery=np.minimum(rates.l2_port, terms.operand_delivery * np.asarray(rates.matmul("fp16"))),
+        l2_bandwidth=rates.l2_bandwidth,
+        exp=rates.exp,
+        registers=rates.registers,
+        shared=rates.shared_memory,
+    )
+
+
+def tile_terms(terms: Terms) -> TileTerms:
+    """The parameters that the tiled formulas read."""
+    return TileTerms(**{name: getattr(terms, name) for name in TileTerms._fields})
+
+
+def menus(kernels: Kernels, terms: Terms) -> NDArray[np.int64]:
+    """For each tiled product, the choices of MENU that are best on some chip of a fixed sample: (products, widest menu).
+
+    Rows are padded by repeating the first choice. The sample spans what can be built; it is fixed, so that a menu
+    depends on the shape alone.
+    """
+    rows = np.flatnonzero(kernels.gemm[0] > 0)
+    keys = np.column_stack([kernels.gemm[:, rows].T, kernels.itemsize[rows], kernels.flops[rows]])
+    shapes, inverse = np.unique(keys, axis=0, return_inverse=True)
+    batch, m, n, k, itemsize, flops = shapes.T
+    sample, hbm_bandwidth = _sample_chips()
+    streamed = itemsize * batch * (m * k + k * n + m * n) / hbm_bandwidth
+    times = np.stack(
+        [_time(formulas.gemm(sample, tile_terms(terms), batch, m, n, k, itemsize, flops, *t), streamed) for t in MENU]
+    )
+    best = np.argmin(times, axis=0).T  # (shapes, chips)
+    unique = [np.unique(row) for row in best]
+    width = max((len(u) for u in unique), default=1)
+    padded = np.array([np.concatenate([u, np.repeat(u[:1], width - len(u))]) for u in unique], dtype=np.int64)
+    return np.asarray(padded.reshape(-1, width)[inverse.reshape(-1)])
+
+
+def _time(t: formulas.Terms, other: Floats) -> Floats:
+    return np.asarray(combine(t.tensor, t.l2, t.latency, other) + t.fixed)
+
+
+def _sample_chips() -> tuple[Chip, Floats]:
+    """Chips (chips, 1) and their HBM bandwidth: A100- and H100-like corners, then a Halton sequence in the logarithm."""
+    low = np.array([8.0, 0.6e9, 256.0, 4.0, 1e3, 1e11])  # SMs, Hz, FLOP/cycle/SM, operand B/cycle, L2 B/cycle, HBM B/s
+    high = np.array([512.0, 3e9, 16384.0, 250.0, 4e4, 2e13])
+    known = np.array([[108, 1.41e9, 2048, 31, 5120, 2.0e12], [132, 1.83e9, 4096, 62, 5120, 3.35e12]])
+    unit = np.stack([_halton(24, base) for base in (2, 3, 5, 7, 11, 13)], axis=1)
+    values = np.concatenate([known, low * (high / low) ** unit])
+    sms, clock, rate, delivery, l2, hbm = (values[:, i : i + 1] for i in range(6))
+    one = np.ones_like(sms)
+    return Chip(sms, clock, rate, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one), hbm
+
+
+def _halton(count: int, base: int) -> Floats:
+    """The van der Corput sequence in a base, from its first element."""
+    out = np.zeros(count)
+    for i in range(count):
+        fraction, rest = 1.0, i + 1
+        while rest:
+            fraction /= base
+            out[i] += fraction * (rest % base)
+            rest //= base
+    return out
+
+
 def tiled(kernels: Kernels, rates: Rates, terms: Terms, other: Floats) -> Tiled:
-    """The best tile of every tiled kernel. `other` (…, kernels) combines its terms that no tile changes (HBM, vector, exp)."""
+    """The best tile of every tiled kernel. `other` (…, kernels) combines its times that no tile changes (HBM, vector, exp)."""
     shape = np.broadcast_shapes(other.shape, np.shape(rates.sm_count))
     out: dict[str, Any] = {name: np.zeros((*shape[:-1], len(kernels))) for name in Tiled.__annotations__}
     out["tile"] = out["tile"].astype(np.int64)
-    for rows, menu in (
-        (np.flatnonzero(kernels.gemm[0] > 0), _gemm_menu),
-        (np.flatnonzero(kernels.flash[0] > 0), _flash_menu),
+    matmul = per_kernel(rates, kernels.dtype, "matmul")
+    for rows, candidates in (
+        (np.flatnonzero(kernels.gemm[0] > 0), _gemm_candidates),
+        (np.flatnonzero(kernels.flash[0] > 0), _flash_candidates),
     ):
         if len(rows):
-            best = menu(kernels, rows, rates, terms, other[..., rows])
+            best = _least(candidates(kernels, rows, chip(rates, terms, matmul[..., rows]), terms), other[..., rows])
             for name, values in best.items():
                 out[name][..., rows] = values
     return Tiled(**out)
 
 
-def _least(candidates: list[dict[str, Floats]], other: Floats) -> dict[str, Floats]:
+Candidates: TypeAlias = list[tuple[formulas.Terms, Any]]
+
+
+def _gemm_candidates(kernels: Kernels, rows: NDArray[np.intp], on: Chip, terms: Terms) -> Candidates:
+    """One candidate per column of the menus; each kernel has its own tile in it."""
+    shape: list[Any] = [*kernels.gemm[:, rows], kernels.itemsize[rows], kernels.flops[rows]]
+    return [
+        (formulas.gemm(on, tile_terms(terms), *shape, *MENU[choice].T), choice) for choice in menus(kernels, terms).T
+    ]
+
+
+def _flash_candidates(kernels: Kernels, rows: NDArray[np.intp], on: Chip, terms: Terms) -> Candidates:
+    shape: list[Any] = [*kernels.flash[:, rows], kernels.itemsize[rows]]
+    p = tile_terms(terms)
+    return [(formulas.flash(on, p, *[*shape, b]), np.int64(len(MENU) + i)) for i, b in enumerate(QUERY_BLOCKS)]
+
+
+def _least(candidates: Candidates, other: Floats) -> dict[str, Any]:
     """For each design and kernel, the terms of the candidate with the least time."""
-    best: dict[str, Floats] = {}
-    for index, c in enumerate(candidates):
-        time = combine(c["tensor"], c["l2"], c["latency"], other) + c["fixed"]
-        columns: dict[str, Any] = {**c, "tile": np.float64(index), "time": time}
-        c = {name: np.broadcast_to(v, time.shape) for name, v in columns.items()}
+    best: dict[str, Any] = {}
+    for terms, choice in candidates:
+        time = _time(terms, other)
+        columns = {
+            n: np.broadcast_to(v, time.shape) for n, v in {**terms._asdict(), "tile": choice, "time": time}.items()
+        }
         if not best:
-            best = {name: v.copy() for name, v in c.items()}
+            best = {name: v.copy() for name, v in columns.items()}
             continue
-        better = c["time"] < best["time"]
-        for name, v in c.items():
+        better = columns["time"] < best["time"]
+        for name, v in columns.items():
             np.copyto(best[name], v, where=better)
     del best["time"]
     return best
 
 
-def _gemm_menu(
-    kernels: Kernels, rows: NDArray[np.intp], rates: Rates, terms: Terms, other: Floats
-) -> dict[str, Floats]:
-    dtypes = tuple(kernels.dtype[i] for i in rows)
-    rate = per_kernel(rates, dtypes, "matmul")
-    gemm, itemsize, flops = kernels.gemm[:, rows], kernels.itemsize[rows], kernels.flops[rows]
-    candidates = [_gemm(gemm, itemsize, flops, rate, tile, split, rates, terms) for tile in TILES for split in SPLITS]
-    return _least(candidates, other)
-
-
-def _gemm(
-    gemm: Floats,
-    itemsize: Floats,
-    flops: Floats,
-    rate: Floats,
-    tile: tuple[int, int],
-    split: int,
-    rates: Rates,
-    terms: Terms,
-) -> dict[str, Floats]:
-    """Terms of one tile and split. gemm: (4, kernels); rate: FLOP/cycle/SM."""
-    (batch, m, n, k), (bm, bn) = gemm, tile
-    blocks = batch * np.ceil(m / bm) * np.ceil(n / bn) * split
-    depth = np.ceil(k / split / K_STEP) * K_STEP
-    per_sm = blocks / rates.sm_count
-    waves = terms.wave_share * np.ceil(per_sm) + (1 - terms.wave_share) * np.maximum(per_sm, 1)
-    clock = rates.sm_clock
-    delivery = _delivery(rates, terms)
-    occupancy = _occupancy(bm * bn, (bm + bn) * K_STEP * itemsize * STAGES, rates)
-    operand_bytes = blocks * depth * (bm + bn) * itemsize
-    result_bytes = itemsize * batch * m * n + (8.0 * split * batch * m * n if split > 1 else 0.0)
-    fixed = terms.fill_drain_tile / clock + terms.write_out * waves * itemsize * bm * bn / (delivery * clock)
-    if split > 1:
-        spread = np.minimum(blocks, rates.sm_count)
-        fixed = fixed + terms.split_reduction / clock + 8.0 * split * batch * m * n / (spread * delivery * clock)
-    return {
-        "tensor": np.maximum(
-            waves * depth * 2 * bm * bn / (rate * clock * terms.tile_issue),
-            flops / (rates.sm_count * rate * clock * rates.tensor_sustained),
-        ),
-        "l2": np.maximum(
-            waves * depth * (bm + bn) * itemsize / (delivery * clock),
-            (operand_bytes + result_bytes) / (rates.l2_bandwidth * clock),
-        ),
-        "latency": np.maximum(per_sm / occupancy, 1.0) * depth * terms.loop_latency / clock,
-        "fixed": np.asarray(fixed),
-        "l2_bytes": np.asarray(operand_bytes + result_bytes),
-        "waves": np.ceil(per_sm),
-        "occupancy": np.asarray(occupancy),
-    }
-
-
-def _flash_menu(
-    kernels: Kernels, rows: NDArray[np.intp], rates: Rates, terms: Terms, other: Floats
-) -> dict[str, Floats]:
-    rate = per_kernel(rates, tuple(kernels.dtype[i] for i in rows), "matmul")
-    flash, itemsize = kernels.flash[:, rows], kernels.itemsize[rows]
-    best = _least([_flash(flash, itemsize, rate, block, rates, terms) for block in QUERY_BLOCKS], other)
-    best["tile"] = best["tile"] + len(TILES) * len(SPLITS)
-    return best
-
-
-def _flash(flash: Floats, itemsize: Floats, rate: Floats, block: int, rates: Rates, terms: Terms) -> dict[str, Floats]:
-    """Terms of one query-block size. Short sequences and odd head dimensions pay for whole tiles."""
-    groups, q_len, kv_len, head_dim, causal = flash
-    depth = np.ceil(head_dim / HEAD_STEP) * HEAD_STEP
-    query_blocks = np.ceil(q_len / block)
-    key_blocks = np.ceil(kv_len / KEY_BLOCK)
-    # A causal mask skips the key blocks right of the diagonal: on average half of them, and half a block for the diagonal.
-    # The last query block still meets them all, and the kernel lasts at least as long as that block.
-    mean_blocks = np.where(causal > 0, np.maximum(key_blocks * (1 + 1 / query_blocks) / 2, 1.0), key_blocks)
-    blocks = groups * query_blocks
-    per_sm = blocks / rates.sm_count
-    waves = terms.wave_share * np.ceil(per_sm) + (1 - terms.wave_share) * np.maximum(per_sm, 1)
-    clock, delivery = rates.sm_clock, _delivery(rates, terms)
-    occupancy = _occupancy(block * (depth + KEY_BLOCK), (block + 2 * KEY_BLOCK) * depth * itemsize, rates)
-    longest = np.maximum(waves * mean_blocks, key_blocks)  # key blocks that the busiest SM works through
-    resident = np.maximum(per_sm / occupancy * mean_blocks, key_blocks)  # the same, co-resident blocks side by side
-    product, exps = 4 * block * KEY_BLOCK * depth, block * KEY_BLOCK
-    operands = blocks * (2 * KEY_BLOCK * mean_blocks + 2 * block) * depth * itemsize
-    chain = terms.fused_prologue * np.maximum(per_sm / occupancy, 1.0) + terms.fused_iteration * resident
-    return {
-        # Exponentials and products of a warp follow one another (FlashAttention-3, Shah et al. 2024, section 3.2).
-        "tensor": np.maximum(
-            longest * (product / (rate * terms.fused_issue) + exps / rates.exp) / clock,
-            blocks * mean_blocks * product / (rates.sm_count * rate * clock * rates.tensor_sustained),
-        ),
-        "l2": np.maximum(
-            (2 * KEY_BLOCK * longest + 2 * block * waves) * depth * itemsize / (delivery * clock),
-            operands / (rates.l2_bandwidth * clock),
-        ),
-        "latency": np.asarray(chain / clock),
-        "fixed": np.asarray(terms.fill_drain_tile / clock),
-        "l2_bytes": operands,
-        "waves": np.ceil(per_sm),
-        "occupancy": np.asarray(occupancy),
-    }
-
-
-def _delivery(rates: Rates, terms: Terms) -> Rate:
-    """Operand bytes that one SM takes from L2 per cycle: grows with its matrix rate, up to its port."""
-    return np.minimum(rates.l2_port, terms.operand_delivery * np.asarray(rates.matmul("fp16")))
-
-
-def _occupancy(elements: Floats | float, shared: Floats | float, rates: Rates) -> Floats:
-    """Blocks of a tile that one SM holds, by registers and shared memory; below 1 a tile runs at that share of its speed."""
-    fits = np.minimum(rates.registers / (np.asarray(elements) * ACCUMULATOR), rates.shared_memory / np.asarray(shared))
-    return np.asarray(np.where(fits >= 1, np.floor(fits), fits))
-
-
 def describe(tile: int) -> str:
     """'128x64, split 4' or '128 query rows' for an index of Tiled.tile."""
-    if tile >= len(TILES) * len(SPLITS):
-        return f"{QUERY_BLOCKS[tile - len(TILES) * len(SPLITS)]} query rows"
-    (bm, bn), split = TILES[tile // len(SPLITS)], SPLITS[tile % len(SPLITS)]
+    if tile >= len(MENU):
+        return f"{QUERY_BLOCKS[tile - len(MENU)]:.0f} query rows"
+    bm, bn, split = (int(v) for v in MENU[tile])
     return f"{bm}x{bn}" + (f", split {split}" if split > 1 else "")

@@ -36,9 +36,13 @@ def miss(distance: Floats, rates: Rates, terms: Terms) -> Floats:
     x^4 / (1 + x^4) with x = distance / (l2_reach x capacity / partitions): near 0 below the capacity, 1 far above. A line
     that SMs of both halves read occupies both (A100 whitepaper), hence the partitions.
     """
-    reach = terms.l2_reach * rates.l2_capacity / rates.l2_partitions
-    inverse = np.asarray(reach / np.maximum(distance, 1.0)) ** 4
+    inverse = np.asarray(reach(rates, terms) / np.maximum(distance, 1.0)) ** 4
     return np.asarray(1.0 / (1.0 + inverse))
+
+
+def reach(rates: Rates, terms: Terms) -> Rate:
+    """Bytes touched in between at which half of a read misses L2."""
+    return terms.l2_reach * rates.l2_capacity / rates.l2_partitions
 
 
 def traffic(kernels: Kernels, rates: Rates, terms: Terms) -> Traffic:
@@ -74,7 +78,16 @@ def in_flight_time(kernels: Kernels, rates: Rates) -> Rate:
     A kernel has at most what its blocks keep in flight, and at most what all resident threads can.
     """
     moved = sum_reads(kernels) + kernels.write_bytes
-    spread = np.ceil(moved / STREAM_BLOCK) * STREAM_BLOCK
-    asked = np.where(kernels.blocks > 0, kernels.blocks * kernels.in_flight, spread)
-    possible = rates.sm_count * rates.max_threads * THREAD_LOAD
-    return np.asarray(moved / np.maximum(np.minimum(asked, possible), 1.0) * rates.hbm_latency)
+    in_flight = np.maximum(np.minimum(asked_in_flight(kernels), possible_in_flight(rates)), 1.0)
+    return np.asarray(moved / in_flight * rates.hbm_latency)
+
+
+def asked_in_flight(kernels: Kernels) -> Floats:
+    """Bytes that the blocks of each kernel keep in flight together."""
+    spread = np.ceil((sum_reads(kernels) + kernels.write_bytes) / STREAM_BLOCK) * STREAM_BLOCK
+    return np.where(kernels.blocks > 0, kernels.blocks * kernels.in_flight, spread)
+
+
+def possible_in_flight(rates: Rates) -> Rate:
+    """Bytes that all resident threads of a device can have in flight."""
+    return rates.sm_count * rates.max_threads * THREAD_LOAD

@@ -51,10 +51,23 @@ def operators(draw: st.DrawFn) -> tuple[str, Mapping[str, int]]:
     if kind == "softmax":
         return kind, {"rows": draw(size), "cols": draw(size)}
     if kind == "group_norm":
-        return kind, {"n": draw(st.integers(1, 32)), "c": 32 * draw(st.integers(1, 40)), "positions": draw(size), "groups": 32, "affine": 1}
+        return kind, {
+            "n": draw(st.integers(1, 32)),
+            "c": 32 * draw(st.integers(1, 40)),
+            "positions": draw(size),
+            "groups": 32,
+            "affine": 1,
+        }
     if kind == "elementwise":
         n = draw(st.integers(1, 1 << 24))
-        return kind, {"elements": n, "read0": 2 * n, "read1": draw(st.sampled_from([0, 2 * n])), "read2": 0, "write": 2 * n, "exps": draw(st.integers(0, 1))}
+        return kind, {
+            "elements": n,
+            "read0": 2 * n,
+            "read1": draw(st.sampled_from([0, 2 * n])),
+            "read2": 0,
+            "write": 2 * n,
+            "exps": draw(st.integers(0, 1)),
+        }
     n = draw(st.integers(1, 1 << 24))
     return kind, {"read0": n, "read1": 0, "read2": 0, "write": n, "run": draw(st.sampled_from([0, 2, 16, 80, 2560]))}
 
@@ -76,7 +89,7 @@ def hardware(draw: st.DrawFn) -> Rates:
 def improved(rates: Rates, name: str, factor: float) -> Rates:
     value: Any = getattr(rates, name)
     scale = 1 / factor if name in BETTER_DOWN else factor
-    new = {t: v * scale for t, v in value.items()} if isinstance(value, Mapping) else value * scale
+    new: Any = {t: v * scale for t, v in value.items()} if isinstance(value, Mapping) else value * scale
     if name == "tensor_sustained":
         new = min(new, 1.0)
     if name == "sm_count":
@@ -125,7 +138,9 @@ def test_hbm_bytes_are_compulsory_or_resident(op: tuple[str, Mapping[str, int]],
 
 @given(operators(), st.lists(hardware(), min_size=2, max_size=4), attentions)
 @settings(max_examples=60, deadline=None)
-def test_a_stack_of_designs_equals_its_members(op: tuple[str, Mapping[str, int]], each: list[Rates], attention: str) -> None:
+def test_a_stack_of_designs_equals_its_members(
+    op: tuple[str, Mapping[str, int]], each: list[Rates], attention: str
+) -> None:
     def stacked(values: list[Any]) -> Any:
         if isinstance(values[0], Mapping):
             return {t: stacked([v[t] for v in values]) for t in values[0]}
@@ -142,7 +157,17 @@ def test_a_stack_of_designs_equals_its_members(op: tuple[str, Mapping[str, int]]
             np.testing.assert_array_equal(together.chosen[i], alone.chosen)
 
 
-CONTINUOUS = ("sm_clock", "tensor", "vector", "exp", "l2_capacity", "l2_bandwidth", "l2_port", "hbm_bandwidth", "hbm_latency")
+CONTINUOUS = (
+    "sm_clock",
+    "tensor",
+    "vector",
+    "exp",
+    "l2_capacity",
+    "l2_bandwidth",
+    "l2_port",
+    "hbm_bandwidth",
+    "hbm_latency",
+)
 
 
 @given(operators(), hardware(), st.sampled_from(CONTINUOUS))

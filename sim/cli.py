@@ -1,0 +1,165 @@
+"""`framecast run` and `framecast check`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sim.result import Result
+    from sim.scenario import Scenario
+
+OUT_OF_RANGE = 4  # exit code: operators without a measurement behind them, under --strict
+SETTING = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change one field, e.g. device.hbm.bandwidth='4 TB/s'.",
+)
+
+
+def register(cli: click.Group) -> None:
+    """Add `run` and `check` to the command line."""
+    cli.add_command(run)
+    cli.add_command(check)
+
+
+@click.command()
+@click.argument("scenario")
+@SETTING
+@click.option("--level", metavar="LEVEL", help="Cost model, physical or roofline; the same as --set level=LEVEL.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
+)
+@click.option(
+    "--out", metavar="DIR", help="Also write result.json, ops.csv, timeline.json (Perfetto) and plots to DIR."
+)
+@click.option(
+    "--strict", is_flag=True, help="Stop when it does not fit into memory (exit code 3) or is not calibrated (4)."
+)
+def run(scenario: str, overrides: tuple[str, ...], level: str | None, form: str, out: str | None, strict: bool) -> int:
+    """Replay SCENARIO and say where the time goes.
+
+    SCENARIO is a YAML file: a model, a request, a device and the software on it.
+
+    \b
+    Examples:
+      framecast run examples/stable-diffusion-a100.yaml
+      framecast run examples/stable-diffusion-a100.yaml --set request.height=768 --set software.attention=unfused
+      framecast run examples/stable-diffusion-a100.yaml --set device.hbm.bandwidth='4 TB/s' --out results
+      framecast run examples/stable-diffusion-a100.yaml --format json | jq .latency_s
+    """
+    from sim.simulate import replay
+
+    result = replay(_load(scenario, overrides, level), _command())
+    _warn_memory(result, strict)
+    if strict and result.not_calibrated():
+        _say(_uncovered(result))
+        return OUT_OF_RANGE
+    if out is not None:
+        from sim.files import write
+
+        write(result, out)
+    click.echo(_rendered(result, form), nl=False)
+    return 0
+
+
+@click.command()
+@click.argument("scenario")
+@SETTING
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
+def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
+    """Resolve SCENARIO, count it, fit it into memory.
+
+    Prints the scenario with every reference and default resolved, how many operators it has, the memory that it
+    needs, and what of it is not calibrated.
+
+    Exit codes: 0 it can run, 2 a problem in the file, 3 it does not fit.
+
+    \b
+    Examples:
+      framecast check examples/stable-diffusion-a100.yaml
+      framecast check examples/stable-diffusion-a100.yaml --set device=a100-sxm-40gb --set request.batch=16
+    """
+    from sim.feasible import problem
+    from sim.simulate import replay
+
+    result = replay(_load(scenario, overrides, None), _command())
+    infeasible = problem(result)
+    click.echo(_checked_json(result) if form == "json" else _checked(result))
+    if infeasible:
+        _say(infeasible)
+        return 3
+    return 0
+
+
+def _load(path: str, overrides: tuple[str, ...], level: str | None) -> Scenario:
+    from sim.scenario import load
+
+    return load(path, [*overrides, *([f"level={level}"] if level else [])])
+
+
+def _command() -> str:
+    """What was typed, to repeat it."""
+    import shlex
+
+    return shlex.join(["framecast", *sys.argv[1:]])
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _warn_memory(result: Result, strict: bool) -> None:
+    """A warning where the device's memory is too small; under --strict an InfeasibleError."""
+    from hwspecs.errors import InfeasibleError
+    from sim.feasible import problem
+
+    line = problem(result)
+    if line and strict:
+        raise InfeasibleError(line)
+    if line:
+        _say(f"warning: {line}; the times below are those of a device with enough memory")
+
+
+def _uncovered(result: Result) -> str:
+    from sim.report import calibration_line
+
+    line = calibration_line(result).splitlines()[0]
+    return f"{result.scenario.path}: {line[0].lower()}{line[1:]}"
+
+
+def _rendered(result: Result, form: str) -> str:
+    from sim import report
+
+    if form == "json":
+        return json.dumps(result.to_json(), indent=2) + "\n"
+    return report.ops_csv(result) if form == "csv" else report.text(result) + "\n"
+
+
+def _checked(result: Result) -> str:
+    from sim import report
+
+    trace, s = result.trace, result.scenario
+    counts = ", ".join(f"{seg.name} {seg.stop - seg.start} x {seg.repeats}" for seg in trace.segments)
+    head = f"{s.path}: ok, scenario {s.hash}\n{trace.calls} calls of {len(trace.op_kind)} distinct operators: {counts}"
+    return "\n\n".join([head, report.memory_line(result), report.calibration_line(result), s.resolved().rstrip()])
+
+
+def _checked_json(result: Result) -> str:
+    found = result.to_json()
+    keys = (
+        "schema_version", "scenario_hash", "model", "device", "software", "fits_memory", "peak_memory_bytes",
+        "memory_capacity_bytes", "memory", "not_calibrated",
+    )  # fmt: skip
+    more: dict[str, Any] = {
+        "calls": {s.name: s.stop - s.start for s in result.trace.segments},
+        "repeats": {s.name: s.repeats for s in result.trace.segments},
+        "distinct_operators": len(result.trace.op_kind),
+        "resolved": result.scenario.resolved(),
+    }
+    return json.dumps({key: found[key] for key in keys} | more, indent=2)

@@ -1,0 +1,165 @@
+"""The terms of a tiled kernel as plain formulas: of arrays (designs × kernels) in `sim.tiles`, of scalars in `sim.compiled`.
+
+Written with operators that numpy broadcasts and numba compiles, so that one design and a million are priced by the same
+lines. Every term falls (or stays) when a field of `Chip` improves. Form of the matrix product: published ablation over A100
+and L40S GEMM times; wave quantization as in LLMCompass (Zhang et al. 2024); fused attention as in FlashAttention-2 (Dao 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+K_STEP = 32.0  # k that one main-loop step covers
+STAGES = 3.0  # operand tiles in shared memory at a time
+ACCUMULATOR = 4.0 * 1.5  # B of registers per element of C: fp32, and half as much again for operands and addresses
+KEY_BLOCK = 64.0  # keys of one main-loop step of fused attention
+HEAD_STEP = 32.0  # fused kernels are compiled for head_dim in steps of 32
+
+
+class Chip(NamedTuple):
+    """What the tiled formulas read of a device, for one dtype. Cycles are of the SM clock."""
+
+    sm_count: Any
+    clock: Any  # Hz
+    rate: Any  # matrix FLOP/cycle/SM
+    sustained: Any  # share of the matrix peak that long kernels keep
+    delivery: Any  # operand B/cycle that one SM takes from L2
+    l2_bandwidth: Any  # B/cycle, whole device
+    exp: Any  # op/cycle/SM
+    registers: Any  # B per SM
+    shared: Any  # B per SM
+
+
+class TileTerms(NamedTuple):
+    """Calibrated parameters of the tiled formulas; see `calibrations/physical.yaml`."""
+
+    tile_issue: float
+    wave_share: float
+    fill_drain_tile: float
+    loop_latency: float
+    split_reduction: float
+    write_out: float
+    fused_issue: float
+    fused_prologue: float
+    fused_iteration: float
+
+
+class Terms(NamedTuple):
+    """Terms of a tiled kernel: seconds; `fixed` is added, the others overlap. Then L2 bytes, waves, blocks per SM."""
+
+    tensor: Any
+    l2: Any
+    latency: Any
+    fixed: Any
+    l2_bytes: Any
+    waves: Any
+    occupancy: Any
+
+
+def fourth_root(total: Any) -> Any:
+    """Of the sum of fourth powers of overlapping times: a soft maximum (the GEMM fits give exponents of 3.7 to 4.6)."""
+    return np.sqrt(np.sqrt(total))
+
+
+def fourth(t: Any) -> Any:
+    """t to the fourth."""
+    return (t * t) * (t * t)
+
+
+def occupancy(elements: Any, shared: Any, chip: Chip) -> Any:
+    """Blocks of a tile that one SM holds, by registers and shared memory; below 1 a tile runs at that share of its speed."""
+    fits = np.minimum(chip.registers / (elements * ACCUMULATOR), chip.shared / shared)
+    return np.maximum(np.floor(fits), np.minimum(fits, 1.0))
+
+
+def paid_waves(per_sm: Any, share: float) -> Any:
+    """Waves that are paid: whole ones, or part of the last if `share` is below 1."""
+    return share * np.ceil(per_sm) + (1.0 - share) * np.maximum(per_sm, 1.0)
+
+
+def gemm(
+    chip: Chip,
+    p: TileTerms,
+    batch: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    itemsize: Any,
+    flops: Any,
+    bm: Any,
+    bn: Any,
+    split: Any,
+) -> Terms:
+    """C[batch,m,n] = A B with blocks of bm x bn and k in `split` parts. `flops` are the useful ones."""
+    blocks = batch * np.ceil(m / bm) * np.ceil(n / bn) * split
+    depth = np.ceil(k / split / K_STEP) * K_STEP
+    per_sm = blocks / chip.sm_count
+    waves = paid_waves(per_sm, p.wave_share)
+    per_sm_delivery = chip.delivery * chip.clock
+    fits = occupancy(bm * bn, (bm + bn) * K_STEP * itemsize * STAGES, chip)
+    parts = (split > 1) * 8.0 * split * batch * m * n  # fp32 partial sums, written and read
+    moved = blocks * depth * (bm + bn) * itemsize + itemsize * batch * m * n + parts
+    reduction = (split > 1) * p.split_reduction / chip.clock
+    added = parts / (np.minimum(blocks, chip.sm_count) * per_sm_delivery)
+    written = p.write_out * waves * itemsize * bm * bn / per_sm_delivery
+    return Terms(
+        tensor=np.maximum(
+            waves * depth * 2.0 * bm * bn / (chip.rate * chip.clock * p.tile_issue),
+            flops / (chip.sm_count * chip.rate * chip.clock * chip.sustained),
+        ),
+        l2=np.maximum(waves * depth * (bm + bn) * itemsize / per_sm_delivery, moved / (chip.l2_bandwidth * chip.clock)),
+        latency=np.maximum(per_sm / fits, 1.0) * depth * p.loop_latency / chip.clock,
+        fixed=p.fill_drain_tile / chip.clock + written + reduction + added,
+        l2_bytes=moved,
+        waves=np.ceil(per_sm),
+        occupancy=fits,
+    )
+
+
+def flash(
+    chip: Chip,
+    p: TileTerms,
+    groups: Any,
+    q_len: Any,
+    kv_len: Any,
+    head_dim: Any,
+    causal: Any,
+    itemsize: Any,
+    block: Any,
+) -> Terms:
+    """Fused attention with blocks of `block` query rows. Short sequences and odd head dimensions pay for whole tiles.
+
+    A causal mask skips the key blocks right of the diagonal: on average half of them, and half a block for the diagonal.
+    The last query block still meets them all, and the kernel lasts at least as long as that block. Exponentials and products
+    of a warp follow one another (FlashAttention-3, Shah et al. 2024, section 3.2, which is what it changes).
+    """
+    depth = np.ceil(head_dim / HEAD_STEP) * HEAD_STEP
+    query_blocks = np.ceil(q_len / block)
+    key_blocks = np.ceil(kv_len / KEY_BLOCK)
+    mean = np.maximum(key_blocks * (1.0 - causal * 0.5 * (1.0 - 1.0 / query_blocks)), 1.0)
+    blocks = groups * query_blocks
+    per_sm = blocks / chip.sm_count
+    waves = paid_waves(per_sm, p.wave_share)
+    fits = occupancy(block * (depth + KEY_BLOCK), (block + 2.0 * KEY_BLOCK) * depth * itemsize, chip)
+    longest = np.maximum(waves * mean, key_blocks)  # key blocks that the busiest SM works through
+    resident = np.maximum(per_sm / fits * mean, key_blocks)  # the same, co-resident blocks side by side
+    product = 4.0 * block * KEY_BLOCK * depth
+    moved = blocks * (2.0 * KEY_BLOCK * mean + 2.0 * block) * depth * itemsize
+    chain = p.fused_prologue * np.maximum(per_sm / fits, 1.0) + p.fused_iteration * resident
+    return Terms(
+        tensor=np.maximum(
+            longest * (product / (chip.rate * p.fused_issue) + block * KEY_BLOCK / chip.exp) / chip.clock,
+            blocks * mean * product / (chip.sm_count * chip.rate * chip.clock * chip.sustained),
+        ),
+        l2=np.maximum(
+            (2.0 * KEY_BLOCK * longest + 2.0 * block * waves) * depth * itemsize / (chip.delivery * chip.clock),
+            moved / (chip.l2_bandwidth * chip.clock),
+        ),
+        latency=chain / chip.clock,
+        fixed=p.fill_drain_tile / chip.clock,
+        l2_bytes=moved,
+        waves=np.ceil(per_sm),
+        occupancy=fits,
+    )

@@ -1,0 +1,242 @@
+"""A result as text for people and as one row per operator for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from sim.cost import BOUNDS
+from sim.memory import Memory
+from sim.result import Result, Totals, call_class, memory_parts
+from sim.tiles import describe
+from workloads.kind import REPORT_CLASSES, kinds
+
+DIGITS = 3  # significant
+WAITING = 0.02  # share of the latency that the device waits for the host, above which the run is called host-bound
+NEGLIGIBLE = 5e-4  # a share that would be printed as 0.0 %
+SUM_HEADS = ("calls", "time ms", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM GB/s")
+
+
+def text(result: Result) -> str:
+    """How long, what dominates, what bounds it, unfused against flash-2, memory, what is not calibrated."""
+    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, calibration_line)
+    return "\n\n".join(part(result) for part in parts)
+
+
+def number(value: float) -> str:
+    """Three significant digits, never an exponent: 1234.5 -> '1230', 0.01234 -> '0.0123'."""
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    places = DIGITS - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, places)
+    places = DIGITS - 1 - math.floor(math.log10(abs(rounded)))  # 9.996 is 10.0 by now
+    return f"{rounded:.{max(places, 0)}f}"
+
+
+def seconds(value: float) -> str:
+    """A time with the unit that leaves 1 to 999: '1.92 s', '38.1 ms', '7.5 us'."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if value * factor >= 1:
+            return f"{number(value * factor)} {unit}"
+    return f"{number(value * 1e6)} us"
+
+
+def percent(share: float) -> str:
+    """One decimal, without the sign: 0.12345 -> '12.3'."""
+    return f"{100 * share:.1f}"
+
+
+def gigabytes(value: float) -> str:
+    """'5.21 GB'."""
+    return f"{number(value / 1e9)} GB"
+
+
+def ops_csv(result: Result) -> str:
+    """One row per distinct operator of a component; sums are over its calls and their repeats."""
+    rows = list(_op_rows(result))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else ["component"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _title(result: Result) -> str:
+    s = result.scenario
+    request = ", ".join(f"{name} {_plain(value)}" for name, value in vars(s.request).items() if _is_field(name))
+    changed = f"\nchanged from {s.device.name} and {s.software.name}: {', '.join(s.changed())}" if s.changed() else ""
+    imaginary = " - not a product, all values are assumptions" if s.device.imaginary else ""
+    return (
+        f"{s.name}: {s.model}, {request}\n"
+        f"on {s.device.title} ({s.device.name}){imaginary}, {s.software.name}, attention {s.software.attention}, "
+        f"level {s.level}{changed}"
+    )
+
+
+def _is_field(name: str) -> bool:
+    return not name.startswith("_")
+
+
+def _plain(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _how_long(result: Result) -> str:
+    step = result.step_time()
+    steps = f", {number(1e3 * step)} ms per denoising step" if step else ""
+    line = f"Latency {seconds(result.latency)}, {number(result.images / result.latency)} images/s{steps}"
+    busy = f"GPU busy {percent(result.gpu_time / result.latency)} % of it"
+    pace = f"host-bound: {busy}" if result.host_bound() > WAITING else busy
+    return f"{line}\n{pace} ({seconds(result.gpu_time)} of kernels, which the shares below are of)"
+
+
+def _classes(result: Result) -> str:
+    rows = [[name, *_sums(t, result.gpu_time)] for name, t in result.by_class().items()]
+    rows.append(["total", *_sums(result.total(), result.gpu_time)])
+    return "What dominates, by operator class\n" + _table(rows, ("class", *SUM_HEADS))
+
+
+def _components(result: Result) -> str:
+    repeats = {s.name: s.repeats for s in result.trace.segments}
+    rows = [[f"{name} x {repeats[name]}", *_sums(t, result.gpu_time)] for name, t in result.by_component().items()]
+    return "By component, over its repeats\n" + _table(rows, ("component", *SUM_HEADS))
+
+
+def _sums(t: Totals, whole: float) -> list[str]:
+    tera, giga = t.flops / 1e12, t.hbm_bytes / 1e9
+    rates = (tera / t.time, giga / t.time) if t.time else (0.0, 0.0)
+    return [str(t.calls), number(1e3 * t.time), percent(t.time / whole), *map(number, (tera, giga, *rates))]
+
+
+def _bounds(result: Result) -> str:
+    whole = result.gpu_time
+    return "What bounds it, share of kernel time: " + _shares({n: t / whole for n, t in result.by_bound().items()})
+
+
+def _attention(result: Result) -> str:
+    """Two columns a way, one row a class, and how much faster the second way is."""
+    ways = list(result.attention)
+    priced = [result.attention[way] for way in ways]
+    tables = [result.by_class(p) for p in priced]
+    wholes = [result.total(p).time for p in priced]
+    rows = []
+    for name in tables[0]:
+        times = [table[name].time if name in table else 0.0 for table in tables]
+        rows.append(_compared(name, times, wholes))
+    rows.append(_compared("kernel time", wholes, wholes))
+    rows.append(_compared("of it, attention calls alone", [result.attention_kernels(p) for p in priced], wholes))
+    rows.append(_compared("latency", [p.latency for p in priced], None))
+    heads = ("class", f"{ways[0]} ms", "share %", f"{ways[1]} ms", "share %", "speed-up")
+    return f"Attention {ways[0]} against {ways[1]}, the rest the same\n" + _table(rows, heads)
+
+
+def _compared(name: str, times: Sequence[float], wholes: Sequence[float] | None) -> list[str]:
+    row = [name]
+    for i, time in enumerate(times):
+        row += [number(1e3 * time), percent(time / wholes[i]) if wholes else ""]
+    return [*row, f"{number(times[0] / times[1])}x" if times[1] else ""]
+
+
+def memory_line(result: Result) -> str:
+    """Peak memory, capacity, contributors, and where the peak is."""
+    memory, capacity = result.memory, result.scenario.device.hbm.capacity
+    parts = ", ".join(f"{name} {number(b / 1e9)}" for name, b in contributors(memory).items())
+    return f"Peak memory {gigabytes(memory.peak)} of {gigabytes(capacity)} ({parts}), at {memory.at}"
+
+
+def contributors(memory: Memory) -> dict[str, float]:
+    """What the peak is made of, in bytes, the largest first, nothing that is zero."""
+    names = {"scores": "attention scores"}
+    parts = {names.get(n, n): b for n, b in memory_parts(memory).items() if b}
+    return dict(sorted(parts.items(), key=lambda item: -item[1]))
+
+
+def calibration_line(result: Result) -> str:
+    """Which share of the time no measurement backs, by class."""
+    shares = result.not_calibrated()
+    if not shares:
+        return "Calibrated: a measurement backs every kernel."
+    whole = sum(shares.values())
+    level = "" if result.scenario.level == "physical" else f" (level {result.scenario.level})"
+    return (
+        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n"
+        "There, constants come from data sheets and general measurements, not from this device and software."
+    )
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {percent(share)} %" for name, share in shares.items() if share >= NEGLIGIBLE)
+
+
+def _table(rows: Iterable[Sequence[str]], heads: Sequence[str]) -> str:
+    align = ("left", *("right" for _ in heads[1:]))
+    return tabulate(list(rows), heads, tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def _op_rows(result: Result) -> Iterator[dict[str, Any]]:
+    trace = result.trace
+    pairs = np.column_stack([trace.call_segment(), trace.call_op])
+    unique, first, which = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    repeats = trace.call_repeats()
+    sums = {n: np.bincount(which.reshape(-1), column * repeats) for n, column in _call_columns(result).items()}
+    calls = np.bincount(which.reshape(-1), repeats).astype(np.int64)
+    classes, longest = call_class(trace), _longest(result)
+    for i in np.argsort(first):
+        (segment, op), call = unique[i], int(first[i])
+        kind = trace.kinds[int(trace.op_kind[op])]
+        yield {
+            "component": trace.segments[segment].name,
+            "path": trace.paths[int(trace.call_path[call])],
+            "kind": kind,
+            "label": trace.labels[int(trace.op_label[op])],
+            "class": REPORT_CLASSES[int(classes[call])],
+            "dims": " ".join(f"{n}={int(v)}" for n, v in zip(kinds()[kind].dims, trace.op_dims[op], strict=False)),
+            "dtype": trace.dtypes[int(trace.op_dtype[op])],
+            "calls": int(calls[i]),
+            **{name: _exact(name, float(column[i])) for name, column in sums.items()},
+            **_kernel_columns(result, int(longest[call])),
+        }
+
+
+def _exact(name: str, value: float) -> float | int:
+    """Counts and bytes as whole numbers."""
+    return value if name.endswith("_s") else round(value)
+
+
+def _call_columns(result: Result) -> dict[str, Any]:
+    cost = result.priced.cost
+    return {
+        "time_s": cost.per_call(cost.time),
+        "flops": result.trace.op_flops()[result.trace.call_op],
+        "hbm_bytes": cost.per_call(cost.hbm_bytes),
+        "l2_bytes": cost.per_call(cost.l2_bytes),
+    }
+
+
+def _longest(result: Result) -> Any:
+    """Index of the longest chosen kernel of each call, int64 (calls,)."""
+    cost = result.priced.cost
+    order = np.lexsort((np.where(cost.chosen, cost.time, -1.0), cost.kernels.row))
+    last = np.searchsorted(cost.kernels.row[order], np.arange(cost.kernels.rows), side="right") - 1
+    return order[last][cost.kernels.call_row]
+
+
+def _kernel_columns(result: Result, k: int) -> dict[str, Any]:
+    """What is known of one kernel, the longest of its call."""
+    cost = result.priced.cost
+    is_tiled = cost.occupancy[k] > 0
+    return {
+        "bound": BOUNDS[int(cost.bound[k])],
+        "way": cost.kernels.way[k],
+        "kernel": cost.kernels.name[k],
+        "tile": describe(int(cost.tile[k])) if is_tiled else "",
+        "waves": int(cost.waves[k]) if is_tiled else "",
+        "occupancy": float(cost.occupancy[k]) if is_tiled else "",
+        "covered": bool(cost.covered[k]),
+    }

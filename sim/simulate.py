@@ -1,0 +1,61 @@
+"""replay: a scenario -> trace -> kernel rows -> cost -> serial timeline -> Result. Glue; every rule lives elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hwspecs.rates import Rates, rates
+from hwspecs.software import Software
+from sim.cost import Cost, cost
+from sim.host import host_time, serial_makespan
+from sim.memory import memory
+from sim.result import Floats, Priced, Result
+from sim.scenario import Scenario
+from sim.timeline import serial
+from workloads.cache import trace_of
+from workloads.lower import lower
+from workloads.model import find
+from workloads.trace import Trace
+
+COMPARED = ("unfused", "flash-2")  # ways to run attention that every result holds against each other
+
+
+def replay(scenario: Scenario, command: str = "") -> Result:
+    """One inference of a scenario on one device, calls in program order on one stream.
+
+    Raises SpecError where the model cannot be captured.
+    """
+    trace = trace_of(scenario.model, scenario.request)
+    on = rates(scenario.device)
+    own = price(trace, scenario.software, on, scenario.level)
+    attention = {
+        way: own if way == scenario.software.attention else price(trace, _with(scenario, way), on, scenario.level)
+        for way in COMPARED
+    }
+    timeline = serial(trace.segments, held(own.cost), own.host)
+    return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), _denoising(scenario), command)
+
+
+def price(trace: Trace, software: Software, on: Rates, level: str) -> Priced:
+    """A trace under a software on one device, or on a stack of designs."""
+    priced = cost(lower(trace, software), on, level)
+    host = host_time(trace, priced, software)
+    return Priced(priced, host, serial_makespan(held(priced), host, trace))
+
+
+def held(priced: Cost) -> Floats:
+    """Seconds that one run of each call holds the stream, gaps between kernels included: (..., calls)."""
+    return priced.per_call(priced.time + priced.gap)
+
+
+def _denoising(scenario: Scenario) -> tuple[int, ...]:
+    """Indices of the stages that run once more when the request asks for one more step."""
+    if not hasattr(scenario.request, "steps"):
+        return ()
+    stages = find(scenario.model).stages
+    now, more = (stages(replace(scenario.request, steps=scenario.request.steps + extra)) for extra in (0, 1))
+    return tuple(i for i, (a, b) in enumerate(zip(now, more, strict=True)) if a.repeats != b.repeats)
+
+
+def _with(scenario: Scenario, way: str) -> Software:
+    return replace(scenario.software, attention=way)  # type: ignore[arg-type]

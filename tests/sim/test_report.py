@@ -1,0 +1,99 @@
+"""Numbers as people read them; the order of the report; one row per operator."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim import report
+from sim.feasible import problem
+from sim.result import Result
+from tests.sim.toy import result
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Result:
+    return result(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1234.5, "1230"),
+        (0.012345, "0.0123"),
+        (9.996, "10.0"),
+        (999.6, "1000"),
+        (12, "12.0"),
+        (-3.14159, "-3.14"),
+    ],
+)
+def test_number(value: float, text: str) -> None:
+    assert report.number(value) == text
+
+
+@given(st.floats(1e-12, 1e15))
+def test_number_is_within_half_of_the_third_digit(value: float) -> None:
+    assert float(report.number(value)) == pytest.approx(value, rel=0.005001)
+    assert "e" not in report.number(value)
+
+
+def test_seconds() -> None:
+    assert [report.seconds(s) for s in (1.9, 0.0381, 7.5e-6)] == ["1.90 s", "38.1 ms", "7.50 us"]
+
+
+def test_order_and_length(toy: Result) -> None:
+    text = report.text(toy)
+    heads = (
+        "Latency ", "What dominates, by operator class", "By component", "What bounds it", "Attention unfused against flash-2",
+        "Peak memory", "Not calibrated: ",
+    )  # fmt: skip
+    places = [text.index(head) for head in heads]
+    assert places == sorted(places)
+    assert len(text.splitlines()) <= 60
+    assert max(map(len, text.splitlines())) <= 160
+    assert "ms per denoising step" in text
+
+
+def test_changes_and_imaginary_parts_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = report.text(result(monkeypatch, tmp_path, "device=imaginary-1", "device.sm_count=99"))
+    assert "not a product, all values are assumptions" in text
+    assert "changed from imaginary-1 and pytorch-eager: device.sm_count" in text
+
+
+def test_a_slow_host_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slow = result(monkeypatch, tmp_path, "software.host_time_per_launch=1 ms")
+    assert "host-bound: GPU busy " in report.text(slow)
+    assert slow.host_bound() > 0.9
+    assert "host-bound" not in report.text(result(monkeypatch, tmp_path, "software.host_time_per_launch=0 s"))
+
+
+def test_ops_csv_sums_to_the_result(toy: Result) -> None:
+    rows = list(csv.DictReader(io.StringIO(report.ops_csv(toy))))
+    assert len(rows) == 10
+    assert sum(float(r["time_s"]) for r in rows) == pytest.approx(toy.gpu_time)
+    assert sum(int(r["calls"]) for r in rows) == int(toy.trace.call_repeats().sum())
+    assert sum(int(r["flops"]) for r in rows) == toy.trace.flops()
+    attention = next(r for r in rows if r["kind"] == "attention")
+    assert (attention["way"], attention["kernel"], attention["class"]) == ("flash-2", "flash attention", "Attention")
+    assert "q_len=4096" in attention["dims"]
+    assert attention["tile"].endswith("query rows")
+    assert next(r for r in rows if r["kind"] == "elementwise")["tile"] == ""
+
+
+def test_what_does_not_fit_says_why_and_what_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert problem(result(monkeypatch, tmp_path)) == ""
+    small = result(monkeypatch, tmp_path, "device.hbm.capacity=100 MB", "software.attention=unfused")
+    line = problem(small)
+    assert line.startswith(f"{tmp_path}/toy.yaml: does not fit a100-sxm-80gb: needs ")
+    assert " GB of 0.100 GB (attention scores " in line
+    assert line.endswith("; use software.attention: flash-2")
+    tiny = problem(result(monkeypatch, tmp_path, "device.hbm.capacity=1 MB", "request.batch=4"))
+    assert tiny.endswith("; use a request.batch below 4")
+    one = problem(result(monkeypatch, tmp_path, "device.hbm.capacity=1 MB"))
+    assert "; use a smaller image, or a device with at least " in one

@@ -142,7 +142,7 @@ class Way:
 
     name: str
     rows: Rows
-    allowed: Callable[[Software], bool] = field(default=lambda software: True)
+    allowed: Callable[[Software], bool] = field(default=lambda _: True)
 
 
 @dataclass(frozen=True)

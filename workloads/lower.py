@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hwspecs.device import DTYPES
 from hwspecs.software import Software
 from workloads.context import Context, context
 from workloads.kind import ITEMSIZE, Dims, Ints, Way, Work, kinds
@@ -133,6 +134,9 @@ def _recipes(trace: Trace, software: Software) -> list[list[_Recipe]]:
 
 
 def _engine_dtype(dtype: str, software: Software) -> str:
+    """The dtype whose rate applies: index and mask arithmetic (int32, int64, bool) runs at the rate of the fp32 lanes."""
+    if dtype not in DTYPES:
+        return "fp32"
     return "tf32" if dtype == "fp32" and software.tf32 else dtype
 
 

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +130,8 @@ class Trace:
 
     def flops(self) -> int:
         """Matrix FLOPs of one inference, repeats included."""
-        return int((self.op_flops()[self.call_op] * self.call_repeats()).sum())
+        flops = self.op_flops()[self.call_op]
+        return sum(sum(flops[s.start : s.stop].tolist()) * s.repeats for s in self.segments)  # Python ints: no overflow
 
     def _per_op(self, of: Any) -> Ints:
         out = np.zeros(len(self.op_kind), dtype=np.int64)
@@ -171,18 +171,26 @@ def save(trace: Trace, path: Path) -> None:
 def load(path: Path) -> Trace:
     """Read a trace that `save` wrote. Raises StudyError for a missing, corrupt or foreign file."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            header = json.loads(stored["header"].tobytes())
-            arrays = {name: stored[name] for name in _ARRAYS if name in stored}
+        stored = path.read_bytes()
     except OSError as error:
         raise StudyError(f"{path}: cannot read the trace: {error.strerror or error}") from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise StudyError(
-            f"{path}: not a framecast trace, or damaged ({type(error).__name__}); delete it and capture again"
-        ) from None
+    try:
+        return _decode(stored)
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}; delete it and capture again") from None
+    except Exception as error:  # damage shows as whatever zlib, zipfile, json or numpy then stumbles over
+        problem = f"not a framecast trace, or damaged ({type(error).__name__})"
+        raise StudyError(f"{path}: {problem}; delete it and capture again") from None
+
+
+def _decode(stored: bytes) -> Trace:
+    """The trace in a file's bytes. StudyError where they are a trace that cannot be used here, else any exception."""
+    with np.load(io.BytesIO(stored), allow_pickle=False) as file:
+        header = json.loads(file["header"].tobytes())
+        arrays = {name: file[name] for name in _ARRAYS if name in file}
     problem = _problem(header, arrays)
     if problem:
-        raise StudyError(f"{path}: {problem}; delete it and capture again")
+        raise StudyError(problem)
     strings: dict[str, Any] = {name: tuple(header[name]) for name in ("kinds", "dtypes", "labels", "paths")}
     segments = tuple(Segment(**s) for s in header["segments"])
     return Trace(model=header["model"], request=header["request"], segments=segments, **strings, **arrays)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
-from hwspecs.spec import CONFIG, Doc, Quantity, RuleError
+from hwspecs.spec import CONFIG, Doc, Quantity
 from workloads.dtypes import torch_dtype
 from workloads.model import Model, Stage
 
@@ -22,27 +23,30 @@ LATENT_CHANNELS = 4  # vae/config.json, latent_channels
 SCALE = 0.18215  # latents are divided by it before they are decoded; vae/config.json, scaling_factor
 
 
+def _multiple(side: int) -> int:
+    """Refuse a size between two latent sizes. The UNet and the decoder take any latent of at least 1 x 1."""
+    if side % PIXELS:
+        below = side // PIXELS * PIXELS
+        raise ValueError(f"found {side}, expected a multiple of {PIXELS}; nearest: {below}, {below + PIXELS}")
+    return side
+
+
+Height = Annotated[
+    int, Quantity(ge=8, le=8192, doc="image height in pixels, a multiple of 8"), AfterValidator(_multiple)
+]
+Width = Annotated[int, Quantity(ge=8, le=8192, doc="image width in pixels, a multiple of 8"), AfterValidator(_multiple)]
+
+
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Request:
     """What is asked of the pipeline."""
 
-    height: Annotated[int, Quantity(ge=8, le=8192, doc="image height in pixels, a multiple of 8")] = 512
-    width: Annotated[int, Quantity(ge=8, le=8192, doc="image width in pixels, a multiple of 8")] = 512
+    height: Height = 512
+    width: Width = 512
     batch: Annotated[int, Quantity(ge=1, le=1024, doc="images at a time, each of a prompt of its own")] = 1
     steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps; the model was trained with 1000")] = 50
     guidance: Annotated[bool, Doc("classifier-free guidance: the UNet runs on twice the batch")] = True
     dtype: Annotated[Literal["fp16", "bf16", "fp32"], Doc("of weights and activations")] = "fp16"
-
-    def __post_init__(self) -> None:
-        """Refuse a size between two latent sizes. The UNet and decoder take any latent of at least 1 x 1."""
-        sides = (("height", self.height), ("width", self.width))
-        if wrong := [(name, _multiple(side)) for name, side in sides if side % PIXELS]:
-            raise RuleError(wrong)
-
-
-def _multiple(side: int) -> str:
-    below = side // PIXELS * PIXELS
-    return f"found {side}, expected a multiple of {PIXELS}; nearest: {below}, {below + PIXELS}"
 
 
 def stages(request: Request) -> tuple[Stage, ...]:

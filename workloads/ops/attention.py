@@ -137,7 +137,7 @@ def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
     def parts(count: int, heads: int, length: int) -> tuple[Any, ...]:
         shape = (length, heads) if d["interleaved"] else (heads, length)
         x = torch.empty(count, d["batch"], *shape, d["head_dim"], device="meta", dtype=torch_dtype(dtype))
-        return (x.transpose(2, 3) if d["interleaved"] else x).unbind(0)
+        return tuple((x.transpose(2, 3) if d["interleaved"] else x).unbind(0))
 
     if d["role"] == ROLES.index("cross"):
         (q,), (k, v) = parts(1, d["heads"], d["q_len"]), parts(2, d["kv_heads"], d["kv_len"])

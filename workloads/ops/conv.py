@@ -31,7 +31,9 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     torch's eager mode adds the bias in a kernel of its own; a fusing compiler adds it in the epilogue.
     """
     x_bytes = itemsize * d.n * d.c * d.in_positions
-    x_read = itemsize * d.n * d.c * np.minimum(d.in_positions, d.out_positions * d.taps)  # a strided 1x1 skips positions
+    x_read = (
+        itemsize * d.n * d.c * np.minimum(d.in_positions, d.out_positions * d.taps)
+    )  # a strided 1x1 skips positions
     w_bytes = itemsize * d.k * (d.c // d.groups) * d.taps
     y_bytes = itemsize * d.n * d.k * d.out_positions
     convert = software.convolution.layout == "nchw"
@@ -56,7 +58,7 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     )
     after = (_copy("nhwc to nchw", "previous", y_moved, 0),) if convert else ()
     bias = _bias(d, itemsize, y_bytes) if software.fusion == "eager" else ()
-    return before + (gemm,) + after + bias
+    return (*before, gemm, *after, *bias)
 
 
 def _copy(name: str, source: Any, moved: Ints, run_bytes: int) -> Work:

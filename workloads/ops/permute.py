@@ -43,11 +43,16 @@ def _joined(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
 
 
 def _gathered(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
-    """index_select, gather, index: reads as much of the source as it returns, and the index."""
+    """index_select(source, axis, index), gather(source, axis, index), index(source, indices of the leading axes).
+
+    Reads as much of the source as it returns, in runs that start anew at every index, and the indices.
+    """
     source, *index = tensors(call.args)
-    run = size(call.out) if source.dim() == 1 else source.stride(0) * source.element_size()
-    dims = {"read0": size(call.out), "read1": sum(map(size, index)), "read2": 0, "write": size(call.out), "run": run}
-    return dims, (source, *index)
+    axis = call.args[1] if isinstance(call.args[1], int) else len(call.args[1]) - 1
+    run = 1 if call.name == "aten.gather" else source.stride(axis)
+    moved = size(call.out)
+    dims = {"read0": moved, "read1": sum(map(size, index)), "read2": 0, "write": moved}
+    return {**dims, "run": run * source.element_size()}, (source, *index)
 
 
 def _moved(call: AtenCall, sources: Iterable[Any]) -> tuple[dict[str, int], tuple[Any, ...]]:

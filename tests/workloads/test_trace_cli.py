@@ -1,0 +1,124 @@
+"""`framecast trace` and `framecast models`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hwspecs.errors import SpecError
+from tests.workloads.conftest import MODEL
+from workloads.cli import register
+from workloads.trace import Trace
+
+
+@click.group()
+def cli() -> None:
+    """framecast"""
+
+
+register(cli)
+
+
+def run(*args: str) -> str:
+    result = CliRunner().invoke(cli, args, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def problems(*args: str) -> tuple[str, ...]:
+    with pytest.raises(SpecError) as refused:
+        CliRunner().invoke(cli, args, catch_exceptions=False)
+    return refused.value.problems
+
+
+def test_json(sd: Trace) -> None:
+    found = json.loads(run("trace", MODEL, "--steps", "30", "--format", "json"))
+    assert list(found) == ["schema_version", "model", "request", "components"]
+    assert (found["schema_version"], found["model"], found["request"]["steps"]) == (1, MODEL, 30)
+    assert [(c["name"], c["repeats"]) for c in found["components"]] == [
+        ("text_encoder", 2), ("unet", 30), ("vae_decoder", 1),
+    ]  # fmt: skip
+    for component, segment in zip(found["components"], sd.segments, strict=True):
+        assert list(component) == [
+            "name", "repeats", "parameters", "weight_bytes", "flops", "calls", "flops_by_kind", "attention",
+        ]  # fmt: skip
+        assert component["parameters"] == segment.parameters
+        assert component["flops"] == sum(component["flops_by_kind"].values())
+        assert sum(component["calls"].values()) == segment.stop - segment.start
+        assert len(component["attention"]) == component["calls"]["attention"]
+    assert found["components"][1]["attention"][1] == {
+        "role": "cross", "batch": 2, "heads": 8, "q_len": 4096, "kv_len": 77, "head_dim": 40, "causal": False,
+    }  # fmt: skip
+    assert sum(c["flops"] * c["repeats"] for c in found["components"]) < sd.flops()
+
+
+def test_table(sd: Trace) -> None:
+    lines = run("trace", MODEL).splitlines()
+    assert lines[0] == f"{MODEL}: height 512, width 512, batch 1, steps 50, guidance on, dtype fp16"
+    assert lines[1].startswith(f"{sd.flops() / 1e12:.2f} TFLOP in all")
+    assert (
+        "component       repeats    parameters, M    calls a pass    GFLOP a pass    TFLOP in all    share, %" in lines
+    )
+    assert max(map(len, lines)) <= 110
+
+
+@pytest.mark.usefixtures("sd")
+def test_set_and_options_mean_the_same() -> None:
+    assert run("trace", MODEL, "--set", "request.steps=7") == run("trace", MODEL, "--steps", "7")
+    assert run("trace", MODEL, "--set", "steps = 7") == run("trace", MODEL, "--steps", "7")
+
+
+ALLOWED = "(allowed: height, width, batch, steps, guidance, dtype)"
+
+
+@pytest.mark.parametrize(
+    ("args", "messages"),
+    [
+        (("--height", "500"), ("--height: request.height: found 500, expected a multiple of 8; nearest: 496, 504",)),
+        (
+            ("--height", "x", "--steps", "0"),
+            (
+                "--height: request.height: found 'x', expected a whole number of at least 8 and at most 8192",
+                "--steps: request.steps: found '0', expected a whole number of at least 1 and at most 1000",
+            ),
+        ),
+        (
+            ("--dtype", "fp17"),
+            ("--dtype: request.dtype: found 'fp17', expected one of fp16, bf16, fp32; did you mean 'fp16'?",),
+        ),
+        (
+            ("--set", "request.hight=512"),
+            (f"--set hight: request.hight: unknown field; did you mean 'height'? {ALLOWED}",),
+        ),
+        (("--set", "height"), ("--set height: expected FIELD=VALUE, for example request.height=768",)),
+    ],
+)
+def test_messages(args: tuple[str, ...], messages: tuple[str, ...]) -> None:
+    assert problems("trace", MODEL, *args) == messages
+
+
+def test_unknown_model() -> None:
+    (message,) = problems("trace", "stable-difusion-1.5")
+    assert message.startswith(f"unknown model 'stable-difusion-1.5'; did you mean '{MODEL}'? (known: ")
+
+
+def test_models() -> None:
+    text = run("models")
+    assert f"{MODEL}: Stable Diffusion 1.5" in text
+    assert "request.height    512" in text
+    listed: dict[str, Any] = json.loads(run("models", "--format", "json"))
+    assert listed["schema_version"] == 1
+    (model,) = (m for m in listed["models"] if m["id"] == MODEL)
+    assert [f["path"] for f in model["request"]] == ["height", "width", "batch", "steps", "guidance", "dtype"]
+
+
+@pytest.mark.parametrize("command", ["trace", "models"])
+def test_help_ends_with_examples(command: str) -> None:
+    lines = [line.strip() for line in run(command, "--help").rstrip().splitlines()]
+    examples = lines[lines.index("Examples:") + 1 :]
+    assert len(examples) >= 2
+    assert all(line.startswith(f"framecast {command}") for line in examples)

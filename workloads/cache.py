@@ -1,0 +1,128 @@
+"""Traces by model and request: captured once, then read from `$FRAMECAST_CACHE` without loading torch.
+
+The key covers everything that a capture depends on. Fields that only change how often a stage runs (steps) are applied
+after loading, so that a run with other steps is warm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hwspecs.errors import FramecastError, StudyError
+from hwspecs.spec import to_data
+from workloads import trace as traces
+from workloads.model import Model, Stage, find
+from workloads.trace import Trace
+
+_CODE = (
+    "aten.py",
+    "capture.py",
+    "kind.py",
+    "trace.py",
+    "model.py",
+    "dtypes.py",
+    "ops/*.py",
+)  # decide what a capture holds
+_SECONDS = 8  # a capture with its imports, on two CPU cores; for the line on the terminal
+
+
+def trace_of(model_id: str, request: Any) -> Trace:
+    """The trace of a model for a request (an instance of `find(model_id).request`).
+
+    A damaged entry and a folder that cannot be written are one line on stderr each; the trace is then captured anew.
+    Raises SpecError for an unknown model, or a module that cannot be captured.
+    """
+    model = find(model_id)
+    stages = model.stages(request)
+    data = to_data(request)
+    path = folder() / f"{model_id}-{_key(model, data)}.npz"
+    trace = _stored(path)
+    if trace is None:
+        trace = _capture(model, stages, data)
+        _store(trace, path)
+    segments = tuple(replace(s, repeats=stage.repeats) for s, stage in zip(trace.segments, stages, strict=True))
+    return replace(trace, request=data, segments=segments)
+
+
+def folder() -> Path:
+    """`$FRAMECAST_CACHE`, or `framecast` in the user's cache folder. Nothing is created."""
+    chosen = os.environ.get("FRAMECAST_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "framecast"
+    except RuntimeError:  # no home folder
+        return Path(".framecast-cache")
+
+
+def _key(model: Model, request: Mapping[str, Any]) -> str:
+    """Hex digest of the model, what is captured of the request, library versions and our own code."""
+    captured = {name: value for name, value in request.items() if name not in model.repeat_fields}
+    versions = {name: importlib.metadata.version(name) for name in model.libraries}
+    here = Path(__file__).parent
+    files = [*(file for pattern in _CODE for file in sorted(here.glob(pattern))), Path(inspect.getfile(model.stages))]
+    code = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    return hashlib.sha256(json.dumps([model.id, captured, versions, code], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _stored(path: Path) -> Trace | None:
+    """The entry, or None if there is none that can be used."""
+    try:
+        return traces.load(path) if path.exists() else None
+    except (StudyError, OSError) as error:
+        reason = str(error).removeprefix(f"{path}: ").removesuffix("; delete it and capture again")
+        _say(f"{path}: {reason}; capturing again")
+        return None
+
+
+def _store(trace: Trace, path: Path) -> None:
+    try:
+        traces.save(trace, path)
+    except FramecastError as error:
+        _say(f"{error}; going on without the cache (set FRAMECAST_CACHE to a folder that can be written)")
+
+
+def _capture(model: Model, stages: tuple[Stage, ...], request: Mapping[str, Any]) -> Trace:
+    if sys.stderr.isatty():
+        size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
+        print(f"capturing {model.id} {size} (once; about {_SECONDS} s) ...", file=sys.stderr)
+    with _quiet():
+        from workloads.capture import assemble, capture
+
+        passes = []
+        for stage in stages:
+            args, kwargs = stage.inputs()
+            passes.append(
+                (stage.name, stage.module, stage.repeats, capture(stage.build(), args, kwargs, path=stage.name))
+            )
+        return assemble(model.id, request, passes)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what libraries say while they are imported and run: warnings, and log records below critical."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _say(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)

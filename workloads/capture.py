@@ -1,0 +1,352 @@
+"""A torch module, run once on the meta device -> the operators that would launch kernels. torch is imported when called.
+
+A dispatch mode sees every operator; a function mode above it keeps scaled_dot_product_attention as one operator, which
+the dispatcher would decompose; hooks on the modules tell the path. Views launch nothing and are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from hwspecs.errors import SpecError
+from workloads.aten import ANYTHING, POINTWISE, AtenCall, Rule
+from workloads.dtypes import dtype_name
+from workloads.kind import kinds
+from workloads.trace import Segment, Trace
+
+PROJECTIONS = ("gemm", "conv")  # kinds at which the walk back from an attention's q and k ends
+_CONTAINER = re.compile("Transformer|Processor|Layer|Encoder|Decoder|UNet|(Down|Up|Mid)Block")
+
+
+@dataclass(frozen=True)
+class CapturedCall:
+    """One operator: its kind, dtype and dims (in the order of OpKind.dims), where it ran, and the tensor ids it touches."""
+
+    kind: str
+    dtype: str
+    dims: tuple[int, ...]
+    label: str
+    path: str
+    in_attention: bool
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CapturedPass:
+    """One run of a module. Tensor ids index `tensor_bytes` (of the storage) and `tensor_is_weight` (parameter or buffer).
+
+    `module_inputs` are the ids that the caller passed in. `parameters` and `weight_bytes` count shared parameters once and
+    leave buffers out.
+    """
+
+    calls: tuple[CapturedCall, ...]
+    tensor_bytes: tuple[int, ...]
+    tensor_is_weight: tuple[bool, ...]
+    module_inputs: tuple[int, ...]
+    parameters: int
+    weight_bytes: int
+
+
+def capture(
+    module: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, path: str = ""
+) -> CapturedPass:
+    """Run a module (or any callable) on meta tensors and record its operators.
+
+    Args:
+        module: an nn.Module whose parameters are on the meta device; it is put into eval mode.
+        args, kwargs: what it is called with; tensors on the meta device.
+        path: goes before the module paths: 'unet' gives 'unet.down_blocks.0.resnets.0.conv1'.
+
+    Raises:
+        SpecError: an operator needs the values of a tensor, or cannot run on the meta device.
+    """
+    import torch
+
+    recorder = _Recorder(path)
+    is_module = isinstance(module, torch.nn.Module)
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        if is_module:
+            stack.enter_context(_paths(module.eval(), path, recorder))  # type: ignore[attr-defined]
+            for tensor in (*module.parameters(), *module.buffers()):  # type: ignore[attr-defined]
+                recorder.weights.add(_key(tensor))
+        inputs = tuple(recorder.id_of(t) for t in _tensors((args, kwargs or {})))
+        stack.enter_context(_attention_kept(recorder))
+        stack.enter_context(_dispatch_mode(recorder))
+        module(*args, **(kwargs or {}))
+    parameters = list(module.parameters()) if is_module else []  # type: ignore[attr-defined]
+    return CapturedPass(
+        calls=tuple(recorder.calls),
+        tensor_bytes=tuple(int(s.nbytes()) for s in recorder.storages),
+        tensor_is_weight=tuple(s._cdata in recorder.weights for s in recorder.storages),
+        module_inputs=inputs,
+        parameters=sum(p.numel() for p in parameters),
+        weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
+    )
+
+
+def assemble(model: str, request: Mapping[str, Any], passes: Sequence[tuple[str, str, int, CapturedPass]]) -> Trace:
+    """Passes (segment name, name of the module that owns the weights, repeats, what was captured) -> a Trace.
+
+    Operators that agree in kind, dtype, dims and label share a row. Tensor ids of different passes are distinct.
+    """
+    calls = [call for *_, p in passes for call in p.calls]
+    names = {
+        "kinds": _index(c.kind for c in calls), "dtypes": _index(c.dtype for c in calls),
+        "labels": _index(c.label for c in calls), "paths": _index(c.path for c in calls),
+    }  # fmt: skip
+    ops = _index((c.kind, c.dtype, c.dims, c.label) for c in calls)
+    widest = max((len(dims) for _, _, dims, _ in ops), default=0)
+    starts = np.cumsum([0, *(len(p.calls) for *_, p in passes)])
+    shifts = np.repeat(np.cumsum([0, *(len(p.tensor_bytes) for *_, p in passes)])[:-1], np.diff(starts))
+    inputs, input_offsets = _csr([c.inputs for c in calls], shifts)
+    outputs, output_offsets = _csr([c.outputs for c in calls], shifts)
+    return Trace(
+        model=model,
+        request=request,
+        **{name: tuple(values) for name, values in names.items()},
+        op_kind=_ints(names["kinds"][kind] for kind, *_ in ops),
+        op_dtype=_ints(names["dtypes"][dtype] for _, dtype, *_ in ops),
+        op_dims=np.array([dims + (0,) * (widest - len(dims)) for _, _, dims, _ in ops], np.int64).reshape(-1, widest),
+        op_label=_ints(names["labels"][label] for *_, label in ops),
+        call_op=_ints(ops[c.kind, c.dtype, c.dims, c.label] for c in calls),
+        call_path=_ints(names["paths"][c.path] for c in calls),
+        call_in_attention=np.array([c.in_attention for c in calls], dtype=np.bool_),
+        input_offsets=input_offsets,
+        input_ids=inputs,
+        output_offsets=output_offsets,
+        output_ids=outputs,
+        tensor_bytes=_ints(b for *_, p in passes for b in p.tensor_bytes),
+        tensor_is_weight=np.array([w for *_, p in passes for w in p.tensor_is_weight], dtype=np.bool_),
+        segments=tuple(
+            Segment(name, module, int(start), int(stop), repeats, p.parameters, p.weight_bytes)
+            for (name, module, repeats, p), start, stop in zip(passes, starts, starts[1:], strict=False)
+        ),
+    )
+
+
+def _index(values: Iterator[Any]) -> dict[Any, int]:
+    """Distinct values in order of appearance -> position."""
+    return {value: i for i, value in enumerate(dict.fromkeys(values))}
+
+
+def _ints(values: Iterator[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def _csr(rows: list[tuple[int, ...]], shifts: Any) -> tuple[Any, Any]:
+    """Lists of ids, each shifted, as (ids, offsets)."""
+    ids = _ints(i + int(shift) for row, shift in zip(rows, shifts, strict=True) for i in row)
+    return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)
+
+
+@cache
+def _rules() -> dict[str, tuple[tuple[str, Rule], ...]]:
+    """aten name -> the (kind, rule) that may take it, in the order of the kinds."""
+    found: dict[str, tuple[tuple[str, Rule], ...]] = {}
+    for kind in kinds().values():
+        for name, rule in kind.capture.items():
+            found[name] = (*found.get(name, ()), (kind.name, rule))
+    return found
+
+
+def _match(call: AtenCall, pointwise: bool) -> tuple[str, Mapping[str, int], tuple[Any, ...]]:
+    """(kind, dims, tensors read) by the first rule that takes the operator."""
+    rules = _rules()
+    for kind, rule in (*rules.get(call.name, ()), *(rules[POINTWISE] if pointwise else ()), *rules[ANYTHING]):
+        taken = rule(call)
+        if taken is not None:
+            return kind, *taken
+    raise AssertionError(f"no rule for {call.name}")
+
+
+def _key(tensor: Any) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    """Tensors in nested lists, tuples and mappings."""
+    if hasattr(value, "untyped_storage"):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
+
+
+class _Recorder:
+    """What has been recorded so far. A tensor's id is that of its storage; storages are kept, so that none is reused."""
+
+    def __init__(self, path: str) -> None:
+        self.calls: list[CapturedCall] = []
+        self.storages: list[Any] = []
+        self.weights: set[int] = set()
+        self.stack: list[tuple[str, bool]] = [(path, False)]
+        self._ids: dict[int, int] = {}
+        self._writer: dict[int, int] = {}  # tensor id -> latest call that wrote it
+        self._sources: list[list[tuple[int, int]]] = []  # call -> its activation inputs (id, call that wrote it or -1)
+
+    def id_of(self, tensor: Any) -> int:
+        """The id of a tensor's storage."""
+        key = _key(tensor)
+        if key not in self._ids:
+            self._ids[key] = len(self.storages)
+            self.storages.append(tensor.untyped_storage())
+        return self._ids[key]
+
+    def is_weight(self, tensor: Any) -> bool:
+        """A view of a parameter or buffer."""
+        return _key(tensor) in self.weights
+
+    def origin(self, tensor: Any) -> frozenset[int]:
+        """Activation inputs of the projections behind a tensor; the tensor itself where it comes from none."""
+        start = self.id_of(tensor)
+        found: set[int] = set()
+        todo, seen = [self._writer.get(start, -1)], set()
+        while todo:
+            call = todo.pop()
+            if call < 0 or call in seen:
+                continue
+            seen.add(call)
+            if self.calls[call].kind in PROJECTIONS:
+                found.update(i for i, _ in self._sources[call])
+            else:
+                todo.extend(writer for _, writer in self._sources[call])
+        return frozenset(found or {start})
+
+    def add(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any, pointwise: bool) -> None:
+        """Append an operator."""
+        call = AtenCall(name, args, kwargs, out, self.is_weight, self.origin)
+        kind, dims, read = _match(call, pointwise)
+        read = tuple(sorted(read, key=self.is_weight))
+        path, _ = self.stack[-1]
+        inputs = tuple(self.id_of(t) for t in read)
+        outputs = tuple(dict.fromkeys(self.id_of(t) for t in call.results))
+        self._sources.append(
+            [(i, self._writer.get(i, -1)) for i, t in zip(inputs, read, strict=True) if not self.is_weight(t)]
+        )
+        self._writer.update(dict.fromkeys(outputs, len(self.calls)))
+        floating = [t.dtype for t in (*read, *call.results) if t.dtype.is_floating_point]
+        dtype = dtype_name(floating[0] if floating else call.results[0].dtype)
+        values = tuple(int(dims[d]) for d in kinds()[kind].dims)
+        in_attention = any(attention for _, attention in self.stack)
+        self.calls.append(CapturedCall(kind, dtype, values, name, path, in_attention, inputs, outputs))
+
+
+def _launches(func: Any, args: Any, kwargs: Any, out: Any) -> bool:
+    """Whether an operator writes memory: not a view, an allocation, or a question about a tensor."""
+    results = [t for t in _tensors([out]) if t.numel()]
+    if not results or re.match(r"aten\.(new_)?empty", str(func)):
+        return False
+    seen = {_key(t) for t in _tensors((args, kwargs))}
+    return func._schema.is_mutable or any(_key(t) not in seen for t in results)
+
+
+def _is_attention(module: Any) -> bool:
+    name = type(module).__name__
+    return "Attention" in name and not _CONTAINER.search(name)
+
+
+def _enter(stack: list[tuple[str, bool]], entry: tuple[str, bool], *_: Any) -> None:
+    stack.append(entry)
+
+
+@contextmanager
+def _paths(module: Any, path: str, recorder: _Recorder) -> Iterator[None]:
+    """Keep recorder.stack at the module that runs."""
+
+    def leave(*_: Any) -> None:
+        recorder.stack.pop()
+
+    handles = []
+    for name, child in module.named_modules():
+        entry = (".".join(p for p in (path, name) if p), _is_attention(child))
+        enter = partial(_enter, recorder.stack, entry)
+        handles.append(child.register_forward_pre_hook(enter))
+        handles.append(child.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _attention_kept(recorder: _Recorder) -> Iterator[None]:
+    """scaled_dot_product_attention is recorded as one operator.
+
+    A function mode catches it wherever modules took it from; torch's own functions (multi_head_attention_forward) run
+    with function modes off and look it up in torch.nn.functional.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    functional = torch.nn.functional
+    original = functional.scaled_dot_product_attention
+
+    def sdpa(query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **options: Any) -> Any:
+        """The result is laid out [..., length, heads, head_dim], as flash attention writes it."""
+        causal = bool(rest[1] if len(rest) > 1 else options.get("is_causal", False))
+        shape = (*query.shape[:-1], value.shape[-1])
+        swapped = (*shape[:-3], shape[-2], shape[-3], shape[-1])
+        out = query.new_empty(swapped).transpose(-2, -3) if len(shape) > 3 else query.new_empty(shape)
+        args = (query, key, value, attn_mask, 0.0, causal)
+        recorder.add("aten.scaled_dot_product_attention", args, {}, out, pointwise=False)
+        return out
+
+    class Attention(TorchFunctionMode):  # type: ignore[misc]
+        """Keeps the operator from the dispatcher."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return (sdpa if func is original else func)(*args, **(kwargs or {}))
+
+    functional.scaled_dot_product_attention = sdpa
+    try:
+        with Attention():
+            yield
+    finally:
+        functional.scaled_dot_product_attention = original
+
+
+def _dispatch_mode(recorder: _Recorder) -> Any:
+    """The mode that feeds a recorder every operator that reaches the dispatcher."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    value_dependent = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+
+    class Dispatch(TorchDispatchMode):  # type: ignore[misc]
+        """Records every operator that writes memory."""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            for tensor in _tensors((args, kwargs)):
+                if isinstance(tensor, torch.nn.Parameter):
+                    recorder.weights.add(_key(tensor))
+            name = str(func.overloadpacket)
+            try:
+                out = func(*args, **kwargs)
+            except (RuntimeError, NotImplementedError) as error:
+                if isinstance(error, NotImplementedError) or any(tag in func.tags for tag in value_dependent):
+                    raise SpecError(_needs_values(recorder.stack[-1][0], name)) from None
+                raise
+            if _launches(func, args, kwargs, out):
+                recorder.add(name, args, kwargs, out, torch.Tag.pointwise in func.tags)
+            return out
+
+    return Dispatch()
+
+
+def _needs_values(path: str, name: str) -> str:
+    place = f"{path}: " if path else ""
+    return (
+        f"{place}the operator {name} needs the values of a tensor, which a capture on the meta device does not have; "
+        "pass an argument that avoids it (for a mask: None), or replace that module"
+    )

@@ -1,0 +1,207 @@
+"""`framecast trace` and `framecast models`: what is computed, whatever it runs on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+SCHEMA_VERSION = 1  # of the JSON of both commands
+_COMMON = ("height", "width", "batch", "steps", "guidance", "dtype")  # fields of a request with an option of their own
+
+
+def register(cli: click.Group) -> None:
+    """Add `trace` and `models` to the command line."""
+    cli.add_command(trace)
+    cli.add_command(models)
+
+
+def _examples(*lines: str) -> str:
+    """The last section of a command's help."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+_FORMAT = click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout."
+)
+
+
+@click.command(
+    epilog=_examples(
+        "framecast trace stable-diffusion-1.5",
+        "framecast trace stable-diffusion-1.5 --height 768 --width 768 --no-guidance",
+        "framecast trace stable-diffusion-1.5 --set request.batch=4 --format json",
+    )
+)
+@click.argument("model")
+@click.option("--height", help="Image height in pixels.")
+@click.option("--width", help="Image width in pixels.")
+@click.option("--batch", help="Images at a time.")
+@click.option("--steps", help="Denoising steps.")
+@click.option("--guidance/--no-guidance", default=None, help="Classifier-free guidance.")
+@click.option("--dtype", help="Of weights and activations, for example fp16.")
+@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Any field of the request; repeatable.")
+@_FORMAT
+def trace(model: str, overrides: tuple[str, ...], form: str, **common: Any) -> None:
+    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component."""
+    from workloads.cache import trace_of
+
+    found = summary(trace_of(model, request_of(model, common, overrides)))
+    click.echo(json.dumps(found, indent=2) if form == "json" else _described(found))
+
+
+@click.command(
+    epilog=_examples(
+        "framecast models",
+        "framecast models --format json",
+    )
+)
+@_FORMAT
+def models(form: str) -> None:
+    """List the models, with the fields of their requests and where their configurations are published."""
+    known = [_listed(model) for model in _models().values()]
+    if form == "json":
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": known}, indent=2))
+        return
+    for model in known:
+        click.echo(f"{model['id']}: {model['title']}\n  source: {model['sources']}\n")
+        rows = [(f"request.{f['path']}", _plain(f["default"]), f["doc"]) for f in model["request"]]
+        click.echo(_indent(_table(rows, ("field", "default", "meaning"), "lll")))
+
+
+def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The request of a model from options (None: not given) and 'field=value' texts, with or without 'request.'.
+
+    Raises SpecError for an unknown model or field, a value that the model cannot take, or an override without '='.
+    """
+    from hwspecs import nodes, spec
+    from hwspecs.errors import SpecError
+    from workloads.model import find
+
+    cls = find(model).request
+    node = spec.wrap({}, f"trace {model}")
+    for name in _COMMON:
+        value = common.get(name)
+        if value is not None:
+            option = f"--{'' if value is not False else 'no-'}{name}"
+            given = nodes.parse(str(value).lower() if isinstance(value, bool) else value, option)
+            field = spec.Node(given.value, option, text=given.text)  # an option has no line
+            node = spec.merge(node, spec.Node({name: field}, node.source))
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise SpecError(f"--set {text}: expected FIELD=VALUE, for example request.height=768")
+        node = spec.set_path(node, path.strip().removeprefix("request."), value.strip())
+    return spec.build(cls, node, at="request")
+
+
+def summary(trace: Any) -> dict[str, Any]:
+    """What `trace --format json` prints; its keys are documented in docs/json.md."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": trace.model,
+        "request": dict(trace.request),
+        "components": [_component(trace, segment) for segment in trace.segments],
+    }
+
+
+def _component(trace: Any, segment: Any) -> dict[str, Any]:
+    """One segment: sizes of one pass."""
+    ops = trace.call_op[segment.start : segment.stop]
+    flops = trace.op_flops()
+    by_kind: dict[str, list[int]] = {}
+    for op in ops:
+        by_kind.setdefault(trace.kinds[trace.op_kind[op]], []).append(int(flops[op]))
+    return {
+        "name": segment.name,
+        "repeats": segment.repeats,
+        "parameters": segment.parameters,
+        "weight_bytes": segment.weight_bytes,
+        "flops": sum(map(sum, by_kind.values())),
+        "calls": {kind: len(by_kind[kind]) for kind in sorted(by_kind)},
+        "flops_by_kind": {kind: sum(by_kind[kind]) for kind in sorted(by_kind)},
+        "attention": [_attention(trace, op) for op in ops if trace.kinds[trace.op_kind[op]] == "attention"],
+    }
+
+
+def _attention(trace: Any, op: Any) -> dict[str, Any]:
+    from workloads.kind import kinds
+    from workloads.ops.attention import ROLES
+
+    dims = dict(zip(kinds()["attention"].dims, trace.op_dims[op].tolist(), strict=False))
+    sizes = {name: dims[name] for name in ("batch", "heads", "q_len", "kv_len", "head_dim")}
+    return {"role": ROLES[dims["role"]], **sizes, "causal": bool(dims["causal"])}
+
+
+def _described(found: Mapping[str, Any]) -> str:
+    """The tables of a summary: components, kinds, attention."""
+    request = ", ".join(f"{name} {_plain(value)}" for name, value in found["request"].items())
+    components = found["components"]
+    total = sum(c["flops"] * c["repeats"] for c in components)
+    rows = [
+        (c["name"], c["repeats"], f"{c['parameters'] / 1e6:,.1f}", sum(c["calls"].values()), f"{c['flops'] / 1e9:,.1f}",
+         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / total:.1f}")
+        for c in components
+    ]  # fmt: skip
+    heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
+    return "\n\n".join(
+        [
+            f"{found['model']}: {request}\n{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
+            _table(rows, heads, "lrrrrrr"),
+            _kinds(components),
+            _attentions(components),
+        ]
+    )
+
+
+def _kinds(components: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (c["name"], kind, calls, f"{c['flops_by_kind'].get(kind, 0) / 1e9:,.1f}")
+        for c in components
+        for kind, calls in sorted(c["calls"].items(), key=lambda item: -c["flops_by_kind"].get(item[0], 0))
+    ]
+    return _table(rows, ("component", "operator kind", "calls a pass", "GFLOP a pass"), "llrr")
+
+
+def _attentions(components: Sequence[Mapping[str, Any]]) -> str:
+    """Distinct attention sizes with their counts, longest first within a component."""
+    names = ("role", "batch", "heads", "q_len", "kv_len", "head_dim")
+    counts: dict[tuple[Any, ...], int] = {}
+    for component in components:
+        for call in component["attention"]:
+            key = (component["name"], *(call[name] for name in names))
+            counts[key] = counts.get(key, 0) + 1
+    rows = [(*key, count) for key, count in counts.items()]
+    return _table(rows, ("component", "attention", *names[1:], "calls a pass"), "llrrrrrr")
+
+
+def _models() -> Mapping[str, Any]:
+    from workloads.model import models as known
+
+    return known()
+
+
+def _listed(model: Any) -> dict[str, Any]:
+    """A model for `models`: id, title, fields of its request with defaults, sources."""
+    from hwspecs import spec
+
+    defaults = spec.to_data(model.request())
+    fields = [{"path": f.path, "doc": f.doc, "default": defaults[f.path]} for f in spec.fields(model.request)]
+    return {"id": model.id, "title": model.title, "request": fields, "sources": model.sources}
+
+
+def _plain(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _table(rows: Sequence[Sequence[Any]], heads: Sequence[str], align: str) -> str:
+    from tabulate import tabulate
+
+    sides = [{"l": "left", "r": "right"}[side] for side in align]
+    return str(tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True, colalign=sides))

@@ -1,0 +1,76 @@
+"""Model and Stage: what a pipeline runs for a request, and the registry of the files in `models/`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hwspecs.errors import SpecError, nearest
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A torch module that a pipeline runs.
+
+    Attributes:
+        name: of the segment; goes before the module paths.
+        module: who owns the weights; stages that run the same weights share it.
+        repeats: runs in one inference.
+        build: () -> the nn.Module on the meta device; imports torch when called.
+        inputs: () -> (args, kwargs), tensors on the meta device.
+    """
+
+    name: str
+    module: str
+    repeats: int
+    build: Callable[[], Any]
+    inputs: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pipeline with a published configuration.
+
+    Attributes:
+        id: as scenarios name it.
+        title: as people name it.
+        request: frozen pydantic dataclass of what can be asked of it, with defaults.
+        stages: request -> stages in the order in which they run. Imports no torch.
+        repeat_fields: fields of the request that change how often stages run, and nothing that is captured.
+        sources: where the configuration is published.
+        libraries: distributions whose versions decide what is captured.
+    """
+
+    id: str
+    title: str
+    request: type[Any]
+    stages: Callable[[Any], tuple[Stage, ...]]
+    repeat_fields: tuple[str, ...]
+    sources: str
+    libraries: tuple[str, ...]
+
+
+@cache
+def models() -> dict[str, Model]:
+    """Every model in `models/` by id, in alphabetical order. ValueError when two files claim one id."""
+    import workloads.models as package
+
+    found: dict[str, Model] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name):
+        model: Model = importlib.import_module(f"workloads.models.{info.name}").MODEL
+        if model.id in found:
+            raise ValueError(f"workloads/models/{info.name}.py: model '{model.id}' is defined twice")
+        found[model.id] = model
+    return found
+
+
+def find(model_id: str) -> Model:
+    """The model of an id. SpecError names the nearest one."""
+    known = models()
+    if model_id not in known:
+        raise SpecError(f"unknown model '{model_id}'{nearest(model_id, known)} (known: {', '.join(known)})")
+    return known[model_id]

@@ -86,12 +86,29 @@ def lower(trace: Trace, software: Software) -> Kernels:
 
 def single(work: Work, dtype: str) -> Kernels:
     """One kernel on its own, its inputs not in L2; for checks and for explaining one operator."""
-    columns = _one(_columns(work, 1), 0)
-    recipe = _Recipe("single", "single", dtype, ITEMSIZE[dtype], (columns,))
-    far = Context(np.full((READS, 1), FAR), np.array([FAR]), np.ones((READS, 1)), np.ones(1), np.ones(1))
-    table = _Table()
-    table.add(0, recipe, far, 0)
-    return table.kernels(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    return column(work, dtype, distance=np.array([FAR]))
+
+
+def column(work: Work, dtype: str, distance: Floats) -> Kernels:
+    """Many kernels of one form, one priced row each, from columns: for tables of measurements.
+
+    `distance` (kernels,): bytes touched since the operands were last touched. Reads must name no previous kernel.
+    """
+    count = len(distance)
+    c, zeros, index = _columns(work, count), np.zeros(count), np.arange(count, dtype=np.int64)
+    reads = np.zeros((READS, count))
+    for slot, size in enumerate(c["bytes"]):
+        reads[slot] = size
+    numbers = {n: np.array(c[n]) for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")}
+    return Kernels(
+        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros,
+        name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
+        dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
+        gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
+        flash=np.zeros((5, count)) if c["flash"] is None else c["flash"],
+        reads=reads, distances=np.broadcast_to(distance, (READS, count)).copy(), write_bytes=np.array(c["write_bytes"]),
+        **numbers,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""Every number of a device moves some result, or is listed as descriptive."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwspecs import device
+from hwspecs.device import Device
+from hwspecs.rates import rates
+from hwspecs.spec import fields
+from sim.cost import cost
+from tests.build import eager, trace
+from workloads.kind import kinds
+from workloads.lower import lower
+
+LIVE = [f.path for f in fields(Device) if f.numeric and not f.descriptive]
+
+
+def replaced(spec: Any, path: str, factor: float) -> Any:
+    head, _, rest = path.partition(".")
+    value = getattr(spec, head)
+    return dataclasses.replace(spec, **{head: replaced(value, rest, factor) if rest else type(value)(value * factor)})
+
+
+def times(spec: Device, dtype: str) -> np.ndarray[Any, Any]:
+    """Every kind's examples, small and large, attention both ways."""
+    ops = [(name, example) for name, kind in kinds().items() for example in kind.examples]
+    priced = [cost(lower(trace(ops, dtype), eager(attention=a)), rates(spec)) for a in ("unfused", "flash-2")]
+    return np.concatenate([c.time + c.gap for c in priced])
+
+
+@pytest.mark.parametrize("path", [p for p in LIVE if p != "hbm.capacity"])
+def test_field_moves_a_time(path: str) -> None:
+    a100 = device.load("a100-sxm-80gb")
+    engine, _, dtype = path.partition(".")
+    if engine == "tensor" and dtype != "sustained" and not getattr(a100.tensor, dtype):
+        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, **{dtype: 512.0}))
+    if engine == "vector":  # the vector units take the products of a dtype that the matrix units lack
+        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, **{dtype: 0.0}))
+    before = times(a100, dtype if engine in ("tensor", "vector") and dtype != "sustained" else "fp16")
+    after = times(
+        replaced(a100, path, 0.25), dtype if engine in ("tensor", "vector") and dtype != "sustained" else "fp16"
+    )
+    assert np.any(before != after), f"{path} changes nothing"

@@ -18,13 +18,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwspecs.errors import FramecastError, StudyError
 from hwspecs.spec import to_data
 from workloads import trace as traces
 from workloads.model import Model, Stage, find
 from workloads.trace import Trace
+
+if TYPE_CHECKING:
+    from workloads.capture import CapturedPass
 
 _CODE = (
     "aten.py",
@@ -33,7 +36,9 @@ _CODE = (
     "trace.py",
     "model.py",
     "dtypes.py",
+    "temporal.py",
     "ops/*.py",
+    "models/*.py",
 )  # decide what a capture holds
 _SECONDS = 8  # a capture with its imports, on two CPU cores; for the line on the terminal
 
@@ -47,13 +52,18 @@ def trace_of(model_id: str, request: Any) -> Trace:
     model = find(model_id)
     stages = model.stages(request)
     data = to_data(request)
-    path = folder() / f"{model_id}-{_key(model, data)}.npz"
+    path = _entry(model, data)
     trace = _stored(path)
     if trace is None:
-        trace = _capture(model, stages, data)
+        trace = _capture(model, request, stages, data)
         _store(trace, path)
     segments = tuple(replace(s, repeats=stage.repeats) for s, stage in zip(trace.segments, stages, strict=True))
     return replace(trace, request=data, segments=segments)
+
+
+def cached(model_id: str, request: Any) -> bool:
+    """Whether `trace_of` has an entry for a request, sound or not. Raises SpecError for an unknown model."""
+    return _entry(find(model_id), to_data(request)).exists()
 
 
 def folder() -> Path:
@@ -66,6 +76,11 @@ def folder() -> Path:
         return (Path(base) if base else Path.home() / ".cache") / "framecast"
     except RuntimeError:  # no home folder
         return Path(".framecast-cache")
+
+
+def _entry(model: Model, request: Mapping[str, Any]) -> Path:
+    """Where the trace of a request is stored."""
+    return folder() / f"{model.id}-{_key(model, request)}.npz"
 
 
 def _key(model: Model, request: Mapping[str, Any]) -> str:
@@ -95,20 +110,35 @@ def _store(trace: Trace, path: Path) -> None:
         _say(f"{error}; going on without the cache (set FRAMECAST_CACHE to a folder that can be written)")
 
 
-def _capture(model: Model, stages: tuple[Stage, ...], request: Mapping[str, Any]) -> Trace:
+def _capture(model: Model, asked: Any, stages: tuple[Stage, ...], request: Mapping[str, Any]) -> Trace:
     if sys.stderr.isatty():
         size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
         print(f"capturing {model.id} {size} (once; about {_SECONDS} s) ...", file=sys.stderr)
+    frames = request.get("frames")
+    others = model.stages(replace(asked, frames=_other(frames))) if frames else stages
     with _quiet():
-        from workloads.capture import assemble, capture
+        from workloads.capture import assemble
 
-        passes = []
-        for stage in stages:
-            args, kwargs = stage.inputs()
-            passes.append(
-                (stage.name, stage.module, stage.repeats, capture(stage.build(), args, kwargs, path=stage.name))
-            )
+        passes = [
+            (stage.name, stage.module, stage.repeats, _captured(stage, other, frames))
+            for stage, other in zip(stages, others, strict=True)
+        ]
         return assemble(model.id, request, passes)
+
+
+def _captured(stage: Stage, other: Stage, frames: int | None) -> CapturedPass:
+    """A stage's pass; where the request has frames, its temporal attention found against the stage at other frames."""
+    from workloads.capture import capture
+    from workloads.temporal import with_temporal
+
+    module = stage.build()
+    found, *more = (capture(module, *one.inputs(), path=stage.name) for one in ([stage, other] if frames else [stage]))
+    return with_temporal(found, more[0], frames) if frames else found
+
+
+def _other(frames: int) -> int:
+    """A number of frames to tell temporal attention by, within what a request may ask."""
+    return frames - 1 if frames > 1 else 2
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from workloads.dtypes import dtype_name
 from workloads.kind import kinds
 from workloads.trace import Segment, Trace
 
+# Operators whose CUDA kernels take contiguous inputs: torch copies any other first (`expect_contiguous`), unseen on meta.
+CONTIGUOUS = ("aten.native_layer_norm", "aten._fused_rms_norm", "aten.native_group_norm", "aten._softmax")
 PROJECTIONS = ("gemm", "conv")  # kinds at which the walk back from an attention's q and k ends
 _CONTAINER = re.compile("Transformer|Processor|Layer|Encoder|Decoder|UNet|(Down|Up|Mid)Block")
 
@@ -216,13 +218,23 @@ class _Recorder:
                 continue
             seen.add(call)
             if self.calls[call].kind in PROJECTIONS:
-                found.update(i for i, _ in self._sources[call])
+                found.update(self._uncopied(*source) for source in self._sources[call])
             else:
                 todo.extend(writer for _, writer in self._sources[call])
         return frozenset(found or {start})
 
+    def _uncopied(self, tensor: int, writer: int) -> int:
+        """What a tensor is a copy of (each of several projections copies an input that is not contiguous), or itself."""
+        while writer >= 0 and self.calls[writer].kind == "permute" and len(self._sources[writer]) == 1:
+            ((tensor, writer),) = self._sources[writer]
+        return tensor
+
     def add(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any, pointwise: bool) -> None:
-        """Append an operator."""
+        """Append an operator, after the copy that its kernel needs of an input that is not contiguous."""
+        if name in CONTIGUOUS and not args[0].is_contiguous():
+            copy = args[0].new_empty(args[0].shape)
+            self.add("aten.clone", (args[0],), {}, copy, pointwise=False)
+            args = (copy, *args[1:])
         call = AtenCall(name, args, kwargs, out, self.is_weight, self.origin)
         kind, dims, read = _match(call, pointwise)
         read = tuple(sorted(read, key=self.is_weight))

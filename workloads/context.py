@@ -13,7 +13,11 @@ from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
 INPUTS = 3  # activation inputs that are followed; a fourth counts with the third
-HOSTS = ("gemm", "conv", "elementwise", "layer_norm", "group_norm")  # kernels whose epilogue can take pointwise work
+HOSTS = (
+    "elementwise",
+    "layer_norm",
+    "group_norm",
+)  # generated kernels; library products (cuBLAS, cuDNN) take no epilogue
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,16 @@ class Context:
     launches: Floats
 
 
-def context(trace: Trace, op_touched: Floats, fuse: bool) -> Context:
-    """The context of every call. `op_touched` (ops,) is what each op reads and writes, in bytes."""
-    touched = op_touched[trace.call_op]
+def context(trace: Trace, footprints: Floats, fuse: bool) -> Context:
+    """The context of every call.
+
+    `footprints` (ops, 2 + INPUTS), bytes: what an op touches, and, from the kernel that touches it last to the op's end,
+    for each of its inputs and for its output.
+    """
+    touched = footprints[trace.call_op]
     activations = [_activations(trace, call) for call in range(trace.calls)]
     kept = _fused(trace, activations) if fuse else _unfused(trace)
-    return Context(_distances(trace, activations, touched), _weight_distance(trace, touched), *kept)
+    return Context(_distances(trace, activations, touched), _weight_distance(trace, touched[:, 0]), *kept)
 
 
 def _activations(trace: Trace, call: int) -> Ints:
@@ -49,20 +57,22 @@ def _activations(trace: Trace, call: int) -> Ints:
 
 
 def _distances(trace: Trace, activations: list[Ints], touched: Floats) -> Floats:
-    """From the start of the call that touched a tensor last to the start of the call that reads it now.
+    """From the start of the kernel that touched a tensor last to the start of the call that reads it now.
 
-    Rounded up to the next power of sqrt(2), so that calls which differ by a few bytes share a priced row.
+    Rounded to a power of sqrt(2), so that calls which differ by a few bytes share a priced row.
     """
     distances = np.full((INPUTS, trace.calls), np.inf)
-    begin = np.concatenate([[0.0], np.cumsum(touched)])
-    last: dict[int, int] = {}
+    end = np.cumsum(touched[:, 0])
+    last: dict[int, float] = {}  # tensor -> bytes touched until the kernel that touched it last began
     for call, ids in enumerate(activations):
         for slot, tensor in enumerate(ids[:INPUTS]):
             if int(tensor) in last:
-                distances[slot, call] = begin[call] - begin[last[int(tensor)]]
-        for tensor in (*ids, *trace.outputs(call)):
-            last[int(tensor)] = call
-    return np.asarray(np.exp2(np.ceil(2 * np.log2(np.maximum(distances, 1.0))) / 2))
+                distances[slot, call] = end[call] - touched[call, 0] - last[int(tensor)]
+        for slot, tensor in enumerate(ids):
+            last[int(tensor)] = end[call] - touched[call, 1 + min(slot, INPUTS - 1)]
+        for tensor in trace.outputs(call):
+            last[int(tensor)] = end[call] - touched[call, -1]
+    return np.asarray(np.exp2(np.round(2 * np.log2(np.maximum(distances, 1.0))) / 2))
 
 
 def _weight_distance(trace: Trace, touched: Floats) -> Floats:
@@ -78,7 +88,11 @@ def _unfused(trace: Trace) -> tuple[Floats, Floats, Floats]:
 
 
 def _fused(trace: Trace, activations: list[Ints]) -> tuple[Floats, Floats, Floats]:
-    """A pointwise call joins the kernel of its latest producer, if that is a host; what stays inside a group is not moved."""
+    """A pointwise call joins the kernel that produced its largest operand, if that is a host; what stays inside is not moved.
+
+    Of several operands of that size it joins the latest. A smaller operand (a bias, an embedding that is broadcast) comes
+    from a kernel over fewer elements, which cannot hold the call.
+    """
     kept_reads, kept_write, launches = _unfused(trace)
     pointwise = np.array([kinds()[k].pointwise for k in trace.kinds])[trace.call_kind()]
     host = np.array([k in HOSTS for k in trace.kinds])[trace.call_kind()]
@@ -88,8 +102,10 @@ def _fused(trace: Trace, activations: list[Ints]) -> tuple[Floats, Floats, Float
     readers: dict[int, list[int]] = {}
     for call, ids in enumerate(activations):
         sources = [writer.get(int(t), -1) for t in ids]
-        producer = max(sources, default=-1)
-        if pointwise[call] and producer >= 0 and host[producer] and segment[producer] == segment[call]:
+        producer = (
+            max((sources[slot] for slot in _largest(trace, call, len(ids))), default=-1) if pointwise[call] else -1
+        )
+        if producer >= 0 and host[producer] and segment[producer] == segment[call]:
             group[call] = group[producer]
             launches[call] = 0.0
         for slot, source in enumerate(sources):
@@ -103,3 +119,11 @@ def _fused(trace: Trace, activations: list[Ints]) -> tuple[Floats, Floats, Float
         if all(launches[r] == 0.0 and group[r] == group[call] for r in read_by):
             kept_write[call] = 0.0
     return kept_reads, kept_write, launches
+
+
+def _largest(trace: Trace, call: int, operands: int) -> list[int]:
+    """Slots of the operands of a pointwise call that have the most bytes."""
+    op = trace.call_op[call : call + 1]
+    d = trace.dims(trace.kinds[int(trace.op_kind[op[0]])], op)
+    sizes = [int(getattr(d, f"read{slot}")[0]) for slot in range(min(operands, INPUTS))]
+    return [slot for slot, size in enumerate(sizes) if size == max(sizes)]

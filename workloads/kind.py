@@ -138,11 +138,12 @@ Rows: TypeAlias = Callable[[Dims, Ints, Software], tuple[Work, ...]]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run a call: its kernels in launch order, and whether a software may choose it."""
+    """One way to run a call: its kernels in launch order, whether a software may choose it, and which ops it can run."""
 
     name: str
     rows: Rows
     allowed: Callable[[Software], bool] = field(default=lambda _: True)
+    possible: Callable[[Dims, Ints], Any] = field(default=lambda _, itemsize: np.ones(len(itemsize), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class OpKind:
         examples: dims of a few typical and a few odd operators, for the contract tests.
         capture: aten name -> rule that reads the dims off a torch operator; see `workloads.aten`.
         pointwise: may be fused into the kernel that produces its input.
+        tf32: which of the software's switches lets its fp32 products run as TF32.
     """
 
     name: str
@@ -170,6 +172,7 @@ class OpKind:
     examples: tuple[Mapping[str, int], ...]
     capture: Mapping[str, Rule] = field(default_factory=dict)
     pointwise: bool = False
+    tf32: Literal["matmul", "convolution"] = "matmul"
 
 
 @cache

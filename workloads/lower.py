@@ -7,7 +7,7 @@ Nothing here depends on a device: distances are in bytes, and `sim.traffic` hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hwspecs.device import DTYPES
 from hwspecs.software import Software
 from workloads.context import Context, context
-from workloads.kind import ITEMSIZE, Dims, Ints, Way, Work, kinds
+from workloads.kind import ITEMSIZE, Ints, Way, Work, kinds
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -71,10 +71,17 @@ class Kernels:
 def lower(trace: Trace, software: Software) -> Kernels:
     """Kernel rows of a trace under a software. Raises ValueError when the software allows no way to run a kind."""
     recipes = _recipes(trace, software)
-    touched = np.array([min(sum(r.sizes) for r in ways) for ways in recipes])
-    calls = context(trace, touched, software.fusion == "pointwise")
+    footprints = [min(ways, key=lambda r: sum(r.sizes)).footprint for ways in recipes]
+    calls = context(trace, np.array(footprints), software.fusion == "pointwise")
     keys = np.column_stack(
-        [trace.call_op.astype(np.float64), calls.distances.T, calls.kept_reads.T, calls.kept_write, calls.launches]
+        [
+            trace.call_op.astype(np.float64),
+            calls.distances.T,
+            calls.kept_reads.T,
+            calls.kept_write,
+            calls.launches,
+            calls.weight_distance,
+        ]
     )
     unique, first, call_row = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     table = _Table()
@@ -127,6 +134,20 @@ class _Recipe:
         return [w["write_bytes"] + sum(b for _, b in w["reads"]) for w in self.works]
 
     @property
+    def footprint(self) -> list[float]:
+        """Bytes that the call touches; then, from the kernel that touches it last to the end: its inputs 0 to 2, its output."""
+        sizes = self.sizes
+        last = [
+            self._last(lambda w, name=f"input{slot}": any(s == name and b > 0 for s, b in w["reads"]))
+            for slot in range(READS)
+        ]
+        last.append(self._last(lambda w: bool(w["final"] and w["write_bytes"] > 0)))
+        return [sum(sizes), *(sum(sizes[i:]) for i in last)]
+
+    def _last(self, touches: Callable[[dict[str, Any]], bool]) -> int:
+        return max((i for i, work in enumerate(self.works) if touches(work)), default=0)
+
+    @property
     def workspace(self) -> float:
         """Largest bytes of intermediates alive at a time: what a kernel reads of the ones before it, and what it leaves."""
         held = [float(sum(b for s, b in w["reads"] if s == "previous")) for w in self.works]
@@ -141,28 +162,32 @@ def _recipes(trace: Trace, software: Software) -> list[list[_Recipe]]:
     for name in trace.kinds:
         kind, ops = kinds()[name], trace.ops_of(name)
         ways = [w for w in kind.ways if w.allowed(software)]
-        if not ways:
-            raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
         for way in ways:
-            for op, works in zip(ops, _evaluate(way, trace.dims(name), itemsize[ops], software), strict=True):
-                dtype = _engine_dtype(trace.dtypes[int(trace.op_dtype[op])], software)
+            can = way.possible(trace.dims(name), itemsize[ops])
+            for op, works in _evaluate(way, trace, ops[can], itemsize[ops[can]], software):
+                dtype = _engine_dtype(trace.dtypes[int(trace.op_dtype[op])], getattr(software.tf32, kind.tf32))
                 recipes[op].append(_Recipe(way.name, f"{name}/{way.name}", dtype, int(itemsize[op]), works))
+        if any(not recipes[op] for op in ops):
+            raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
     return recipes
 
 
-def _engine_dtype(dtype: str, software: Software) -> str:
+def _engine_dtype(dtype: str, tf32: bool) -> str:
     """The dtype whose rate applies: index and mask arithmetic (int32, int64, bool) runs at the rate of the fp32 lanes."""
     if dtype not in DTYPES:
         return "fp32"
-    return "tf32" if dtype == "fp32" and software.tf32 else dtype
+    return "tf32" if dtype == "fp32" and tf32 else dtype
 
 
-def _evaluate(way: Way, d: Dims, itemsize: Ints, software: Software) -> Iterator[tuple[dict[str, Any], ...]]:
-    """The kernels of every op, evaluated as columns once and then split into rows."""
-    count = len(itemsize)
-    columns = [_columns(work, count) for work in way.rows(d, itemsize, software)]
-    for i in range(count):
-        yield tuple(_one(c, i) for c in columns)
+def _evaluate(
+    way: Way, trace: Trace, ops: Ints, itemsize: Ints, software: Software
+) -> Iterator[tuple[int, tuple[dict[str, Any], ...]]]:
+    """Each of the ops (all of one kind) and its kernels, evaluated as columns once and then split into rows."""
+    if len(ops):
+        d = trace.dims(trace.kinds[int(trace.op_kind[ops[0]])], ops)
+        columns = [_columns(work, len(ops)) for work in way.rows(d, itemsize, software)]
+        for i, op in enumerate(ops):
+            yield int(op), tuple(_one(c, i) for c in columns)
 
 
 def _columns(work: Work, count: int) -> dict[str, Any]:
@@ -248,7 +273,12 @@ def _distance(recipe: _Recipe, i: int, source: str, previous: int, calls: Contex
     """Bytes touched since the data of a read was last touched, by the kernels before it or by the calls before this one."""
     sizes = recipe.sizes
     if source == "previous":
-        return sum(sizes[max(i - previous, 0) : i])
+        made = max(i - previous, 0)
+        if sizes[made] > 0 or not recipe.works[made]["reads"]:
+            return sum(sizes[made:i])
+        # That kernel had nothing to do (a layout that needs no conversion): its source is read in its place.
+        first = recipe.works[made]["reads"][0][0]
+        return _distance(recipe, made, first, 1, calls, call) + sum(sizes[made:i])
     earlier = [j for j in range(i) if any(s == source and b > 0 for s, b in recipe.works[j]["reads"])]
     if earlier:
         return sum(sizes[earlier[-1] : i])

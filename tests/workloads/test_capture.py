@@ -171,11 +171,11 @@ def test_a_transposed_convolution_has_its_flops() -> None:
 @pytest.mark.parametrize(
     ("call", "dims"),
     [
-        (lambda x: torch.cat([x, x + 1]), (48, 48, 0, 96, 0)),
-        (lambda x: x.t().contiguous(), (48, 0, 0, 48, 2)),
-        (lambda x: F.pad(x, (1, 1)), (48, 0, 0, 64, 0)),
-        (lambda x: x.repeat(2, 1), (48, 0, 0, 96, 0)),
-        (lambda x: x.index_select(0, torch.empty(2, dtype=torch.int64, device="meta")), (24, 16, 0, 24, 12)),
+        (lambda x: torch.cat([x, x + 1]), (48, 48, 0, 96, 0, 0)),
+        (lambda x: x.t().contiguous(), (48, 0, 0, 48, 2, 1)),
+        (lambda x: F.pad(x, (1, 1)), (48, 0, 0, 64, 0, 0)),
+        (lambda x: x.repeat(2, 1), (48, 0, 0, 96, 0, 0)),
+        (lambda x: x.index_select(0, torch.empty(2, dtype=torch.int64, device="meta")), (24, 16, 0, 24, 12, 0)),
     ],
 )
 def test_copies(call: Callable[[Any], Any], dims: tuple[int, ...]) -> None:

@@ -1,7 +1,8 @@
 """Scaled dot-product attention as one logical call: softmax(Q K^T / sqrt(d)) V.
 
-Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory), and `flash-2`, one
-kernel that keeps scores on chip (Dao, FlashAttention-2, 2023).
+Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory); `flash-2`, one kernel
+that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; and `memory-efficient`, the
+fused kernel that torch falls back to where flash-2 has none (Rabe and Staats 2021; xFormers), priced by the same terms.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def _sizes(d: Dims, itemsize: Ints) -> tuple[Ints, Ints, Ints]:
 def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """One kernel. A causal mask skips the key blocks above the diagonal."""
     q, kv, scores = _sizes(d, itemsize)
-    done = np.where(d.causal == 1, (scores + d.batch * d.heads * d.q_len) // 2, scores)
+    square = np.minimum(d.q_len, d.kv_len)  # a causal mask is aligned to the first key (torch's is_causal)
+    below = square * (square + 1) // 2 + (d.q_len - square) * d.kv_len
+    done = np.where(d.causal == 1, d.batch * d.heads * below, scores)
     return (
         Work(
             name="flash attention",
@@ -54,6 +57,15 @@ def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
             write_bytes=q,
         ),
     )
+
+
+def has_flash(d: Dims, itemsize: Ints) -> Any:
+    """Which ops (ops,) FlashAttention-2 has a kernel for: 2-byte types, head_dim at most 256 (its README)."""
+    return (itemsize == 2) & (d.head_dim <= 256)
+
+
+def _fused_allowed(software: Software) -> bool:
+    return software.attention in ("flash-2", "auto")
 
 
 def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
@@ -176,7 +188,8 @@ KIND = OpKind(
     flops,
     (
         Way("unfused", unfused, lambda software: software.attention in ("unfused", "auto")),
-        Way("flash-2", flash, lambda software: software.attention in ("flash-2", "auto")),
+        Way("flash-2", flash, _fused_allowed, has_flash),
+        Way("memory-efficient", flash, _fused_allowed, lambda d, itemsize: ~has_flash(d, itemsize)),
     ),
     torch_call,
     EXAMPLES,

@@ -36,11 +36,13 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     )  # a strided 1x1 skips positions
     w_bytes = itemsize * d.k * (d.c // d.groups) * d.taps
     y_bytes = itemsize * d.n * d.k * d.out_positions
+    # Kernels of the fp32 lanes read NCHW as it is; so each op either converts or not, and zero bytes launch nothing.
     convert = software.convolution.layout == "nchw"
+    matrix_unit = (itemsize < 4) | software.tf32.convolution
     # One output position and one tap: NCHW and NHWC are the same bytes, nothing is converted.
-    x_moved = np.where(d.in_positions > 1, x_bytes, 0) if convert else np.zeros_like(x_bytes)
-    w_moved = np.where(d.taps > 1, w_bytes, 0) if convert else np.zeros_like(w_bytes)
-    y_moved = np.where(d.out_positions > 1, y_bytes, 0) if convert else np.zeros_like(y_bytes)
+    x_moved = np.where((d.in_positions > 1) & matrix_unit, x_bytes, 0) if convert else np.zeros_like(x_bytes)
+    w_moved = np.where((d.taps > 1) & matrix_unit, w_bytes, 0) if convert else np.zeros_like(w_bytes)
+    y_moved = np.where((d.out_positions > 1) & matrix_unit, y_bytes, 0) if convert else np.zeros_like(y_bytes)
     gemm = Work(
         name="implicit gemm",
         pattern="tile",
@@ -141,5 +143,6 @@ KIND = OpKind(
     (Way("implicit-gemm", rows, lambda software: "implicit-gemm" in software.convolution.algorithms),),
     torch_call,
     EXAMPLES,
+    tf32="convolution",
     capture=CAPTURE,
 )

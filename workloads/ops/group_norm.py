@@ -25,7 +25,7 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     group; one scale and shift per sample and channel; and the pass that applies them."""
     x = itemsize * d.n * d.c * d.positions
     moments = 2 * itemsize * d.n * d.groups
-    scales = 8 * d.n * d.c  # two fp32 values a sample and channel
+    scales = 8 * d.n * d.c * d.affine  # two fp32 values a sample and channel; not needed without scale and shift
     n = d.n * d.c * d.positions
     return (
         Work(

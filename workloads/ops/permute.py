@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from hwspecs.software import Software
 from workloads.aten import AtenCall, reads, run_bytes, size, tensors
 from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
 
-DIMS = ("read0", "read1", "read2", "write", "run")
+DIMS = ("read0", "read1", "read2", "write", "run", "layout")
 # bytes of the sources (a 4th and further adds to read2) and of the result; run: bytes of the contiguous runs of the source
-# in the order in which the result is written, 0 where the source is contiguous.
+# in the order in which the result is written, 0 where the source is contiguous; layout: 1 for a copy between channels first
+# and channels last, which a software that keeps feature maps channels last does without.
 
 JOINS = (
     "cat", "stack", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
@@ -26,15 +29,19 @@ def flops(d: Dims) -> Column:
 
 
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """One kernel, read in runs and written contiguously."""
-    reads = (Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2))
-    return (Work("copy", "stream", reads, d.write, run_bytes=d.run),)
+    """One kernel, read in runs and written contiguously; none for a change of layout that the software spares."""
+    kept = np.where((d.layout == 1) & (software.convolution.layout == "nhwc"), 0, 1)
+    reads = (Read("input0", kept * d.read0), Read("input1", kept * d.read1), Read("input2", kept * d.read2))
+    return (Work("copy", "stream", reads, kept * d.write, run_bytes=d.run),)
 
 
 def _copied(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]] | None:
     """clone(source), _to_copy(source), copy_(target, source) of one dtype."""
     source = call.args[1] if call.name == "aten.copy_" else call.args[0]
-    return _moved(call, [source]) if source.dtype == call.out.dtype else None
+    if source.dtype != call.out.dtype:
+        return None
+    dims, operands = _moved(call, [source])
+    return {**dims, "layout": int(_transposes(source, call.out))}, operands
 
 
 def _joined(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
@@ -51,14 +58,25 @@ def _gathered(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
     axis = call.args[1] if isinstance(call.args[1], int) else len(call.args[1]) - 1
     run = 1 if call.name == "aten.gather" else source.stride(axis)
     moved = size(call.out)
-    dims = {"read0": moved, "read1": sum(map(size, index)), "read2": 0, "write": moved}
+    dims = {"read0": moved, "read1": sum(map(size, index)), "read2": 0, "write": moved, "layout": 0}
     return {**dims, "run": run * source.element_size()}, (source, *index)
 
 
 def _moved(call: AtenCall, sources: Iterable[Any]) -> tuple[dict[str, int], tuple[Any, ...]]:
     operands = call.in_order(sources)
     runs = [run for run in (run_bytes(source, call.out) for source in operands) if run]
-    return {**reads(operands), "write": size(call.out), "run": min(runs, default=0)}, operands
+    return {**reads(operands), "write": size(call.out), "run": min(runs, default=0), "layout": 0}, operands
+
+
+def _transposes(source: Any, result: Any) -> bool:
+    """Whether a copy swaps two axes (each may be several that lie together) of every sample: [n, c, hw] to [n, hw, c]."""
+    if source.dim() != result.dim() or source.numel() != result.numel():
+        return False
+    axes = [i for i in range(source.dim()) if source.shape[i] > 1]
+    before, after = (sorted(axes, key=lambda i: -t.stride(i)) for t in (source, result))
+    samples = int(bool(axes) and before[0] == after[0] == 0)
+    before, after = before[samples:], after[samples:]
+    return any(after == before[cut:] + before[:cut] for cut in range(1, len(before)))
 
 
 def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
@@ -84,9 +102,10 @@ def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
 
 
 EXAMPLES = (
-    {"read0": 1 << 22, "read1": 0, "read2": 0, "write": 1 << 22, "run": 0},
-    {"read0": 80 << 16, "read1": 0, "read2": 0, "write": 80 << 16, "run": 80},
-    {"read0": 1 << 20, "read1": 1 << 21, "read2": 0, "write": 3 << 20, "run": 0},
+    {"read0": 1 << 22, "read1": 0, "read2": 0, "write": 1 << 22, "run": 0, "layout": 0},
+    {"read0": 80 << 16, "read1": 0, "read2": 0, "write": 80 << 16, "run": 80, "layout": 0},
+    {"read0": 2 << 16, "read1": 0, "read2": 0, "write": 2 << 16, "run": 2, "layout": 1},
+    {"read0": 1 << 20, "read1": 1 << 21, "read2": 0, "write": 3 << 20, "run": 0, "layout": 0},
 )
 
 CAPTURE = {

@@ -103,7 +103,7 @@ def _blocks(cost: Cost) -> Floats:
     batch, m, n, _ = k.gemm
     query = np.array(QUERY_BLOCKS)[np.clip(cost.tile - len(MENU), 0, len(QUERY_BLOCKS) - 1)]
     products = batch * np.ceil(m / rows) * np.ceil(n / columns) * splits
-    return np.where(k.flash[0] > 0, k.flash[0] * np.ceil(k.flash[1] / query), products)
+    return np.asarray(np.where(k.flash[0] > 0, k.flash[0] * np.ceil(k.flash[1] / query), products))
 
 
 def _slots(cost: Cost, rates: Rates, per_sm: Floats) -> Floats:

@@ -183,7 +183,7 @@ def _budget(s: Schedule) -> Problems:
         for name, kept, serial_ones in ends:
             if len(pod) > 1 and (wrong := sorted({m for m in pod if m in serial_ones})):
                 what = f"{named(s.members, wrong)} of pod {number} would not run alone"
-                yield "pods", f"{what}; the {name} {kept} do (budget.serial_{name})"
+                yield "pods", f"{what}; budget.serial_{name} is {kept}"
 
 
 def _offsets(s: Schedule) -> Problems:

@@ -18,6 +18,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	@$(BIN)/mypy
 
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks.run
+
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "framecast needs Python 3.11 or newer; found $$($(PYTHON) --version). Say which with: make PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Installing framecast into .venv (once; a few minutes) ..."

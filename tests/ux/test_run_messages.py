@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hwspecs.device import device_names
 from hwspecs.errors import SpecError
 from hwspecs.spec import dump
 from sim.scenario import load
 from tests.sim.toy import write
 
 GOOD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\n"
-IDS = "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, imaginary-1"
+IDS = ", ".join(device_names())
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ IDS = "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, imaginary-1"
         (
             "model: stable-difusion-1.5\ndevice: a100-sxm-80gb\n",
             "PATH:1:8: model: unknown model 'stable-difusion-1.5'; did you mean 'stable-diffusion-1.5'?"
-            " (known: stable-diffusion-1.5)",
+            " (known: modelscope-t2v, stable-diffusion-1.5)",
         ),
         (
             "model: stable-diffusion-1.5\n",
@@ -60,7 +61,7 @@ IDS = "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, imaginary-1"
         (
             GOOD + "softwar: pytorch-eager\n",
             "PATH:3:1: softwar: unknown field; did you mean 'software'?"
-            " (allowed: name, model, request, device, software, level)",
+            " (allowed: name, model, request, device, software, level, sweep, search, project, pods)",
         ),
         (GOOD + "device: h100-sxm\n", "PATH:3:1: device: duplicate field; it is already set in line 2"),
     ],

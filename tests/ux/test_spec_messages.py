@@ -204,7 +204,7 @@ def test_numbers_need_sources() -> None:
     with pytest.raises(SpecError) as caught:
         spec.build(device.Device, spec.wrap(node, "mine.yaml"))
     unnamed, empty, uncovered = caught.value.problems
-    assert unnamed.startswith("mine.yaml: sources.hmb: names no field; did you mean 'hbm'? (allowed: exp, hbm, ")
+    assert unnamed.startswith("mine.yaml: sources.hmb: names no field; did you mean 'hbm'? (allowed: aliases, exp, hbm, ")
     assert empty == "mine.yaml: sources.exp: empty; expected where the value comes from"
     assert uncovered == (
         "mine.yaml: sm_clock: has no source; add it under sources, for example `sm_clock: data sheet, page 1`"

@@ -1,0 +1,219 @@
+"""A batch of designs -> what each of them costs: times, bytes, memory. Pure: no files, no Optuna.
+
+A `Workload` holds what no device changes. Small stacks, and software that lets a call choose its way per device, go through
+the array code of `sim.cost`; large ones through the compiled loops, which give the same to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwspecs.device import DTYPES
+from hwspecs.rates import Rates, rates
+from sim import compiled, traffic
+from sim.calibration import load as load_calibration
+from sim.cost import Cost, cost
+from sim.host import host_time, serial_makespan
+from sim.memory import memory
+from sim.result import call_class
+from sim.scenario import Scenario
+from sim.simulate import denoising
+from workloads.cache import trace_of
+from workloads.kind import REPORT_CLASSES
+from workloads.lower import Kernels, lower
+from workloads.trace import Trace
+
+Floats: TypeAlias = NDArray[np.float64]
+# Unit of every output; a class that the model does not have takes 0 s. Keys of sweeps, objectives and constraints.
+OUTPUTS = {
+    "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
+    "peak_memory_bytes": "B", "fits": "",
+} | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES}  # fmt: skip
+ARRAY_CHUNK, COMPILED_CHUNK = 32, 8192  # designs priced together: (designs, kernels) temporaries of some 10 and 40 MB
+COMPILED_FROM = 512  # designs from which loading the compiled loops (0.5 s, 5 s when they are built) pays
+RATES = {
+    "device.sm_count": "sm_count",
+    "device.sm_clock": "sm_clock",
+    "device.sm.shared_memory": "shared_memory",
+    "device.sm.registers": "registers",
+    "device.sm.max_threads": "max_threads",
+    "device.tensor.sustained": "tensor_sustained",
+    "device.tensor.fill": "tensor_fill",
+    **{f"device.tensor.tile.{extent}": f"tile_{extent}" for extent in "mnk"},
+    "device.exp": "exp",
+    "device.l2.capacity": "l2_capacity",
+    "device.l2.partitions": "l2_partitions",
+    "device.l2.bandwidth": "l2_bandwidth",
+    "device.l2.port": "l2_port",
+    "device.hbm.bandwidth": "hbm_bandwidth",
+    "device.hbm.capacity": "hbm_capacity",
+    "device.hbm.latency": "hbm_latency",
+    "device.launch.gap": "launch_gap",
+    **{f"device.{unit}.{dtype}": f"{unit}.{dtype}" for unit in ("tensor", "vector") for dtype in DTYPES},
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A scenario without its device's numbers: what every design of a stack has to run.
+
+    Attributes:
+        alone: cost on the scenario's own device.
+        runs: (rows,) how often each priced row runs in one inference.
+        by_class: (classes, rows) the same, per report class.
+        steps: the trace up to the last denoising step, and up to the one before it; () where that has no meaning.
+        peak: bytes, None where the way that a design chooses decides it.
+    """
+
+    scenario: Scenario
+    trace: Trace
+    kernels: Kernels
+    alone: Cost
+    runs: Floats
+    by_class: Floats
+    steps: tuple[Trace, ...]
+    peak: float | None
+
+    @property
+    def images(self) -> int:
+        """Images (or clips) of one inference."""
+        return int(getattr(self.scenario.request, "batch", 1))
+
+    @property
+    def is_compiled(self) -> bool:
+        """The compiled loops can price it: the physical level, one way a call."""
+        return self.peak is not None and self.scenario.level == "physical"
+
+
+def prepare(scenario: Scenario) -> Workload:
+    """Everything that no device changes. SpecError where the model cannot be captured."""
+    trace = trace_of(scenario.model, scenario.request)
+    kernels = lower(trace, scenario.software)
+    alone = cost(kernels, rates(scenario.device), scenario.level)
+    repeats, index = trace.call_repeats(), call_class(trace)
+    by_class = [np.bincount(kernels.call_row, repeats * (index == c), kernels.rows) for c in range(len(REPORT_CLASSES))]
+    return Workload(
+        scenario=scenario,
+        trace=trace,
+        kernels=kernels,
+        alone=alone,
+        runs=np.bincount(kernels.call_row, repeats, kernels.rows).astype(np.float64),
+        by_class=np.array(by_class, dtype=np.float64),
+        steps=_steps(trace, denoising(scenario)),
+        peak=memory(trace, alone).peak if len(kernels.starts) == kernels.rows else None,
+    )
+
+
+def evaluate(workload: Workload, columns: Mapping[str, Floats], wanted: Collection[str] = OUTPUTS) -> dict[str, Floats]:
+    """Outputs by name, each (designs,), of stacks of device fields by path, each (designs,) in SI units.
+
+    No columns: the scenario's own device alone. Raises ValueError for a path that is no number of a device and for an
+    output that does not exist.
+    """
+    if unknown := [*(set(columns) - set(RATES)), *(set(wanted) - set(OUTPUTS))]:
+        raise ValueError(f"no such device field or output: {', '.join(sorted(unknown))}")
+    count = len(next(iter(columns.values()))) if columns else 1
+    on_loops = workload.is_compiled and count >= COMPILED_FROM
+    chunk = COMPILED_CHUNK if on_loops else ARRAY_CHUNK
+    price = _compiled if on_loops else _array
+    cut = [{path: column[lo : lo + chunk] for path, column in columns.items()} for lo in range(0, count, chunk)]
+    parts = [price(workload, stack(workload, some), wanted) for some in cut]
+    return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in wanted}
+
+
+def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:
+    """The scenario's device with some fields replaced by columns: arrays (designs, 1)."""
+    base = rates(workload.scenario.device)
+    count = len(next(iter(columns.values()))) if columns else 1
+    tensor, vector = dict(base.tensor), dict(base.vector)
+    plain: dict[str, Floats] = {"sm_count": np.full((count, 1), base.sm_count)}  # the one that carries the designs axis
+    for path, column in columns.items():
+        name, _, dtype = RATES[path].partition(".")
+        tall = np.asarray(column, dtype=np.float64)[:, None]
+        if dtype:
+            (tensor if name == "tensor" else vector)[dtype] = tall
+        else:
+            plain[name] = tall
+    return replace(base, tensor=tensor, vector=vector, **plain)
+
+
+def _array(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]:
+    """By `sim.cost`, any level and any ways."""
+    c = cost(w.kernels, on, w.scenario.level)
+    gpu, host = c.per_call(c.time + c.gap), host_time(w.trace, c, w.scenario.software)
+
+    def end(trace: Trace) -> Floats:
+        stop = trace.segments[-1].stop if trace.segments else 0
+        return serial_makespan(gpu[..., :stop], host[..., :stop], trace)
+
+    hbm = c.per_row(c.hbm_bytes) @ w.runs
+    peak = np.full(on.designs, w.peak) if w.peak is not None else _peaks(w, c)
+    ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
+    return _outputs(w, on, c.per_row(c.time).T, ends, peak) | {"hbm_bytes": hbm}
+
+
+def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]:
+    """By the compiled loops."""
+    priced = compiled.price(compiled.pack(w.kernels), on)
+
+    def end(trace: Trace) -> Floats:
+        if not trace.segments:
+            return np.zeros(on.designs)
+        return compiled.latency(priced, w.kernels, trace, on, w.scenario.software)
+
+    ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
+    found = _outputs(w, on, priced.time, ends, np.full(on.designs, w.peak))
+    return found | ({"hbm_bytes": _hbm_bytes(w, on)} if "hbm_bytes" in wanted else {})
+
+
+def _asked(w: Workload, wanted: Collection[str]) -> tuple[Trace, ...]:
+    return w.steps if "step_time_s" in wanted else ()
+
+
+def _outputs(w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Floats) -> dict[str, Floats]:
+    """time: (rows, designs) seconds of one run of each row. ends: of the whole, and of the last two denoising steps."""
+    step = ends[1] - ends[2] if len(ends) == 3 else np.full(on.designs, np.nan)
+    capacity = np.broadcast_to(np.asarray(on.hbm_capacity).reshape(-1), peak.shape)
+    found: dict[str, Floats] = {
+        "latency_s": ends[0],
+        "images_per_s": w.images / ends[0],
+        "step_time_s": step,
+        "gpu_time_s": w.runs @ time,
+        "peak_memory_bytes": peak,
+        "fits": np.asarray(peak <= capacity, dtype=bool),
+    }
+    return found | {f"{n.lower()}_time_s": t for n, t in zip(REPORT_CLASSES, w.by_class @ time, strict=True)}
+
+
+def _hbm_bytes(w: Workload, on: Rates) -> Floats:
+    """Bytes through HBM of one inference, (designs,); they depend on how far the L2 reaches and on nothing else."""
+    terms = load_calibration().terms
+    per_copy = np.broadcast_to(np.asarray(on.l2_capacity / on.l2_partitions).reshape(-1), (on.designs,))
+    distinct, which = np.unique(per_copy, return_inverse=True)
+    runs = w.runs[w.kernels.row]
+    found = [
+        traffic.traffic(w.kernels, replace(on, l2_capacity=part[:, None], l2_partitions=1.0), terms).hbm_bytes @ runs
+        for part in np.array_split(distinct, -(-len(distinct) // ARRAY_CHUNK))
+    ]
+    return np.concatenate(found)[which]
+
+
+def _peaks(w: Workload, c: Cost) -> Floats:
+    """Peak memory of each design, from the ways that it chose."""
+    patterns, which = np.unique(c.chosen, axis=0, return_inverse=True)
+    each = [memory(w.trace, replace(w.alone, chosen=pattern)).peak for pattern in patterns]
+    return np.array(each)[which.reshape(-1)]
+
+
+def _steps(trace: Trace, denoising: tuple[int, ...]) -> tuple[Trace, ...]:
+    """The trace up to the end of the last run of the segment that repeats once a step, and up to the run before it."""
+    if len(denoising) != 1:
+        return ()
+    *before, last = trace.segments[: denoising[0] + 1]
+    shorter = (*before, replace(last, repeats=last.repeats - 1)) if last.repeats > 1 else tuple(before)
+    return replace(trace, segments=(*before, last)), replace(trace, segments=shorter)

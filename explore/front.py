@@ -1,0 +1,81 @@
+"""The Pareto front, and designs as differences from the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+ALIKE = 0.005  # a ratio this near to 1 is no difference
+# Fields by the names that people give them; any other is named by its path.
+SHORT = {
+    "device.sm_count": "SMs",
+    "device.sm_clock": "clock",
+    "device.sm.shared_memory": "shared memory",
+    "device.sm.registers": "registers",
+    "device.sm.max_threads": "threads",
+    "device.exp": "exp rate",
+    "device.l2.capacity": "L2",
+    "device.l2.bandwidth": "L2 bandwidth",
+    "device.l2.port": "L2 port",
+    "device.hbm.bandwidth": "HBM",
+    "device.hbm.capacity": "HBM capacity",
+    "device.hbm.latency": "HBM latency",
+    "device.launch.gap": "launch gap",
+}
+
+
+def pareto(points: Floats) -> NDArray[np.bool_]:
+    """Which points (points, objectives) no other dominates, where less is better in every column; exact.
+
+    A point dominates another that it is nowhere worse than and somewhere better; equal points do not dominate each other.
+    Raises ValueError for NaN.
+    """
+    if np.isnan(points).any():
+        raise ValueError("objectives must not be NaN")
+    count = len(points)
+    on_front = np.zeros(count, dtype=bool)
+    if not count:
+        return on_front
+    # Ranks keep the order and add up without rounding, so that the least sum is dominated by nothing that is left.
+    ranks = np.column_stack([np.unique(column, return_inverse=True)[1] for column in points.T])
+    left = np.argsort(ranks.sum(axis=1), kind="stable")
+    while len(left):
+        best = ranks[left[0]]
+        same = (ranks[left] == best).all(axis=1)
+        on_front[left[same]] = True
+        left = left[~(ranks[left] >= best).all(axis=1)]
+    return on_front
+
+
+def spread(values: Floats, most: int) -> NDArray[np.int64]:
+    """At most `most` indices in ascending order of `values`, evenly spaced, the first and the last among them."""
+    order = np.argsort(values, kind="stable")
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))
+    return np.asarray(order[chosen])
+
+
+def ratio(value: float, base: float) -> str:
+    """'+60 %', '-10 %', 'x2', 'x0.4': a change as people say it; '' where there is none."""
+    if not base:
+        return "new" if value else ""
+    r = value / base
+    if abs(r - 1) < ALIKE:
+        return ""
+    return f"{100 * (r - 1):+.0f} %" if 0.5 < r < 1.95 else f"x{r:.2g}"
+
+
+def differences(design: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+    """'HBM +60 %, L2 x2, SMs -10 %': the fields by path, the largest change first."""
+
+    def size(path: str) -> float:
+        new, old = design[path], baseline[path]
+        return abs(math.log(new / old)) if new > 0 and old > 0 else math.inf
+
+    texts = {path: ratio(design[path], baseline[path]) for path in sorted(design, key=lambda p: -size(p))}
+    told = [f"{SHORT.get(p, p.removeprefix('device.').replace('.', ' '))} {text}" for p, text in texts.items() if text]
+    return ", ".join(told) or "as the baseline"

@@ -1,0 +1,225 @@
+"""A projection as text for people, as JSON (keys: docs/project-json.md) and as CSV: one row a size, frame count and group."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from explore.project import CROSS, GROUPS, REST, SPATIAL, TEMPORAL, Crossover, Point, Projection
+from sim.report import number, percent
+from workloads.kind import REPORT_CLASSES
+
+SCHEMA_VERSION = 1  # of the JSON; raised when a key changes its meaning or goes away
+SHORT = {SPATIAL: "spatial", TEMPORAL: "temporal", CROSS: "cross"}  # of the attentions, in the heads of tables
+NOT_REST = ("Attention", "Convolution", "Linear")
+
+
+def text(found: Projection) -> str:
+    """Times and memory, FLOPs and bytes of every size, then where temporal attention overtakes spatial attention."""
+    parts = [_title(found)]
+    for c in found.crossovers:
+        points = found.of(c.height, c.width)
+        parts += [_times(c, points), _flops(c, points)]
+    return "\n\n".join([*parts, _overtaken(found), _memory(found), _calibration(found)])
+
+
+def to_json(found: Projection) -> dict[str, Any]:
+    """Plain data; every key is described in docs/project-json.md."""
+    from importlib.metadata import version
+
+    s = found.scenario
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": s.name,
+        "scenario_hash": s.hash,
+        "model": s.model,
+        "device": s.device.name,
+        "software": s.software.name,
+        "attention": s.software.attention,
+        "level": s.level,
+        "changed": list(s.changed()),
+        "memory_capacity_bytes": int(s.device.hbm.capacity),
+        "points": [_point(p) for p in found.points],
+        "crossovers": [_crossover(found, c) for c in found.crossovers],
+        "framecast_version": version("framecast"),
+    }
+
+
+def rows_csv(found: Projection) -> str:
+    """One row for each size, frame count and group; what belongs to the whole point is repeated."""
+    rows = [
+        {
+            **{k: v for k, v in _point(p).items() if k != "groups"},
+            "group": name,
+            **{f"group_{k}": v for k, v in _group(p, name).items()},
+        }
+        for p in found.points
+        for name in GROUPS
+    ]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def counted(frames: float) -> str:
+    """'1 frame', '14.2 frames'."""
+    return f"{frames if isinstance(frames, int) else number(frames)} frame{'' if frames == 1 else 's'}"
+
+
+def _title(found: Projection) -> str:
+    s = found.scenario
+    changed = f"\nchanged from {s.device.name} and {s.software.name}: {', '.join(s.changed())}" if s.changed() else ""
+    skip = ("height", "width", "frames")
+    request = ", ".join(
+        f"{n} {_plain(v)}" for n, v in vars(s.request).items() if n not in skip and not n.startswith("_")
+    )
+    return (
+        f"{s.name}: {s.model}, {request}\n"
+        f"on {s.device.title} ({s.device.name}), {s.software.name}, attention {s.software.attention}, level {s.level}{changed}"
+    )
+
+
+def _plain(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _times(c: Crossover, points: Sequence[Point]) -> str:
+    heads = ("frames", *(SHORT.get(n, n) for n in GROUPS), "all", "temporal\n/ spatial", "latency s", "peak GB", "fits")
+    rows = [
+        [
+            str(p.frames), *(number(p.groups[n].time) for n in GROUPS), number(p.gpu_time),
+            _ratio(p.groups[TEMPORAL].time, p.groups[SPATIAL].time), number(p.latency), number(p.peak_bytes / 1e9),
+            "yes" if p.fits else "no",
+        ]
+        for p in points
+    ]  # fmt: skip
+    return f"{c.height} x {c.width}: kernel time of one inference in seconds; latency; memory\n{_table(rows, heads)}"
+
+
+def _flops(c: Crossover, points: Sequence[Point]) -> str:
+    groups = [n for n in GROUPS if n != REST]
+    both = (SPATIAL, TEMPORAL)
+    heads = (
+        "frames", *(f"{SHORT.get(n, n)}\nTFLOP" for n in groups), "temporal\n/ spatial",
+        *(f"{SHORT[n]}\n{what}" for what in ("HBM GB", "scores GB") for n in both),
+    )  # fmt: skip
+    rows = [
+        [
+            str(p.frames), *(number(p.groups[n].flops / 1e12) for n in groups),
+            _ratio(p.groups[TEMPORAL].flops, p.groups[SPATIAL].flops),
+            *(number(p.groups[n].hbm_bytes / 1e9) for n in both), *(number(p.groups[n].scores_bytes / 1e9) for n in both),
+        ]
+        for p in points
+    ]  # fmt: skip
+    what = "matrix FLOPs; HBM traffic; largest score matrix, which unfused attention keeps in memory"
+    return f"{c.height} x {c.width}: {what}\n{_table(rows, heads)}"
+
+
+def _overtaken(found: Projection) -> str:
+    rows = [
+        [f"{c.height} x {c.width}", number(float(c.flops)) if c.flops else "-", _when(found, c), note(found, c)]
+        for c in found.crossovers
+    ]
+    table = _table(rows, ("size", "in FLOPs, frames", "in time, frames", "note"), ("left", "right", "right", "left"))
+    return f"Where temporal attention overtakes spatial attention\n{table}"
+
+
+def _when(found: Projection, c: Crossover) -> str:
+    """The frame count, or the side of the counts asked for on which it is."""
+    least, most = _ends(found, c)
+    if c.time is not None:
+        return number(c.time)
+    return f"up to {least}" if c.first_above and not c.times else f"not up to {most}"
+
+
+def note(found: Projection, c: Crossover) -> str:
+    """What the frame count of a crossover in time does not say; '' where there is nothing."""
+    least, _ = _ends(found, c)
+    notes = [f"temporal attention takes longer already at {counted(least)}"] if c.first_above else []
+    if len(c.times) > 1:
+        notes.append(f"the times cross more than once: at {', '.join(map(number, c.times))} frames")
+    elif c.first_above and c.times:
+        notes.append(f"and less time from {counted(c.times[0])} on")
+    return "; ".join(notes)
+
+
+def _ends(found: Projection, c: Crossover) -> tuple[int, int]:
+    points = found.of(c.height, c.width)
+    return points[0].frames, points[-1].frames
+
+
+def _memory(found: Projection) -> str:
+    s = found.scenario
+    capacity = number(s.device.hbm.capacity / 1e9)
+    lines = []
+    for c in found.crossovers:
+        inside = [p.frames for p in found.of(c.height, c.width) if p.fits]
+        what = f"up to {max(inside)} frames" if inside else "none of the frame counts"
+        lines.append(f"{c.height} x {c.width} {what}")
+    beyond = "" if all(p.fits for p in found.points) else "; times beyond are those of a device with enough memory"
+    return f"Fits {capacity} GB, of the frame counts asked for: {', '.join(lines)}{beyond}."
+
+
+def _calibration(found: Projection) -> str:
+    shares = [p.not_calibrated for p in found.points]
+    rest = ", ".join(name for name in REPORT_CLASSES if name not in (*NOT_REST, "Communication"))
+    return (
+        f"Not calibrated: {percent(min(shares))} to {percent(max(shares))} % of kernel time.\n"
+        f"Rest: {rest}, and attention of the text encoder and the decoder."
+    )
+
+
+def _ratio(value: float, to: float) -> str:
+    return f"{number(value / to)}x" if to else "-"
+
+
+def _table(rows: Iterable[Sequence[str]], heads: Sequence[str], align: Sequence[str] = ()) -> str:
+    from tabulate import tabulate
+
+    sides = align or ("right",) * len(heads)
+    return str(tabulate(list(rows), heads, tablefmt="simple", colalign=sides, disable_numparse=True))
+
+
+def _point(p: Point) -> dict[str, Any]:
+    return {
+        "height": p.height,
+        "width": p.width,
+        "frames": p.frames,
+        "latency_s": p.latency,
+        "gpu_time_s": p.gpu_time,
+        "flops": sum(g.flops for g in p.groups.values()),
+        "hbm_bytes": sum(g.hbm_bytes for g in p.groups.values()),
+        "peak_memory_bytes": int(p.peak_bytes),
+        "peak_memory_at": p.at,
+        "fits_memory": p.fits,
+        "not_calibrated_share": p.not_calibrated,
+        "groups": {name.replace(" ", "_"): _group(p, name) for name in GROUPS},
+    }
+
+
+def _group(p: Point, name: str) -> dict[str, Any]:
+    g = p.groups[name]
+    return {
+        "time_s": g.time,
+        "flops": g.flops,
+        "hbm_bytes": g.hbm_bytes,
+        "calls": g.calls,
+        "peak_memory_bytes": int(g.peak_bytes),
+        "scores_bytes": int(g.scores_bytes),
+    }
+
+
+def _crossover(found: Projection, c: Crossover) -> dict[str, Any]:
+    return {
+        "height": c.height,
+        "width": c.width,
+        "flops_frames": float(c.flops) if c.flops else None,
+        "time_frames": c.time,
+        "time_crossings": list(c.times),
+        "temporal_longer_at_first": c.first_above,
+        "note": note(found, c),
+    }

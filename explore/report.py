@@ -1,0 +1,175 @@
+"""Sweeps and searches as text for people, and as tables for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explore.answer import MEMORY, Answer
+from explore.objectives import RESOURCES, VIOLATION, Search
+from explore.space import show
+from explore.sweep import Swept
+from sim.report import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINES = 40  # of a sweep that are printed
+
+
+def sweep_text(swept: Swept) -> str:
+    """What varied, then latency, throughput, step and memory of each point, aligned."""
+    from tabulate import tabulate
+
+    s, plan = swept.plan.origin.scenario, swept.plan
+    count = plan.index.shape[1]
+    head = [*(axis.path for axis in plan.axes), "latency s", "images/s", "ms per step", "HBM GB", "peak GB", "fits"]
+    rows = [_sweep_row(swept, i) for i in range(min(count, LINES))]
+    columns = list(zip(*rows, strict=True))
+    kept = [i for i, column in enumerate(columns) if any(column)]  # a model without steps has no such column
+    table = tabulate(
+        [[row[i] for i in kept] for row in rows],
+        [head[i] for i in kept],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=["right"] * len(kept),
+    )
+    more = f"\n... and {count - LINES} more; `--format csv` prints all, `--out` writes them" if count > LINES else ""
+    return f"{s.name}: {s.model} on {s.device.title}, {count} points\n\n{table}{more}"
+
+
+def sweep_json(swept: Swept) -> str:
+    """`--format json`: keys in docs/json.md."""
+    plan = swept.plan
+    found = {
+        "schema_version": 1,
+        "name": plan.origin.scenario.name,
+        "model": plan.origin.scenario.model,
+        "fields": {axis.path: axis.field.unit for axis in plan.axes},
+        "points": [
+            {name: None if isinstance(v, float) and np.isnan(v) else v for name, v in row.items()}
+            for row in swept.frame().to_dict("records")
+        ],
+    }
+    return json.dumps(found, indent=2)
+
+
+def misfits(swept: Swept) -> str:
+    """One line about points that memory does not hold, '' if there are none."""
+    fits = swept.outputs["fits"]
+    count = int((~fits.astype(bool)).sum())
+    text = f"{count} of {len(fits)} points do not fit into memory; their times are those of a device with enough memory"
+    return f"{swept.plan.origin.path}: {text}" if count else ""
+
+
+def search_text(answer: Answer) -> str:
+    """Counts, the baseline, the front as differences from it, bounds that were hit, where the study is."""
+    parts = [_head(answer), _front(answer), *_bounds(answer)]
+    if RESOURCES in _named(answer.search):
+        parts.append(resources_line(answer.search))
+    where = answer.where
+    goes_on = (
+        f"Study: {where.text}, {len(answer.trials)} trials; the same command with more --trials goes on. See it with"
+    )
+    parts.append(f"{goes_on}\n  {where.dashboard()}")
+    return "\n\n".join(parts)
+
+
+def before(search: Search) -> str:
+    """One line about what is about to be searched."""
+    goals = ", ".join(f"{direction} {name}" for name, direction in search.objectives.items())
+    way = "NSGA-II" if len(search.objectives) > 1 else "TPE"
+    size = f"{search.trials} designs in all, {search.batch} at a time"
+    return f"search: {len(search.axes)} fields, {goals}; {size} ({way}, seed {search.seed})"
+
+
+def resources_line(search: Search) -> str:
+    """What relative_resources is."""
+    parts = ", ".join(f"{path} {weight:g}" for path, weight in search.resources.items())
+    return f"relative_resources is the mean of fields relative to the baseline, weighted {parts}. It is not a price."
+
+
+def trials_frame(answer: Answer) -> pd.DataFrame:
+    """One row a trial: fields with units, outputs, feasibility, what it misses, whether it is on the front."""
+    import pandas as pd
+
+    trials, axes = answer.trials, answer.search.axes
+    fields = {axis.heading: trials.params[axis.path] for axis in axes}
+    outputs = {
+        n: c.astype(bool) if n == "fits" else c for n, c in trials.outputs.items() if not n.startswith(VIOLATION)
+    }
+    missed = [
+        "; ".join(n.removeprefix(VIOLATION) for n in trials.constraints if trials.outputs[n][i] > 0)
+        for i in range(len(trials))
+    ]
+    on_front = np.isin(np.arange(len(trials)), answer.front)
+    more: dict[str, Any] = {"feasible": trials.feasible, "misses": missed, "on_front": on_front}
+    return pd.DataFrame({"trial": np.arange(len(trials)), **fields, **outputs, **more})
+
+
+def _sweep_row(swept: Swept, i: int) -> list[str]:
+    fields = [show(axis.values[swept.plan.index[a, i]], axis.field.unit) for a, axis in enumerate(swept.plan.axes)]
+    out = {name: float(column[i]) for name, column in swept.outputs.items()}
+    step = "" if np.isnan(out["step_time_s"]) else number(1e3 * out["step_time_s"])
+    giga = [number(out[name] / 1e9) for name in ("hbm_bytes", "peak_memory_bytes")]
+    return [*fields, number(out["latency_s"]), number(out["images_per_s"]), step, *giga, "yes" if out["fits"] else "no"]
+
+
+def _named(search: Search) -> set[str]:
+    return {*search.objectives, *(c.output for c in search.constraints)}
+
+
+def _head(answer: Answer) -> str:
+    s, trials = answer.search.scenario, answer.trials
+    what = ", ".join(axis.path.removeprefix("device.") for axis in answer.search.axes)
+    lines = [f"{s.name}: {s.model} around {s.device.title} ({s.device.name}); varied: {what}"]
+    missed = [
+        f"{count} do not fit into memory" if name == MEMORY else f"{count} miss {name}"
+        for name, count in answer.infeasible().items()
+    ]
+    lines.append(
+        f"{int(trials.feasible.sum())} of {len(trials)} designs are feasible" + "".join(f"; {m}" for m in missed)
+    )
+    return "\n".join(lines)
+
+
+def _front(answer: Answer) -> str:
+    """The table; objectives beside the baseline's."""
+    from tabulate import tabulate
+
+    objectives, own = list(answer.search.objectives), answer.search.own()
+    if not len(answer.front):
+        return "No design is feasible: relax the constraint that most designs miss, or widen the ranges."
+    head = ["difference from the baseline"]
+    for name in objectives:
+        head += [name] if name == RESOURCES else [name, "x baseline"]
+    rows = [["the baseline", *_cells(objectives, own, own)]]
+    for i in answer.shown():
+        values = {name: float(answer.trials.outputs[name][i]) for name in objectives}
+        rows.append([answer.search.differences(answer.design(i)), *_cells(objectives, values, own)])
+    table = tabulate(
+        rows, head, tablefmt="plain", disable_numparse=True, colalign=["left"] + ["right"] * (len(head) - 1)
+    )
+    several = len(objectives) > 1
+    what = f"{len(rows) - 1} of {len(answer.front)} designs on the front" if several else "The best designs"
+    return f"{what}, best in {objectives[0]} first\n{table}"
+
+
+def _cells(objectives: Sequence[str], values: Mapping[str, float], own: Mapping[str, float]) -> list[str]:
+    cells = []
+    for name in objectives:
+        cells.append(number(values[name]))
+        if name != RESOURCES:
+            cells.append(f"{values[name] / own[name]:.2f}" if own[name] else "")
+    return cells
+
+
+def _bounds(answer: Answer) -> list[str]:
+    lines = [
+        f"Best {objective} at {', '.join(hits)}: widen {'it' if len(hits) == 1 else 'them'}"
+        for objective, hits in answer.bounds_hit().items()
+    ]
+    return ["\n".join(lines)] if lines else []

@@ -1,0 +1,190 @@
+"""`framecast sweep` and `framecast search`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from explore.answer import Answer
+    from explore.objectives import Search
+    from explore.study import Trials
+    from explore.sweep import Swept
+
+SETTING = click.option(
+    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one field, e.g. device=h100-sxm."
+)
+FORMAT = click.option(
+    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
+)
+SEED = 999_999  # largest; as search.seed
+
+
+def register(cli: click.Group) -> None:
+    """Add `sweep` and `search` to the command line."""
+    cli.add_command(sweep)
+    cli.add_command(search)
+
+
+@click.command()
+@click.argument("scenario")
+@SETTING
+@FORMAT
+@click.option(
+    "--out", metavar="PATH", help="Also write a table (.csv or .parquet), or to a folder the table and a plot."
+)
+def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None) -> int:
+    """Price SCENARIO at every point of a sweep.
+
+    Its section `sweep:` maps fields to values: a list, `64..256 step 8`, `1..8 TB/s, 8 points` or `1..8 TB/s log, 8 points`. All
+    combinations are priced; with `mode: list` the first values of all fields, then the second, and so on.
+
+    \b
+    Examples:
+      framecast sweep examples/sweep-stable-diffusion.yaml
+      framecast sweep examples/sweep-stable-diffusion.yaml --set device=h100-sxm --format csv
+      framecast sweep examples/sweep-stable-diffusion.yaml --out points.parquet
+      framecast sweep examples/sweep-stable-diffusion.yaml --out out/sweep
+    """
+    from explore import report
+    from explore import sweep as sweeps
+    from explore.space import origin
+
+    plan = sweeps.plan(origin(scenario, overrides))
+    with _bar(plan.index.shape[1], "point") as bar:
+        swept = sweeps.sweep(plan, bar.update if bar is not None else None)
+    if line := report.misfits(swept):
+        click.echo(f"warning: {line}", err=True)
+    if out is not None:
+        _write_sweep(swept, out)
+    if form == "csv":
+        click.echo(swept.frame().to_csv(index=False), nl=False)
+    else:
+        click.echo(report.sweep_json(swept) if form == "json" else report.sweep_text(swept))
+    return 0
+
+
+@click.command()
+@click.argument("scenario")
+@SETTING
+@click.option("--trials", type=click.IntRange(1), metavar="N", help="Designs in all, also of a study that goes on.")
+@click.option("--study", metavar="FILE|URL", help="Where the study is kept; else NAME.journal, or in DIR of --out.")
+@click.option("--seed", type=click.IntRange(0, SEED), metavar="N", help="Of the sampler; else search.seed.")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Designs asked and priced together.")
+@FORMAT
+@click.option("--out", metavar="DIR", help="Also write search.json, trials.csv and plots/front.png, .svg to DIR.")
+def search(
+    scenario: str, overrides: tuple[str, ...], trials: int | None, study: str | None, seed: int | None,
+    batch: int | None, form: str, out: str | None,
+) -> int:  # fmt: skip
+    """Search for the device that suits SCENARIO best.
+
+    Its section `search:` names numbers of the device with their ranges, objectives with directions, and constraints.
+    Optuna proposes designs in batches (NSGA-II, or TPE for one objective). The study is kept in a file; the same command
+    goes on with it.
+
+    \b
+    Examples:
+      framecast search examples/hardware-search.yaml
+      framecast search examples/hardware-search.yaml --trials 2000 --study wide.journal
+      framecast search examples/hardware-search.yaml --out out/search --format json | jq '.front[0]'
+    """
+    from explore import objectives, report
+    from explore.answer import answer
+    from explore.space import origin
+    from explore.study import Location, run
+
+    given = {"trials": trials, "seed": seed, "batch": batch}
+    settings = [f"search.{name}={value}" for name, value in given.items() if value is not None]
+    wanted = objectives.read(origin(scenario, (*overrides, *settings)))
+    default = str(Path(out) / "study.journal") if out is not None else f"{wanted.scenario.name}.journal"
+    where = Location(study or default)
+    click.echo(report.before(wanted), err=True)
+    try:
+        with _bar(wanted.trials, "design") as bar:
+            done = run(wanted, where, _advance(bar, wanted))
+    except KeyboardInterrupt:
+        click.echo(f"{where.text} keeps every finished batch; the same command goes on", err=True)
+        raise
+    found = answer(wanted, done, where)
+    if out is not None:
+        from sim.files import write_all
+
+        write_all(_files(found), out)
+    if form == "csv":
+        click.echo(report.trials_frame(found).to_csv(index=False), nl=False)
+    else:
+        click.echo(json.dumps(found.to_json(), indent=2) if form == "json" else report.search_text(found))
+    return 0
+
+
+@contextmanager
+def _bar(total: int, unit: str) -> Iterator[Any]:
+    """A progress bar on stderr, None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, file=sys.stderr, leave=False) as bar:
+        yield bar
+
+
+def _advance(bar: Any, search: Search) -> Callable[[Trials], None] | None:
+    """Tells the bar how many designs are done and feasible, and the best so far."""
+    if bar is None:
+        return None
+    name, direction = next(iter(search.objectives.items()))
+
+    def advance(trials: Trials) -> None:
+        values = trials.outputs[name][trials.feasible]
+        best = (values.max() if direction == "maximize" else values.min()) if len(values) else float("nan")
+        bar.set_postfix_str(f"best {name} {best:.4g}, {len(values)} feasible", refresh=False)
+        bar.update(len(trials) - bar.n)
+
+    return advance
+
+
+def _write_sweep(swept: Swept, out: str) -> None:
+    """One table, or a folder."""
+    from sim.files import write_all
+
+    path = Path(out)
+    if path.suffix in (".csv", ".parquet"):
+        write_all([(path.name, lambda target: _table(swept, target))], str(path.parent))
+    else:
+        write_all(_sweep_files(swept), out)
+
+
+def _table(swept: Swept, path: Path) -> None:
+    if path.suffix == ".parquet":
+        swept.frame().to_parquet(path, index=False)
+    else:
+        swept.frame().to_csv(path, index=False)
+
+
+def _sweep_files(swept: Swept) -> Iterator[tuple[str, Callable[[Path], object]]]:
+    from explore import plots
+
+    yield "scenario.resolved.yaml", lambda p: p.write_text(swept.plan.origin.scenario.resolved(), encoding="utf-8")
+    yield "sweep.csv", lambda p: _table(swept, p)
+    for suffix in ("png", "svg"):
+        yield f"plots/sweep.{suffix}", lambda p: plots.sweep_plot(swept, p)
+
+
+def _files(found: Answer) -> Iterator[tuple[str, Callable[[Path], object]]]:
+    from explore import plots, report
+
+    data = json.dumps(found.to_json(), indent=2) + "\n"
+    resolved = found.search.scenario.resolved()
+    yield "scenario.resolved.yaml", lambda p: p.write_text(resolved, encoding="utf-8")
+    yield "search.json", lambda p: p.write_text(data, encoding="utf-8")
+    yield "trials.csv", lambda p: report.trials_frame(found).to_csv(p, index=False)
+    for suffix in ("png", "svg"):
+        yield f"plots/front.{suffix}", lambda p: plots.front_plot(found, p)

@@ -1,0 +1,32 @@
+"""The front of small sets, and designs in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from explore.front import differences, pareto, ratio, spread
+
+
+def test_pareto() -> None:
+    points = np.array([[1.0, 5.0], [2.0, 2.0], [2.0, 2.0], [2.0, 3.0], [5.0, 1.0], [5.0, 5.0]])
+    assert pareto(points).tolist() == [True, True, True, False, True, False]
+    assert pareto(points[:, :1]).tolist() == [True, False, False, False, False, False]
+    assert pareto(np.empty((0, 2))).tolist() == []
+    assert pareto(np.array([[1e20, 2.0], [1e20, 1.0]])).tolist() == [False, True]  # sums alone would not tell
+    with pytest.raises(ValueError, match="objectives must not be NaN"):
+        pareto(np.array([[np.nan]]))
+
+
+def test_spread() -> None:
+    assert spread(np.array([3.0, 1.0, 2.0]), 15).tolist() == [1, 2, 0]
+    assert spread(np.arange(100.0), 3).tolist() == [0, 50, 99]
+
+
+def test_words() -> None:
+    assert [ratio(v, 10.0) for v in (16.0, 20.0, 9.0, 4.0, 10.01, 123.0)] == ["+60 %", "x2", "-10 %", "x0.4", "", "x12"]
+    assert ratio(1.0, 0.0) == "new"
+    base = {"device.hbm.bandwidth": 10.0, "device.l2.capacity": 1.0, "device.sm_count": 10, "device.tensor.fp8": 0.0}
+    design = {"device.hbm.bandwidth": 16.0, "device.l2.capacity": 2.0, "device.sm_count": 9, "device.tensor.fp8": 0.0}
+    assert differences(design, base) == "L2 x2, HBM +60 %, SMs -10 %"
+    assert differences(base, base) == "as the baseline"

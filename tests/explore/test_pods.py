@@ -1,0 +1,224 @@
+"""The search over pods on a small model: what it finds, that it repeats, its verdict, text, JSON, plot and files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import framecast
+from explore import pods as explored
+from explore.pods import Comparison, Row, compare, verdict
+from explore.pods_plots import curve, gantt
+from explore.pods_report import text, to_json
+from sim import concurrent
+from sim.scenario import load
+from sim.schedule import podded
+from tests.sim.toy import toy_trace, write
+from workloads.trace import Trace
+
+BASE = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nsoftware: {base: pytorch-eager, cuda_graphs: true}\n"
+REQUESTS = BASE + "request: {steps: 6}\npods: {members: requests, count: 5, trials: 12, seed: 3}\n"
+STEPS = BASE + (
+    "request: {steps: 10}\n"
+    "pods:\n  members: steps\n  budget: {largest: 3, serial_first: 2, serial_last: 1}\n"
+    "  search: {size: [1, 2, 3], stagger: {low: 0.1, high: 0.9}}\n  trials: 12\n"
+)
+ROWS = ("best", "serial", "batched", "lockstep")
+
+
+def trace_of(_model: str, request: Any) -> Trace:
+    """The toy; a batch repeats its operators' rows, so that a batch of two takes about twice as long."""
+    trace = toy_trace(request.steps)
+    dims = trace.op_dims.copy()
+    for kind, column in (
+        ("conv", 0),
+        ("attention", 0),
+        ("group_norm", 0),
+        ("gemm", 1),
+        ("layer_norm", 0),
+        ("embedding", 0),
+    ):
+        dims[trace.op_kind == trace.kinds.index(kind), column] *= request.batch
+    wide = trace.op_kind == trace.kinds.index("elementwise")
+    dims[wide, :5] *= request.batch
+    return replace(trace, op_dims=dims, tensor_bytes=trace.tensor_bytes * request.batch)
+
+
+@pytest.fixture(autouse=True)
+def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrent, "trace_of", trace_of)
+
+
+def found(folder: Path, content: str, *overrides: str) -> Comparison:
+    return compare(load(write(folder, content), overrides))
+
+
+@pytest.mark.parametrize("content", [REQUESTS, STEPS])
+def test_the_best_is_no_slower_than_what_was_tried_and_above_the_bound(tmp_path: Path, content: str) -> None:
+    result = found(tmp_path, content)
+    assert tuple(result.rows) == ROWS
+    for row in result.rows.values():
+        assert row.played.makespan >= result.lower_bound * (1 - 1e-9)
+        assert row.held >= row.played.makespan * (1 - 1e-9)
+        assert 0 < row.played.hbm_mean <= row.played.hbm_peak <= 1 + 1e-9
+    assert result.rows["best"].played.makespan <= result.rows["serial"].played.makespan * (1 + 1e-9)
+    assert verdict(result)
+
+
+def test_the_same_seed_gives_the_same_study(tmp_path: Path) -> None:
+    first, second = (found(tmp_path, REQUESTS) for _ in range(2))
+    assert to_json(first) == to_json(second)
+
+
+def test_the_search_stays_in_its_space(tmp_path: Path) -> None:
+    result = found(tmp_path, STEPS, "pods.search={size: [2], stagger: {low: 0.4, high: 0.5}}")
+    best = result.rows["best"].played.schedule
+    assert best.largest == 2
+    assert all(0.4 <= o <= 0.5 for o in best.offsets)
+    assert len(best.offsets) == 1
+
+
+def test_a_small_space_is_searched_to_its_optimum(tmp_path: Path) -> None:
+    result = found(tmp_path, REQUESTS, "pods.trials=60", "pods.search.size=[5]")
+    every = [concurrent.play(result.one, podded(5, 5, x), "fluid").makespan for x in np.linspace(0, 1, 101)]
+    assert result.rows["best"].played.makespan <= 1.02 * min(every)
+
+
+def test_a_given_schedule_stands_beside_the_others(tmp_path: Path) -> None:
+    result = found(tmp_path, REQUESTS, "pods.schedule={pods: ['1-2', '3, 5', '4'], offsets: [0.5], streams: 2}")
+    schedule = result.rows["given"].played.schedule
+    assert schedule.pods == ((1, 2), (3, 5), (4,))
+    assert to_json(result)["given"]["schedule"]["pods"] == ["1-2", "3, 5", "4"]
+
+
+def test_sizes_that_do_not_fit_are_left_out_and_said(tmp_path: Path) -> None:
+    one = concurrent.inference(load(write(tmp_path, REQUESTS)))
+    room = one.weights + 2.5 * one.largest("whole")
+    result = found(tmp_path, REQUESTS, f"device.hbm.capacity={room:.0f} B", "pods.search.size=[1, 2, 4]")
+    assert result.too_large == (4,)
+    assert result.rows["lockstep"].played.schedule.largest == 2
+    assert all(r.played.memory <= room for r in result.rows.values())
+    assert "Not tried: pods of 4, which do not fit into 0.0" in text(result)
+
+
+def test_text_says_what_it_must(tmp_path: Path) -> None:
+    said = text(found(tmp_path, STEPS))
+    for part in ("Verdict: ", "best (", "serial", "batched", "lockstep", "Lower bound", "max-min fair", "not quality"):
+        assert part in said
+    assert "not quality" not in text(found(tmp_path, REQUESTS))
+
+
+def test_json_has_the_documented_keys(tmp_path: Path) -> None:
+    data = json.loads(json.dumps(to_json(found(tmp_path, REQUESTS))))
+    keys = {"makespan_s", "images_per_s", "hbm_utilisation_mean", "hbm_utilisation_peak", "memory_bytes", "schedule"}
+    for name in ROWS:
+        assert keys <= set(data[name])
+    assert {"lower_bound_s", "verdict", "device", "software", "scenario_hash", "schema_version"} <= set(data)
+    page = (Path(__file__).parents[2] / "docs/pods.md").read_text()
+    for key in {*data, *data["best"], *data["best"]["schedule"]}:
+        assert f"`{key}`" in page or f".{key}`" in page, key
+
+
+def timed(result: Comparison, **makespans: tuple[float, float, float]) -> Comparison:
+    """The same with other (makespan, held, host)."""
+    rows = {
+        name: Row(replace(result.rows[name].played, makespan=m, host=host), held)
+        for name, (m, held, host) in makespans.items()
+    }
+    return replace(result, rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("best", "batched", "expected"),
+    [
+        ((2.0, 3.0, 0.1), (1.0, 1.0, 0.1), "batching wins here: 100 % faster than the best pods found"),
+        ((2.0, 2.5, 0.1), (2.01, 2.01, 0.1), "no difference: pods come within 1 % of batching"),
+        (
+            (2.0, 3.6, 0.1),
+            (3.0, 3.0, 0.1),
+            "undecided, because it hinges on how kernels share the SMs: staggered pods are 50 % faster than batching if any "
+            "mix of kernels runs side by side, 20 % slower if a kernel keeps the SMs that it fills",
+        ),
+        (
+            (2.0, 3.0, 0.1),
+            (3.0, 3.0, 0.1),
+            "undecided, because it hinges on how kernels share the SMs: staggered pods are 50 % faster than batching if any "
+            "mix of kernels runs side by side, no faster if a kernel keeps the SMs that it fills",
+        ),
+        (
+            (2.0, 2.4, 0.1),
+            (3.0, 3.0, 0.1),
+            "staggered pods win here: 50 % faster than batching, 25 % if a kernel keeps the SMs it fills",
+        ),
+        (
+            (2.0, 2.4, 4.5),
+            (3.0, 3.0, 0.1),
+            "batching wins here: 50 % faster than the best pods found; the host's launches set the pace of the pods "
+            "(cuda_graphs: true lifts that)",
+        ),
+        (
+            (2.0, 2.4, 0.1),
+            (5.0, 5.0, 0.1),
+            "staggered pods win here: 100 % faster than running one after another, 67 % if a kernel keeps the SMs it fills",
+        ),
+    ],
+)
+def test_verdicts(
+    tmp_path: Path, best: tuple[float, float, float], batched: tuple[float, float, float], expected: str
+) -> None:
+    result = found(tmp_path, REQUESTS, "pods.search={size: [5], stagger: {low: 0.2, high: 0.3}}")
+    assert verdict(timed(result, best=best, batched=batched, serial=(4.0, 4.0, 0.2))) == expected
+
+
+def test_the_bandwidth_curve_holds_all_bytes(tmp_path: Path) -> None:
+    played = found(tmp_path, STEPS).rows["best"].played
+    edges, use = curve(played, 50)
+    assert edges[-1] == pytest.approx(played.makespan)
+    assert use.mean() == pytest.approx(played.hbm_mean)
+    assert (use >= -1e-12).all()
+
+
+@pytest.mark.parametrize("content", [REQUESTS, STEPS])
+def test_plot(tmp_path: Path, content: str) -> None:
+    result = found(tmp_path, content)
+    for suffix in ("png", "svg"):
+        gantt(result, tmp_path / f"pods.{suffix}")
+        assert (tmp_path / f"pods.{suffix}").stat().st_size > 5000
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["framecast", "pods", *args])
+    with pytest.raises(SystemExit) as done:
+        framecast.main()
+    out, err = capfd.readouterr()
+    return int(done.value.code or 0), out, err
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    path, out = str(write(tmp_path, REQUESTS)), tmp_path / "a/b"
+    code, said, err = run(monkeypatch, capfd, path, "--trials", "5", "--format", "json", "--out", str(out))
+    assert (code, err) == (0, "")
+    assert json.loads(said)["trials"] == 5
+    files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert files == {"scenario.resolved.yaml", "pods.json", "plots/pods.png", "plots/pods.svg"}
+    assert json.loads((out / "pods.json").read_text()) == json.loads(said)
+    again = load(out / "scenario.resolved.yaml")
+    assert again.resolved() == (out / "scenario.resolved.yaml").read_text()
+    assert to_json(compare(again))["best"] == json.loads(said)["best"]
+    code, said, err = run(monkeypatch, capfd, path)
+    assert (code, err) == (0, "")
+    assert said.startswith("toy: 5 requests of stable-diffusion-1.5")
+
+
+def test_progress_counts_to_the_end(tmp_path: Path) -> None:
+    seen: list[tuple[int, int, float]] = []
+    compare(load(write(tmp_path, REQUESTS)), lambda *now: seen.append(now))
+    assert [done for done, _, _ in seen] == [4, 8, 12]
+    assert {trials for _, trials, _ in seen} == {12}
+    assert explored.BATCH == 4

@@ -1,4 +1,4 @@
-"""`framecast hardware list|show`: what is known about accelerators, with units and sources."""
+"""`framecast hardware list|show|compare`: what is known about accelerators, with units and sources."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ def register(cli: click.Group) -> None:
 
 @click.group()
 def hardware() -> None:
-    """Accelerators that framecast knows: list them, show one.
+    """Accelerators that framecast knows: list them, show one, compare some.
 
     \b
     Examples:
       framecast hardware list
       framecast hardware show a100-sxm-80gb
+      framecast hardware compare a100-sxm-80gb h100-sxm
     """
 
 
@@ -45,14 +46,16 @@ def list_devices(form: str) -> None:
             device.name,
             device.title,
             device.sm_count,
-            f"{device.matmul_rate('bf16') / 1e12:.4g} TFLOP/s",
+            f"{device.matmul_rate('fp16') / 1e12:.4g} TFLOP/s",
             _shown(device.hbm.bandwidth, "B/s"),
             _shown(device.hbm.capacity, "B"),
             _shown(device.l2.capacity, "B"),
+            f"{len(device.doubts())} of {_numbers(device)}",
         )
         for device in devices
     ]
-    click.echo(_table(rows, ("id", "name", "SMs", "bf16 matrix peak", "HBM", "memory", "L2")))
+    click.echo(_table(rows, ("id", "name", "SMs", "fp16 matrix peak", "HBM", "memory", "L2", "unsure")))
+    click.echo("\nunsure: values that no source backs; `framecast hardware show ID` marks them with ?")
 
 
 @hardware.command("show")
@@ -73,11 +76,86 @@ def show(name: str, as_yaml: bool, form: str) -> None:
 
     device = load(name)
     if as_yaml:
+        click.echo(
+            "# Save this as NAME.yaml and set `name` to NAME. Sources speak of the values beside them: change both."
+        )
         click.echo(spec.dump(device), nl=False)
     elif form == "json":
-        click.echo(json.dumps({"spec": spec.to_data(device), "derived": _derived(device)}, indent=2))
+        found = {"spec": spec.to_data(device), "derived": _derived(device), "unsure": device.doubts()}
+        click.echo(json.dumps(found, indent=2))
     else:
         click.echo(_described(device))
+
+
+@hardware.command("compare")
+@click.argument("names", nargs=-1, required=True, metavar="A B [C ...]")
+@click.option("--all", "every", is_flag=True, help="Show rows in which the devices agree, too.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
+def compare(names: tuple[str, ...], every: bool, form: str) -> None:
+    """Show devices (ids or YAML files) side by side, with ratios to the first, and the peaks that follow.
+
+    \b
+    Examples:
+      framecast hardware compare a100-sxm-80gb h100-sxm
+      framecast hardware compare l40s l4 t4 --all
+      framecast hardware compare h100-sxm imaginary-systolic --format json
+    """
+    from hwspecs.compare import rows
+    from hwspecs.device import load
+    from hwspecs.errors import SpecError
+
+    if len(names) < 2:
+        raise SpecError(f"hardware compare: found 1 device ({names[0]}), expected at least 2")
+    devices = [load(name) for name in names]
+    found = rows(devices)
+    shown = [row for row in found if every or not row.same]
+    if form == "json":
+        data = {"schema_version": 1, "devices": [d.name for d in devices], "rows": [_row_data(row) for row in shown]}
+        click.echo(json.dumps(data, indent=2))
+    else:
+        click.echo(_compared(devices, shown, len(found)))
+
+
+def _row_data(row: Any) -> dict[str, Any]:
+    """A row for JSON: values in the unit beside them."""
+    marks = [found or None for found in row.marks]
+    return {"field": row.field, "unit": row.unit, "values": row.values, "ratios": row.ratios, "unsure": marks}
+
+
+def _compared(devices: Any, rows: Any, total: int) -> str:
+    """The table of a comparison: one column a device, and one for its ratio to the first."""
+    headers = ["field", devices[0].name]
+    for device in devices[1:]:
+        headers += [device.name, "ratio"]
+    table = []
+    for row in rows:
+        cells = [_cell(value, row.unit, found) for value, found in zip(row.values, row.marks, strict=True)]
+        ratios = ["-" if ratio is None else f"{ratio:.3g}x" for ratio in row.ratios]
+        table.append([row.field, cells[0], *(c for pair in zip(cells[1:], ratios[1:], strict=True) for c in pair)])
+    notes = [f"{total - len(rows)} of {total} rows are equal; --all shows them"] if len(rows) < total else []
+    if any(any(row.marks) for row in rows):
+        notes.append("? no source backs the value; `framecast hardware show ID` says what is known")
+    titles = [f"{d.name}: {d.title}{', IMAGINARY' if d.imaginary else ''}" for d in devices]
+    return "\n".join([*titles, "", _table(table, tuple(headers)), "", *notes]).rstrip()
+
+
+def _cell(value: float | None, unit: str, found: str) -> str:
+    """'2800 B/cycle ?', '312 TFLOP/s'; '-' where the device has none."""
+    if value is None:
+        return "-"
+    text = _derived_text(value, unit) if unit in ("FLOP/s", "op/s", "FLOP/B") else _shown(value, unit)
+    return f"{text} ?" if found else text
+
+
+def _derived_text(value: float, unit: str) -> str:
+    return f"{value:.4g} {unit}" if unit == "FLOP/B" else f"{value / 1e12:.4g} T{unit}"
+
+
+def _numbers(device: Any) -> int:
+    """How many numbers a device's file has."""
+    from hwspecs import spec
+
+    return sum(field.numeric for field in spec.fields(type(device)))
 
 
 def _described(device: Any) -> str:
@@ -86,20 +164,28 @@ def _described(device: Any) -> str:
 
     from hwspecs import catalogue, spec
 
-    skipped = ("name", "title", "vendor", "imaginary", "sources")
+    doubts = device.doubts()
     rows = [
-        (field.path, _field_value(device, field), textwrap.fill(catalogue.source_of(device.sources, field.path), 72))
+        (
+            field.path,
+            _field_value(device, field),
+            "?" if field.path in doubts else "",
+            textwrap.fill(catalogue.source_of(device.sources, field.path), 72),
+        )
         for field in spec.fields(type(device))
-        if field.path not in skipped
+        if field.numeric
     ]
     note = "\nIMAGINARY: not a product; every value is an assumption." if device.imaginary else ""
-    derived = [(key, f"{value / 1e12:.4g} T{unit}" if unit != "FLOP/B" else f"{value:.4g} {unit}")
-               for key, (value, unit) in _rates(device).items()]  # fmt: skip
+    if device.aliases:
+        note += f"\nIn measurement tables: {', '.join(device.aliases)}"
+    derived = [(key, _derived_text(value, unit)) for key, (value, unit) in _rates(device).items()]
     return "\n".join(
         [
             f"{device.name}: {device.title}{note}",
             "",
-            _table(rows, ("field", "value", "source")),
+            _table(rows, ("field", "value", "?", "source")),
+            "",
+            f"?: {len(doubts)} of {len(rows)} values that no source backs (unsure, or an assumption)",
             "",
             _table(derived, ("derived, at boost clock", "peak")),
         ]
@@ -108,16 +194,9 @@ def _described(device: Any) -> str:
 
 def _rates(device: Any) -> dict[str, tuple[float, str]]:
     """What follows from the fields: name -> (value, unit)."""
-    from hwspecs.device import DTYPES
+    from hwspecs.compare import derived
 
-    tensor = {f"matrix {t}": (device.flop_rate("tensor", t), "FLOP/s") for t in DTYPES if getattr(device.tensor, t)}
-    vector = {f"vector {t}": (device.flop_rate("vector", t), "FLOP/s") for t in ("fp32", "fp16", "bf16")}
-    rest = {
-        "exp": (device.exp_rate, "op/s"),
-        "L2 reads": (device.l2_rate, "B/s"),
-        "ridge point bf16": (device.ridge("bf16"), "FLOP/B"),
-    }
-    return tensor | vector | rest
+    return derived(device)
 
 
 def _derived(device: Any) -> dict[str, float]:
@@ -132,10 +211,12 @@ def _summary(device: Any) -> dict[str, Any]:
         "title": device.title,
         "imaginary": device.imaginary,
         "sm_count": device.sm_count,
+        "fp16_flop_per_s": device.matmul_rate("fp16"),
         "bf16_flop_per_s": device.matmul_rate("bf16"),
         "hbm_b_per_s": device.hbm.bandwidth,
         "hbm_bytes": device.hbm.capacity,
         "l2_bytes": device.l2.capacity,
+        "unsure": sorted(device.doubts()),
     }
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
 from hwspecs import catalogue
 from hwspecs.nodes import Node
-from hwspecs.spec import CONFIG, Doc, Quantity
+from hwspecs.spec import CONFIG, Doc, Quantity, RuleError, fields
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+MARKS = ("unsure", "assumption")  # a source that starts with one of these and a colon does not back its value
 
 FlopPerCycle = Annotated[float, Quantity("FLOP/cycle", ge=0, doc="peak per SM and cycle for this dtype; 0: has none")]
+TileExtent = Annotated[int, Quantity(ge=1, doc="extent of the matrix unit's own tile, a power of two; 1: not modelled")]
 VectorFlopPerCycle = Annotated[float, Quantity("FLOP/cycle", gt=0, doc="peak per SM and cycle for this dtype")]
 
 
@@ -23,6 +27,24 @@ class StreamingMultiprocessor:
     shared_memory: Annotated[float, Quantity("B", gt=0, doc="shared memory of one SM that blocks can use")]
     registers: Annotated[float, Quantity("B", gt=0, doc="register file of one SM")]
     max_threads: Annotated[int, Quantity(ge=1, doc="resident threads of one SM")]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class TensorTile:
+    """What the matrix unit computes at least: m output rows, n output columns, k deep. Work is padded to whole tiles.
+
+    A tensor core: its instruction. A weight-stationary systolic array of k x n cells: m is the rows that must stream
+    through to hide the loading of the next weights. Powers of two, so that of two tiles the smaller never pads more.
+    """
+
+    m: TileExtent = 1
+    n: TileExtent = 1
+    k: TileExtent = 1
+
+    def __post_init__(self) -> None:
+        wrong = [(name, value) for name in "mnk" if (value := getattr(self, name)) & (value - 1)]
+        if wrong:
+            raise RuleError((name, f"found {value}, expected a power of two") for name, value in wrong)
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -38,6 +60,13 @@ class Tensor:
     sustained: Annotated[
         float, Quantity(gt=0, le=1, doc="sustained / peak rate of long matrix products (power, clocks)")
     ]
+    tile: TensorTile = TensorTile()
+    fill: Annotated[
+        float,
+        Quantity(
+            "cycle", ge=0, doc="to fill and drain the matrix unit, per pass of one weight tile, where nothing hides it"
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -93,6 +122,7 @@ class Device:
     title: Annotated[str, Doc("name for people", descriptive=True)]
     vendor: Annotated[str, Doc("who makes it", descriptive=True)]
     imaginary: Annotated[bool, Doc("not a product: values are assumptions", descriptive=True)] = False
+    aliases: Annotated[tuple[str, ...], Doc("names of this device in measurement tables", descriptive=True)] = ()
     sm_count: Annotated[int, Quantity(ge=1, doc="streaming multiprocessors that are enabled")]
     sm_clock: Annotated[float, Quantity("Hz", gt=0, doc="boost clock of the SMs")]
     sm: StreamingMultiprocessor
@@ -107,6 +137,11 @@ class Device:
 
     def __post_init__(self) -> None:
         catalogue.check_sources(self)
+
+    def doubts(self) -> dict[str, str]:
+        """Numbers that no source backs: path of the field -> "unsure" or "assumption", the mark that its source starts with."""
+        marks = {f.path: mark(catalogue.source_of(self.sources, f.path)) for f in fields(Device) if f.numeric}
+        return {path: found for path, found in marks.items() if found}
 
     def flop_rate(self, engine: Literal["tensor", "vector"], dtype: str) -> float:
         """Peak FLOP/s of the whole device on one engine, at boost clock; 0 if it lacks the dtype there."""
@@ -132,6 +167,33 @@ class Device:
     def exp_rate(self) -> float:
         """Transcendental operations per second of the whole device."""
         return self.sm_count * self.sm_clock * self.exp
+
+
+def mark(source: str) -> str:
+    """ "unsure" or "assumption" where a source starts with that word and a colon, else ""."""
+    return next((word for word in MARKS if source.startswith(f"{word}:")), "")
+
+
+def known_as(name: str) -> list[str]:
+    """Ids of the devices that a measurement table may mean by `name` (an id or an alias): none, one or more.
+
+    More than one where the name leaves the form open: 'A100-80GB' is an SXM or a PCIe part.
+    """
+    return list(_aliases().get(_plain(name), ()))
+
+
+@cache
+def _aliases() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for device in map(load, device_names()):
+        for alias in dict.fromkeys(_plain(word) for word in (device.name, *device.aliases)):
+            found[alias] = (*found.get(alias, ()), device.name)
+    return found
+
+
+def _plain(name: str) -> str:
+    """'NVIDIA A100 80GB PCIe', 'a100_80gb_pcie' -> 'a100-80gb-pcie': lower case, hyphens, no vendor's word before it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-").removeprefix("nvidia-").removeprefix("tesla-")
 
 
 def device_names() -> list[str]:

@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 SHOWN = 20  # problems of one file that are printed before the rest is counted
+BEGINNING = 3  # letters from which on a word counts as the beginning of a name
+OFFERED = 4  # names that a message offers at most
 
 
 class FramecastError(Exception):
@@ -43,10 +45,24 @@ class StudyError(FramecastError):
 def shown(problems: Sequence[str]) -> list[str]:
     """At most SHOWN lines; a last one counts what is left out."""
     rest = len(problems) - SHOWN
-    return list(problems[:SHOWN]) + ([f"and {rest} more problems"] if rest > 0 else [])
+    return list(problems[:SHOWN]) + ([f"and {rest} more problem{'s' if rest > 1 else ''}"] if rest > 0 else [])
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the closest of `allowed`, "" if none is close."""
-    close = difflib.get_close_matches(word.lower(), sorted(allowed), n=1, cutoff=0.55)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    """ "; did you mean 'x'?" for those of `allowed` that begin with `word`, else for the closest; "" if none is close."""
+    return offered(closest(word, allowed))
+
+
+def offered(names: Sequence[str]) -> str:
+    """ "; did you mean 'x', 'y' or 'z'?", "" for no names."""
+    quoted = [f"'{name}'" for name in names]
+    return f"; did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?" if names else ""
+
+
+def closest(word: str, allowed: Iterable[str]) -> list[str]:
+    """At most OFFERED names that `word` begins, else the one that looks most like it, else none."""
+    word, names = word.lower(), sorted(allowed)
+    begun = [name for name in names if len(word) >= BEGINNING and name.lower().startswith(word)]
+    if 0 < len(begun) <= OFFERED:
+        return begun
+    return difflib.get_close_matches(word, names, n=1, cutoff=0.55)

@@ -13,12 +13,13 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from hwspecs.errors import SpecError
+from hwspecs.errors import SpecError, closest, offered
 
 Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | None"
 
 DEPTH = 60  # nesting of a file; deeper is refused before it can exhaust the stack
 COUNT = 20_000  # nodes of a file with its aliases written out
+LONGEST = 80  # characters of a value that a message shows
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,28 @@ class Node:
         return f"{self.where}: {path}: {text}" if path else f"{self.where}: {text}"
 
 
-def read(path: Path) -> Node:
-    """The mapping in a YAML file. SpecError lists what is wrong: missing, not UTF-8, syntax, duplicate keys."""
+def read(path: Path, problems: list[str] | None = None) -> Node:
+    """The mapping in a YAML file. SpecError lists what is wrong: missing, not UTF-8, syntax, duplicate keys.
+
+    With `problems`, what does not hide the rest of the file (duplicate keys, impossible scalars) is added there instead.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file") from None
+        stems = {file.stem: file.name for file in path.parent.glob("*.y*ml")}
+        beside = [stems[stem] for stem in closest(path.stem, stems)]
+        raise SpecError(f"{path}: no such file{offered(beside)}") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise SpecError(f"{path}:{line}:1: not UTF-8 text; save the file as UTF-8") from None
-    return mapping(text, str(path))
+    return mapping(text, str(path), problems)
 
 
-def mapping(text: str, source: str) -> Node:
-    """The mapping written in YAML text; SpecError as in `read`."""
-    node = parse(text, source)
+def mapping(text: str, source: str, problems: list[str] | None = None) -> Node:
+    """The mapping written in YAML text; SpecError and `problems` as in `read`."""
+    node = parse(text, source, problems)
     if node.value is None:
         raise SpecError(f"{source}: empty; expected fields, one `name: value` a line")
     if not isinstance(node.value, dict):
@@ -84,21 +90,23 @@ def mapping(text: str, source: str) -> Node:
     return node
 
 
-def parse(text: str, source: str) -> Node:
-    """Any one YAML value with origins; empty text is null."""
+def parse(text: str, source: str, problems: list[str] | None = None) -> Node:
+    """Any one YAML value with origins; empty text is null. SpecError and `problems` as in `read`."""
     try:
         _check_depth(text, source)
         tree = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise SpecError(_syntax(error, source)) from None
+        raise SpecError(_syntax(error, source, text)) from None
     if tree is None:
         return Node(None, source)
-    problems: list[str] = []
-    node = _convert(tree, source, problems, {})
+    found: list[str] = []
+    node = _convert(tree, "", source, found, {})
     if node.count > COUNT:
-        problems.append(f"{source}: more than {COUNT} values; are aliases nested?")
-    if problems:
-        raise SpecError(problems)
+        raise SpecError([*found, f"{source}: more than {COUNT} values; are aliases nested?"])
+    if found and problems is None:
+        raise SpecError(found)
+    if problems is not None:
+        problems += found
     return node
 
 
@@ -150,7 +158,10 @@ def shown(node: Node) -> str:
         return f"fields ({', '.join(node.value)})" if node.value else "fields"
     if isinstance(node.value, list):
         return f"a list of {len(node.value)}"
-    return "nothing" if node.value is None and node.text in ("", "null", "~") else f"'{node.text}'"
+    if node.value is None and node.text in ("", "null", "~"):
+        return "nothing"
+    text = node.text if node.text.isprintable() else repr(node.text)[1:-1]  # a message is one line
+    return f"'{text}'" if len(text) <= LONGEST else f"'{text[:LONGEST]}...'"
 
 
 def _at_source(node: Node, source: str) -> Node:
@@ -186,7 +197,7 @@ for _name, (_pattern, _first) in CORE.items():
     _Loader.add_implicit_resolver(TAG + _name, _pattern, _first)
 
 
-def _convert(tree: yaml.Node, source: str, problems: list[str], done: dict[int, Node | None]) -> Node:
+def _convert(tree: yaml.Node, path: str, source: str, problems: list[str], done: dict[int, Node | None]) -> Node:
     """PyYAML's node -> ours. `done` holds nodes by identity, None while one is open, to share and to refuse aliases."""
     line, column = tree.start_mark.line + 1, tree.start_mark.column + 1
     if id(tree) in done:
@@ -196,10 +207,10 @@ def _convert(tree: yaml.Node, source: str, problems: list[str], done: dict[int, 
         return Node(None, source, line, column)
     done[id(tree)] = None
     if isinstance(tree, yaml.MappingNode):
-        fields = _fields(tree, source, problems, done)
+        fields = _fields(tree, path, source, problems, done)
         node = Node(fields, source, line, column, count=1 + sum(n.count for n in fields.values()))
     elif isinstance(tree, yaml.SequenceNode):
-        items = [_convert(item, source, problems, done) for item in tree.value]
+        items = [_convert(item, f"{path}.{i}", source, problems, done) for i, item in enumerate(tree.value)]
         node = Node(items, source, line, column, count=1 + sum(n.count for n in items))
     else:
         assert isinstance(tree, yaml.ScalarNode)
@@ -208,18 +219,21 @@ def _convert(tree: yaml.Node, source: str, problems: list[str], done: dict[int, 
     return node
 
 
-def _fields(tree: yaml.MappingNode, source: str, problems: list[str], done: dict[int, Node | None]) -> dict[str, Node]:
+def _fields(
+    tree: yaml.MappingNode, path: str, source: str, problems: list[str], done: dict[int, Node | None]
+) -> dict[str, Node]:
     fields: dict[str, Node] = {}
     for key, value in tree.value:
+        below = f"{path}.{key.value}".lstrip(".")
         place = (key.start_mark.line + 1, key.start_mark.column + 1)
         where = f"{source}:{place[0]}:{place[1]}"
         if not isinstance(key, yaml.ScalarNode):
             problems.append(f"{where}: expected a field's name, found a list or a mapping")
         elif key.value in fields:
             first = fields[key.value].key or (0, 0)
-            problems.append(f"{where}: {key.value}: duplicate field; it is already set in line {first[0]}")
+            problems.append(f"{where}: {below}: duplicate field; it is already set in line {first[0]}")
         else:
-            fields[key.value] = replace(_convert(value, source, problems, done), key=place)
+            fields[key.value] = replace(_convert(value, below, source, problems, done), key=place)
     return fields
 
 
@@ -254,9 +268,16 @@ def _events(text: str) -> Iterator[yaml.Event]:
     yield from yaml.parse(text, Loader=_Loader)
 
 
-def _syntax(error: yaml.YAMLError, source: str) -> str:
+def _syntax(error: yaml.YAMLError, source: str, text: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    rest = text.split("\n")[mark.line][mark.column :] if mark and mark.line <= text.count("\n") else ""
+    if rest.startswith("\t"):
+        return f"{source}:{_place(mark)}: a tab; indent with spaces"
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
+    if "another document" in str(what):
+        return (
+            f"{source}:{_place(mark)}: a second document begins here; expected one a file, without a line '---' inside"
+        )
     context = getattr(error, "context", None)
     place = f"{source}:{_place(mark)}" if mark else source
     return f"{place}: YAML syntax: {what}" + (f" ({context})" if context else "")

@@ -27,6 +27,10 @@ class Rates:
     sm_clock: Rate  # Hz
     tensor: Mapping[str, Rate]  # FLOP/cycle/SM of the matrix units by dtype; 0 where the device has none
     tensor_sustained: Rate  # sustained / peak matrix rate of long kernels, <= 1
+    tile_m: Rate  # the matrix unit's own tile: output rows,
+    tile_n: Rate  # output columns,
+    tile_k: Rate  # depth
+    tensor_fill: Rate  # cycles to fill and drain the matrix unit per pass of a weight tile
     vector: Mapping[str, Rate]  # FLOP/cycle/SM of the vector units by dtype
     exp: Rate  # transcendental op/cycle/SM
     shared_memory: Rate  # B per SM that blocks can use
@@ -47,8 +51,8 @@ class Rates:
         return int(np.size(self.sm_count))
 
     def matmul(self, dtype: str) -> Rate:
-        """FLOP/cycle/SM for a matrix product: the matrix unit where there is one, else the vector unit."""
-        return np.where(np.asarray(self.tensor[dtype]) > 0, self.tensor[dtype], self.vector[dtype])
+        """FLOP/cycle/SM for a matrix product: of the matrix unit, or of the vector unit where that is faster."""
+        return np.asarray(np.maximum(self.tensor[dtype], self.vector[dtype]))
 
 
 def rates(device: Device | Sequence[Device]) -> Rates:
@@ -66,6 +70,10 @@ def _one(d: Device) -> Rates:
         sm_clock=d.sm_clock,
         tensor={t: getattr(d.tensor, t) for t in DTYPES},
         tensor_sustained=d.tensor.sustained,
+        tile_m=float(d.tensor.tile.m),
+        tile_n=float(d.tensor.tile.n),
+        tile_k=float(d.tensor.tile.k),
+        tensor_fill=d.tensor.fill,
         vector={t: getattr(d.vector, t) for t in DTYPES},
         exp=d.exp,
         shared_memory=d.sm.shared_memory,

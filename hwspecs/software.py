@@ -27,6 +27,14 @@ class Convolution:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Tf32:
+    """Whether fp32 products may run on the matrix units as TF32; torch's defaults differ for the two."""
+
+    matmul: Annotated[bool, Doc("torch.backends.cuda.matmul.allow_tf32")]
+    convolution: Annotated[bool, Doc("torch.backends.cudnn.allow_tf32")]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Software:
     """The stack between a model and a device; knows no device's speed."""
 
@@ -34,15 +42,20 @@ class Software:
     title: Annotated[str, Doc("name for people", descriptive=True)]
     attention: Annotated[
         Literal["unfused", "flash-2", "auto"],
-        Doc("unfused: scores through memory; flash-2: one fused kernel; auto: the faster of the two, per call"),
+        Doc(
+            "unfused: scores through memory; flash-2: one fused kernel, where the library has one; auto: the faster, per call"
+        ),
     ]
     convolution: Convolution
     fusion: Annotated[
-        Literal["eager", "pointwise"], Doc("eager: a kernel an operator; pointwise: chains in one kernel")
+        Literal["eager", "pointwise"],
+        Doc("eager: a kernel an operator; pointwise: chains of pointwise operators in one kernel"),
     ]
     cuda_graphs: Annotated[bool, Doc("kernels are replayed from a graph, without host time between them")]
-    tf32: Annotated[bool, Doc("fp32 matrix products may run on the matrix units as TF32")]
-    host_time_per_launch: Annotated[float, Quantity("s", ge=0, doc="host time to dispatch and launch one kernel")]
+    tf32: Tf32
+    host_time_per_launch: Annotated[
+        float, Quantity("s", ge=0, doc="host time to launch one operator, all of its kernels included")
+    ]
     sources: Annotated[dict[str, str], Doc("field or group of fields -> where its value comes from", descriptive=True)]
 
     def __post_init__(self) -> None:

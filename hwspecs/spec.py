@@ -25,7 +25,7 @@ from hwspecs.nodes import CORE, TAG, Node, mapping, merge, parse, read, set_path
 
 __all__ = [
     "CONFIG", "Doc", "Field", "Node", "Quantity", "RuleError", "build", "dump", "fields", "mapping", "merge", "parse",
-    "read", "schema", "set_path", "to_data", "wrap",
+    "placed", "read", "schema", "set_path", "to_data", "wrap",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -268,10 +268,19 @@ def _problems(cls: type, root: Node, at: str, error: Any) -> Iterator[tuple[Node
     elif kind == "value_error":
         cause = error["ctx"]["error"]
         for below, text in cause.pairs if isinstance(cause, RuleError) else [("", str(cause))]:
-            place = _closest(node, below)
-            yield place.at_key() if below else place, ".".join(p for p in (path, below) if p), text
+            yield _place_of(node, below), ".".join(p for p in (path, below) if p), text
     elif kind != "too_short" or not node.value:  # pydantic also counts a list short of its invalid items
         yield node, path, f"found {shown(node)}, expected {_expected(error, hint, node)}"
+
+
+def placed(node: Node, at: str, path: str, text: str) -> str:
+    """One line for a problem of the field at `path` below `node`, placed at its name; `at` goes before the path."""
+    return _place_of(node, path).problem(".".join(p for p in (at, path) if p), text)
+
+
+def _place_of(node: Node, path: str) -> Node:
+    place = _closest(node, path)
+    return place.at_key() if path else place
 
 
 def _follow(cls: Any, node: Node, at: str, loc: tuple[int | str, ...]) -> tuple[Node, str, Any]:
@@ -295,12 +304,12 @@ def _follow(cls: Any, node: Node, at: str, loc: tuple[int | str, ...]) -> tuple[
 
 
 def _closest(node: Node, path: str) -> Node:
-    """The deepest node that exists on the way down `path`."""
-    for step in path.split(".") if path else ():
-        below = node.value.get(step) if isinstance(node.value, dict) else None
-        if below is None:
+    """The deepest node that exists on the way down `path`; a field's name may hold dots itself, as in `sources`."""
+    while path and isinstance(node.value, dict):
+        step, _, rest = (path, "", "") if path in node.value else path.partition(".")
+        if step not in node.value:
             break
-        node = below
+        node, path = node.value[step], rest
     return node
 
 

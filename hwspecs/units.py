@@ -20,7 +20,7 @@ PREFIXES = {
     **dict.fromkeys(("B", "B/s", "Hz", "FLOP", "FLOP/s"), _UP),
     "s": _DOWN,
     **dict.fromkeys(("W", "J"), _UP + _DOWN[1:]),
-    **dict.fromkeys(("FLOP/cycle", "op/cycle", "B/cycle", ""), ("",)),
+    **dict.fromkeys(("cycle", "FLOP/cycle", "op/cycle", "B/cycle", ""), ("",)),
 }
 # What the values of a unit are called, and an example, in messages; also the list of known units.
 UNITS = {
@@ -29,6 +29,7 @@ UNITS = {
     "B/s": ("a rate", "4.8 TB/s"),
     "Hz": ("a frequency", "1410 MHz"),
     "s": ("a time", "1.2 us"),
+    "cycle": ("a time in clock cycles", "32 cycle"),
     "W": ("a power", "400 W"),
     "J": ("an energy", "3.2 J"),
     "FLOP": ("an amount of work", "2 TFLOP"),

@@ -62,11 +62,11 @@ class Tables(NamedTuple):
 
 
 # Rows of the hardware table (fields, designs), which is one array so that the compiler can see that nothing aliases it.
-# From MATMUL on, one row a dtype: matrix FLOP/cycle/SM.
+# From BY_DTYPE on, two rows a dtype: FLOP/cycle/SM of the matrix unit (never 0) and of the vector unit.
 (
     SM_COUNT, CLOCK, SUSTAINED, DELIVERY, L2_BANDWIDTH, EXP, REGISTERS, SHARED, HBM_BANDWIDTH, REACH, VECTOR, IN_FLIGHT,
-    HBM_LATENCY, LAUNCH_GAP, MATMUL,
-) = range(15)  # fmt: skip
+    HBM_LATENCY, LAUNCH_GAP, UNIT_M, UNIT_N, UNIT_K, FILL, BY_DTYPE,
+) = range(19)  # fmt: skip
 
 
 class Packed(NamedTuple):
@@ -104,7 +104,7 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
         dtype=np.array([dtypes.index(t) for t in kernels.dtype]),
         shape=np.where(is_gemm, np.vstack([kernels.gemm, np.zeros(len(kernels))]), kernels.flash),
         menu=menu,
-        choices=1 + (np.diff(menu, axis=1) > 0).cumprod(axis=1).sum(axis=1),  # the padding repeats the first choice
+        choices=1 + (menu[:, 1:] != menu[:, :1]).cumprod(axis=1).sum(axis=1),  # the padding repeats the first choice
         reads=kernels.reads,
         distances=np.maximum(kernels.distances, 1.0),
         itemsize=kernels.itemsize,
@@ -125,11 +125,13 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
 def _hardware(rates: Rates, packed: Packed) -> Floats:
     """The hardware table, rows as the constants above name them."""
     terms, count = packed.calibration.terms, rates.designs
-    chip = tiles.chip(rates, terms, 0.0)
+    chip = tiles.chip(rates, terms, 0.0, 0.0)
+    by_dtype = (tiles.chip(rates, terms, rates.tensor[t], rates.vector[t]) for t in packed.dtypes)
     rows = (
         chip.sm_count, chip.clock, chip.sustained, chip.delivery, chip.l2_bandwidth, chip.exp, chip.registers, chip.shared,
         rates.hbm_bandwidth, traffic.reach(rates, terms), rates.vector["fp32"], traffic.possible_in_flight(rates),
-        rates.hbm_latency, rates.launch_gap, *(rates.matmul(t) for t in packed.dtypes),
+        rates.hbm_latency, rates.launch_gap, chip.unit_m, chip.unit_n, chip.unit_k, chip.fill,
+        *(row for own in by_dtype for row in (own.tensor, own.vector)),
     )  # fmt: skip
     return np.stack([np.broadcast_to(np.asarray(row, dtype=np.float64).reshape(-1), (count,)) for row in rows])
 
@@ -154,7 +156,7 @@ def latency(priced: Priced, kernels: Kernels, trace: Trace, rates: Rates, softwa
     return out
 
 
-COMPILED_FORMULAS = ("fourth_root", "fourth", "occupancy", "paid_waves", "gemm", "flash")
+COMPILED_FORMULAS = ("fourth_root", "fourth", "occupancy", "paid_waves", "whole", "gemm", "flash")
 
 
 @cache
@@ -227,9 +229,8 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, l2_stream: float, 
         missing = 0.0
         for r in range(3):
             missing += kernels.reads[r, k] / (1.0 + fourth(hw[REACH, d] / kernels.distances[r, k]))
-        wasted = 1.0 + (over - 1.0) / (1.0 + fourth(hw[REACH, d] / max(read, 1.0)))
         cycles = hw[SM_COUNT, d] * hw[CLOCK, d]
-        total = fourth((missing * wasted + written) / (hw[HBM_BANDWIDTH, d] * kernels.hbm_share[k]))
+        total = fourth((missing + written) / (hw[HBM_BANDWIDTH, d] * kernels.hbm_share[k]))
         total += fourth(kernels.vector_flops[k] / (cycles * hw[VECTOR, d])) + fourth(
             kernels.exp_ops[k] / (cycles * hw[EXP, d])
         )
@@ -242,9 +243,10 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, l2_stream: float, 
 
 def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     """The fields that the formulas read of one design."""
+    own = BY_DTYPE + 2 * dtype
     return Chip(
-        hw[SM_COUNT, d], hw[CLOCK, d], hw[MATMUL + dtype, d], hw[SUSTAINED, d], hw[DELIVERY, d], hw[L2_BANDWIDTH, d], hw[EXP, d],
-        hw[REGISTERS, d], hw[SHARED, d],
+        hw[SM_COUNT, d], hw[CLOCK, d], hw[own, d], hw[own + 1, d], hw[SUSTAINED, d], hw[DELIVERY, d], hw[L2_BANDWIDTH, d],
+        hw[EXP, d], hw[REGISTERS, d], hw[SHARED, d], hw[UNIT_M, d], hw[UNIT_N, d], hw[UNIT_K, d], hw[FILL, d],
     )  # fmt: skip
 
 
@@ -311,7 +313,7 @@ def _makespan_block(
         for call in range(segments[s, 0], segments[s, 1]):
             row = call_row[call]
             for d in range(size):
-                host[d] += priced.launches[row, lo + d] * per_launch
+                host[d] += min(priced.launches[row, lo + d], 1.0) * per_launch
                 g = priced.time[row, lo + d] + priced.launches[row, lo + d] * gap[lo + d]
                 gpu[d] += g
                 first[d] = max(first[d], host[d]) + g

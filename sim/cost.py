@@ -37,7 +37,8 @@ class Cost:
     exp: Floats
     l2: Floats
     hbm: Floats
-    latency: Floats
+    latency: Floats  # `fixed` included
+    fixed: Floats  # not overlapped with the others: fill and drain, write-out, adding of split parts
     gap: Floats
     flops: Floats
     l2_bytes: Floats
@@ -102,6 +103,7 @@ def _roofline(kernels: Kernels, rates: Rates, _: Calibration) -> dict[str, Any]:
         none,
         hbm,
         none,
+        none,
         none + hbm_bytes,
         none + hbm_bytes,
         none,
@@ -129,7 +131,7 @@ def _physical(kernels: Kernels, rates: Rates, calibration: Calibration) -> dict[
     overlapped = tiles.combine(tiled.tensor, vector, exp, l2, hbm, tiled.latency, in_flight)
     l2_bytes = np.where(is_tiled, tiled.l2_bytes, moved.l2_bytes)
     return _columns(
-        overlapped + fixed, tiled.tensor, vector, exp, l2, hbm, tiled.latency + in_flight + fixed,
+        overlapped + fixed, tiled.tensor, vector, exp, l2, hbm, tiled.latency + in_flight + fixed, fixed,
         l2_bytes, moved.hbm_bytes, tiled.waves, tiled.occupancy, tiled.tile,
     )  # fmt: skip
 
@@ -140,7 +142,9 @@ def _vector_rate(rates: Rates) -> Floats:
 
 
 def _columns(time: Floats, *rest: NDArray[Any]) -> dict[str, Any]:
-    names = ("tensor", "vector", "exp", "l2", "hbm", "latency", "l2_bytes", "hbm_bytes", "waves", "occupancy", "tile")
+    names = (
+        "tensor", "vector", "exp", "l2", "hbm", "latency", "fixed", "l2_bytes", "hbm_bytes", "waves", "occupancy", "tile",
+    )  # fmt: skip
     return {"time": time} | {n: np.broadcast_to(v, time.shape) for n, v in zip(names, rest, strict=True)}
 
 

@@ -23,13 +23,21 @@ class Chip(NamedTuple):
 
     sm_count: Any
     clock: Any  # Hz
-    rate: Any  # matrix FLOP/cycle/SM
+    tensor: Any  # FLOP/cycle/SM of the matrix unit, above 0; NONE where it lacks the dtype
+    vector: Any  # FLOP/cycle/SM of the vector unit
     sustained: Any  # share of the matrix peak that long kernels keep
     delivery: Any  # operand B/cycle that one SM takes from L2
     l2_bandwidth: Any  # B/cycle, whole device
     exp: Any  # op/cycle/SM
     registers: Any  # B per SM
     shared: Any  # B per SM
+    unit_m: Any  # the matrix unit's own tile: output rows,
+    unit_n: Any  # output columns,
+    unit_k: Any  # depth
+    fill: Any  # cycles to fill and drain it per pass of a weight tile
+
+
+NONE = 1e-9  # FLOP/cycle/SM that stands for no unit at all: formulas divide by it
 
 
 class TileTerms(NamedTuple):
@@ -79,6 +87,12 @@ def paid_waves(per_sm: Any, share: float) -> Any:
     return share * np.ceil(per_sm) + (1.0 - share) * np.maximum(per_sm, 1.0)
 
 
+def whole(length: Any, step: Any, unit: Any) -> Any:
+    """length up to a whole number of steps and of units; both are powers of two, so of the larger of them."""
+    larger = np.maximum(step, unit)
+    return np.ceil(length / larger) * larger
+
+
 def gemm(
     chip: Chip,
     p: TileTerms,
@@ -92,9 +106,18 @@ def gemm(
     bn: Any,
     split: Any,
 ) -> Terms:
-    """C[batch,m,n] = A B with blocks of bm x bn and k in `split` parts. `flops` are the useful ones."""
+    """C[batch,m,n] = A B with blocks of bm x bn and k in `split` parts. `flops` are the useful ones.
+
+    A block runs on the matrix unit, there in whole unit tiles, or on the vector unit, whichever is faster. A weight-stationary
+    array of unit_k x unit_n cells takes one row a cycle and holds one tile of B a pass, so a pass over the rows of a block
+    lasts rows + fill cycles (SCALE-Sim, Samajdar et al. 2020: 2 k + n + rows - 2 where nothing overlaps; TPU v1, Jouppi et
+    al. 2017, loads the next weights meanwhile).
+    """
     blocks = batch * np.ceil(m / bm) * np.ceil(n / bn) * split
     depth = np.ceil(k / split / K_STEP) * K_STEP
+    rows, columns = np.maximum(bm, chip.unit_m) + chip.fill, np.maximum(bn, chip.unit_n)  # powers of two, all of them
+    issued = 2.0 * rows * columns * whole(k / split, K_STEP, chip.unit_k)  # FLOP of a block on the matrix unit
+    cycles = np.minimum(issued / chip.tensor, 2.0 * bm * bn * depth / chip.vector)
     per_sm = blocks / chip.sm_count
     waves = paid_waves(per_sm, p.wave_share)
     per_sm_delivery = chip.delivery * chip.clock
@@ -106,8 +129,8 @@ def gemm(
     written = p.write_out * waves * itemsize * bm * bn / per_sm_delivery
     return Terms(
         tensor=np.maximum(
-            waves * depth * 2.0 * bm * bn / (chip.rate * chip.clock * p.tile_issue),
-            flops / (chip.sm_count * chip.rate * chip.clock * chip.sustained),
+            waves * cycles / (chip.clock * p.tile_issue),
+            flops / (chip.sm_count * np.maximum(chip.tensor, chip.vector) * chip.clock * chip.sustained),
         ),
         l2=np.maximum(waves * depth * (bm + bn) * itemsize / per_sm_delivery, moved / (chip.l2_bandwidth * chip.clock)),
         latency=np.maximum(per_sm / fits, 1.0) * depth * p.loop_latency / chip.clock,
@@ -133,7 +156,8 @@ def flash(
 
     A causal mask skips the key blocks right of the diagonal: on average half of them, and half a block for the diagonal.
     The last query block still meets them all, and the kernel lasts at least as long as that block. Exponentials and products
-    of a warp follow one another (FlashAttention-3, Shah et al. 2024, section 3.2, which is what it changes).
+    of a warp follow one another (FlashAttention-3, Shah et al. 2024, section 3.2, which is what it changes). The matrix unit
+    holds keys, then values: its tiles pad the query rows, the head dimension and the keys of a head as a whole.
     """
     depth = np.ceil(head_dim / HEAD_STEP) * HEAD_STEP
     query_blocks = np.ceil(q_len / block)
@@ -146,12 +170,16 @@ def flash(
     longest = np.maximum(waves * mean, key_blocks)  # key blocks that the busiest SM works through
     resident = np.maximum(per_sm / fits * mean, key_blocks)  # the same, co-resident blocks side by side
     product = 4.0 * block * KEY_BLOCK * depth
+    scores = whole(head_dim, HEAD_STEP, chip.unit_k) * whole(kv_len, KEY_BLOCK, chip.unit_n)
+    values = whole(head_dim, HEAD_STEP, chip.unit_n) * whole(kv_len, KEY_BLOCK, chip.unit_k)
+    issued = 2.0 * (np.maximum(block, chip.unit_m) + chip.fill) * (scores + values) / key_blocks
+    cycles, peak = np.minimum(issued / chip.tensor, product / chip.vector), np.maximum(chip.tensor, chip.vector)
     moved = blocks * (2.0 * KEY_BLOCK * mean + 2.0 * block) * depth * itemsize
     chain = p.fused_prologue * np.maximum(per_sm / fits, 1.0) + p.fused_iteration * resident
     return Terms(
         tensor=np.maximum(
-            longest * (product / (chip.rate * p.fused_issue) + block * KEY_BLOCK / chip.exp) / chip.clock,
-            blocks * mean * product / (chip.sm_count * chip.rate * chip.clock * chip.sustained),
+            longest * (cycles / p.fused_issue + block * KEY_BLOCK / chip.exp) / chip.clock,
+            blocks * mean * product / (chip.sm_count * peak * chip.clock * chip.sustained),
         ),
         l2=np.maximum(
             (2.0 * KEY_BLOCK * longest + 2.0 * block * waves) * depth * itemsize / (chip.delivery * chip.clock),

@@ -15,10 +15,13 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def host_time(trace: Trace, cost: Cost, software: Software) -> Floats:
-    """Seconds that the host spends on each call (…, calls). A CUDA graph is launched once a segment pass."""
+    """Seconds that the host spends on each call (…, calls), all kernels of the call launched together.
+
+    A call that runs inside another's kernel costs none. A CUDA graph is launched once a segment pass.
+    """
     launches = cost.per_call(cost.launches)
     if not software.cuda_graphs:
-        return launches * software.host_time_per_launch
+        return np.minimum(launches, 1.0) * software.host_time_per_launch
     out = np.zeros_like(launches)
     out[..., [s.start for s in trace.segments]] = software.host_time_per_launch
     return out

@@ -36,6 +36,7 @@ TILES = (
 )
 SPLITS = (1, 2, 4, 8, 16, 32)  # parts of k that are computed by different blocks and then added
 MENU = np.array([(bm, bn, split) for bm, bn in TILES for split in SPLITS], dtype=np.float64)  # (choices, 3)
+SHAPES = 2000  # whose menus are found at a time, which bounds the memory
 QUERY_BLOCKS = (128.0, 64.0)  # query rows of a block of fused attention (FlashAttention-2 kernels)
 
 
@@ -62,25 +63,30 @@ def combine(*times: Rate) -> Floats:
 
 
 def per_kernel(rates: Rates, dtypes: tuple[str, ...], of: str) -> Floats:
-    """A rate by dtype ("matmul" or "vector"), gathered per kernel: (designs, kernels) or (kernels,)."""
+    """A rate by dtype ("matmul", "tensor" or "vector"), gathered per kernel: (designs, kernels) or (kernels,)."""
     names = sorted(set(dtypes))
-    each = [rates.matmul(t) if of == "matmul" else rates.vector[t] for t in names]
+    each = [rates.matmul(t) if of == "matmul" else getattr(rates, of)[t] for t in names]
     stacked = np.concatenate([np.atleast_1d(np.asarray(rate, dtype=np.float64)) for rate in each], axis=-1)
     return stacked[..., [names.index(t) for t in dtypes]]
 
 
-def chip(rates: Rates, terms: Terms, matmul: Rate) -> Chip:
+def chip(rates: Rates, terms: Terms, tensor: Rate, vector: Rate) -> Chip:
     """The fields that the formulas read. Operand delivery grows with the SM's 16-bit matrix rate, up to its L2 port."""
     return Chip(
         sm_count=rates.sm_count,
         clock=rates.sm_clock,
-        rate=matmul,
+        tensor=np.maximum(tensor, formulas.NONE),
+        vector=vector,
         sustained=rates.tensor_sustained,
         delivery=np.minimum(rates.l2_port, terms.operand_delivery * np.asarray(rates.matmul("fp16"))),
         l2_bandwidth=rates.l2_bandwidth,
         exp=rates.exp,
         registers=rates.registers,
         shared=rates.shared_memory,
+        unit_m=rates.tile_m,
+        unit_n=rates.tile_n,
+        unit_k=rates.tile_k,
+        fill=rates.tensor_fill,
     )
 
 
@@ -90,41 +96,58 @@ def tile_terms(terms: Terms) -> TileTerms:
 
 
 def menus(kernels: Kernels, terms: Terms) -> NDArray[np.int64]:
-    """For each tiled product, the choices of MENU that are best on some chip of a fixed sample: (products, widest menu).
+    """For each tiled product, a few choices of MENU among which one is best, or within 1 % of it, on any chip of a sample.
 
-    Rows are padded by repeating the first choice. The sample spans what can be built; it is fixed, so that a menu
-    depends on the shape alone.
+    Returns (products, widest menu); rows are padded by repeating the first choice. The sample spans what can be built and
+    is fixed, so that a menu depends on the shape alone; on the chips that the terms were fitted to, the best is kept exactly.
     """
     rows = np.flatnonzero(kernels.gemm[0] > 0)
     keys = np.column_stack([kernels.gemm[:, rows].T, kernels.itemsize[rows], kernels.flops[rows]])
     shapes, inverse = np.unique(keys, axis=0, return_inverse=True)
+    chunks = [_cover(shapes[i : i + SHAPES], terms) for i in range(0, len(shapes), SHAPES)]
+    width = max(c.shape[1] for c in chunks)
+    padded = [np.concatenate([c, np.repeat(c[:, :1], width - c.shape[1], axis=1)], axis=1) for c in chunks]
+    return np.asarray(np.concatenate(padded)[inverse.reshape(-1)])
+
+
+def _cover(shapes: Floats, terms: Terms) -> NDArray[np.int64]:
+    """Menus (shapes, widest) by greedy cover: again and again the choice that serves most of the chips not yet served."""
     batch, m, n, k, itemsize, flops = shapes.T
-    sample, hbm_bandwidth = _sample_chips()
+    sample, hbm_bandwidth, tolerance = _sample_chips()
     streamed = itemsize * batch * (m * k + k * n + m * n) / hbm_bandwidth
-    times = np.stack(
-        [_time(formulas.gemm(sample, tile_terms(terms), batch, m, n, k, itemsize, flops, *t), streamed) for t in MENU]
-    )
-    best = np.argmin(times, axis=0).T  # (shapes, chips)
-    unique = [np.unique(row) for row in best]
-    width = max((len(u) for u in unique), default=1)
-    padded = np.array([np.concatenate([u, np.repeat(u[:1], width - len(u))]) for u in unique], dtype=np.int64)
-    return np.asarray(padded.reshape(-1, width)[inverse.reshape(-1)])
+    p = tile_terms(terms)
+    times = np.stack([_time(formulas.gemm(sample, p, batch, m, n, k, itemsize, flops, *t), streamed) for t in MENU])
+    serves = (times <= times.min(axis=0) * (1 + tolerance)).transpose(2, 0, 1)  # (shapes, choices, chips)
+    open_ = np.ones((len(shapes), serves.shape[2]), dtype=bool)
+    chosen: list[NDArray[np.int64]] = []
+    while open_.any():
+        best = np.argmax((serves & open_[:, None, :]).sum(axis=2), axis=1)
+        chosen.append(np.where(open_.any(axis=1), best, chosen[0] if chosen else best))
+        open_ &= ~serves[np.arange(len(shapes)), best]
+    return np.stack(chosen, axis=1)
 
 
 def _time(t: formulas.Terms, other: Floats) -> Floats:
     return np.asarray(combine(t.tensor, t.l2, t.latency, other) + t.fixed)
 
 
-def _sample_chips() -> tuple[Chip, Floats]:
-    """Chips (chips, 1) and their HBM bandwidth: A100- and H100-like corners, then a Halton sequence in the logarithm."""
-    low = np.array([8.0, 0.6e9, 256.0, 4.0, 1e3, 1e11])  # SMs, Hz, FLOP/cycle/SM, operand B/cycle, L2 B/cycle, HBM B/s
-    high = np.array([512.0, 3e9, 16384.0, 250.0, 4e4, 2e13])
-    known = np.array([[108, 1.41e9, 2048, 31, 5120, 2.0e12], [132, 1.83e9, 4096, 62, 5120, 3.35e12]])
-    unit = np.stack([_halton(24, base) for base in (2, 3, 5, 7, 11, 13)], axis=1)
+def _sample_chips() -> tuple[Chip, Floats, Floats]:
+    """Chips (chips, 1), their HBM bandwidth, and how far from the best a menu may be: A100 and H100, then a Halton sequence."""
+    low = np.array([8.0, 0.6e9, 64.0, 4.0, 1e3, 1e11])  # SMs, Hz, FLOP/cycle/SM, operand B/cycle, L2 B/cycle, HBM B/s
+    high = np.array([4096.0, 3e9, 65536.0, 250.0, 4e4, 2e13])
+    known = np.array(
+        [[108, 1.41e9, rate, 31, 5120, 2.0e12] for rate in (128, 1024, 2048)] + [[132, 1.83e9, 4096, 62, 5120, 3.35e12]]
+    )
+    unit = np.stack([_halton(40, base) for base in (2, 3, 5, 7, 11, 13)], axis=1)
     values = np.concatenate([known, low * (high / low) ** unit])
     sms, clock, rate, delivery, l2, hbm = (values[:, i : i + 1] for i in range(6))
     one = np.ones_like(sms)
-    return Chip(sms, clock, rate, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one), hbm
+    shape = (one, one, one, 0 * one)  # of the matrix unit: none, as a menu must not depend on the one that is priced
+    return (
+        Chip(sms, clock, rate, one, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one, *shape),
+        hbm,
+        np.where(np.arange(len(sms)) < len(known), 0.0, 0.01)[:, None],
+    )
 
 
 def _halton(count: int, base: int) -> Floats:
@@ -144,13 +167,14 @@ def tiled(kernels: Kernels, rates: Rates, terms: Terms, other: Floats) -> Tiled:
     shape = np.broadcast_shapes(other.shape, np.shape(rates.sm_count))
     out: dict[str, Any] = {name: np.zeros((*shape[:-1], len(kernels))) for name in Tiled.__annotations__}
     out["tile"] = out["tile"].astype(np.int64)
-    matmul = per_kernel(rates, kernels.dtype, "matmul")
+    tensor, vector = (per_kernel(rates, kernels.dtype, of) for of in ("tensor", "vector"))
     for rows, candidates in (
         (np.flatnonzero(kernels.gemm[0] > 0), _gemm_candidates),
         (np.flatnonzero(kernels.flash[0] > 0), _flash_candidates),
     ):
         if len(rows):
-            best = _least(candidates(kernels, rows, chip(rates, terms, matmul[..., rows]), terms), other[..., rows])
+            on = chip(rates, terms, tensor[..., rows], vector[..., rows])
+            best = _least(candidates(kernels, rows, on, terms), other[..., rows])
             for name, values in best.items():
                 out[name][..., rows] = values
     return Tiled(**out)

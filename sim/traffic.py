@@ -46,13 +46,12 @@ def reach(rates: Rates, terms: Terms) -> Rate:
 
 
 def traffic(kernels: Kernels, rates: Rates, terms: Terms) -> Traffic:
-    """Reads that miss L2, and all writes, go through HBM; short runs fetch whole sectors."""
-    read = sum_reads(kernels)
-    over = overfetch(kernels)
-    # The rest of a sector is wasted at HBM only if it is evicted before its neighbours in the tensor ask for it.
-    wasted = 1.0 + (over - 1.0) * miss(np.maximum(read, 1.0), rates, terms)
+    """Reads that miss L2, and all writes, go through HBM. Short runs fetch whole sectors, from L2 only: the rest of a sector is
+    wanted a few output rows later (some kB), long before it is evicted."""
     missing = sum(kernels.reads[s] * miss(kernels.distances[s], rates, terms) for s in range(len(kernels.reads)))
-    return Traffic(np.asarray(missing * wasted + kernels.write_bytes), read * over + kernels.write_bytes)
+    return Traffic(
+        np.asarray(missing + kernels.write_bytes), sum_reads(kernels) * overfetch(kernels) + kernels.write_bytes
+    )
 
 
 def sum_reads(kernels: Kernels) -> Floats:

@@ -22,7 +22,8 @@ BETTER_UP = (
     "sm_count", "sm_clock", "tensor", "tensor_sustained", "vector", "exp", "shared_memory", "registers", "max_threads",
     "l2_capacity", "l2_bandwidth", "l2_port", "hbm_bandwidth",
 )  # fmt: skip
-BETTER_DOWN = ("hbm_latency", "launch_gap", "l2_partitions")
+BETTER_DOWN = ("hbm_latency", "launch_gap", "l2_partitions", "tile_m", "tile_n", "tile_k", "tensor_fill")
+TILE = ("tile_m", "tile_n", "tile_k")  # powers of two
 
 
 def gemm(m: int, n: int, k: int, batch: int = 1, weight: int = 1) -> tuple[str, Mapping[str, int]]:
@@ -69,12 +70,19 @@ def operators(draw: st.DrawFn) -> tuple[str, Mapping[str, int]]:
             "exps": draw(st.integers(0, 1)),
         }
     n = draw(st.integers(1, 1 << 24))
-    return kind, {"read0": n, "read1": 0, "read2": 0, "write": n, "run": draw(st.sampled_from([0, 2, 16, 80, 2560]))}
+    return kind, {
+        "read0": n,
+        "read1": 0,
+        "read2": 0,
+        "write": n,
+        "run": draw(st.sampled_from([0, 2, 16, 80, 2560])),
+        "layout": 0,
+    }
 
 
 @st.composite
 def hardware(draw: st.DrawFn) -> Rates:
-    """The A100 with every rate scaled by its own factor."""
+    """The A100 with every rate scaled by its own factor, and a matrix unit of any shape."""
     base, factor = a100(), st.floats(0.2, 5.0)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Rates):
@@ -83,6 +91,8 @@ def hardware(draw: st.DrawFn) -> Rates:
     values["sm_count"] = float(max(1, round(values["sm_count"])))
     values["tensor_sustained"] = draw(st.floats(0.2, 1.0))
     values["l2_partitions"] = float(draw(st.integers(1, 4)))
+    values |= {name: 2.0 ** draw(st.integers(0, 9)) for name in TILE}
+    values["tensor_fill"] = draw(st.floats(0, 500))
     return Rates(**values)
 
 
@@ -94,6 +104,8 @@ def improved(rates: Rates, name: str, factor: float) -> Rates:
         new = min(new, 1.0)
     if name == "sm_count":
         new = float(np.ceil(new))
+    if name in TILE:
+        new = max(value / 2.0 ** np.ceil(np.log2(factor)), 1.0)
     return dataclasses.replace(rates, **{name: new})
 
 
@@ -167,6 +179,7 @@ CONTINUOUS = (
     "l2_port",
     "hbm_bandwidth",
     "hbm_latency",
+    "tensor_fill",
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hwspecs import device
-from hwspecs.device import Device
+from hwspecs.device import DTYPES, Device
 from hwspecs.rates import rates
 from hwspecs.spec import fields
 from sim.cost import cost
@@ -37,10 +37,14 @@ def times(spec: Device, dtype: str) -> np.ndarray[Any, Any]:
 def test_field_moves_a_time(path: str) -> None:
     a100 = device.load("a100-sxm-80gb")
     engine, _, dtype = path.partition(".")
-    if engine == "tensor" and dtype != "sustained" and not getattr(a100.tensor, dtype):
-        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, **{dtype: 512.0}))
+    if path == "tensor.fill":  # it multiplies 0 on a GPU
+        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, fill=8.0))
+    elif engine == "tensor" and dtype in DTYPES and not getattr(a100.tensor, dtype):
+        has: dict[str, Any] = {dtype: 512.0}
+        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, **has))
     if engine == "vector":  # the vector units take the products of a dtype that the matrix units lack
-        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, **{dtype: 0.0}))
-    priced = dtype if engine in ("tensor", "vector") and dtype != "sustained" else "fp16"
-    changed = replaced(a100, path, 2 if path == "l2.partitions" else 0.25)
+        lacks: dict[str, Any] = {dtype: 0.0}
+        a100 = dataclasses.replace(a100, tensor=dataclasses.replace(a100.tensor, **lacks))
+    priced = dtype if engine in ("tensor", "vector") and dtype in DTYPES else "fp16"
+    changed = replaced(a100, path, 2 if path == "l2.partitions" else 64 if ".tile." in path else 0.25)
     assert np.any(times(a100, priced) != times(changed, priced)), f"{path} changes nothing"

@@ -1,0 +1,78 @@
+"""Devices side by side: every number of their files and what follows from them, with ratios to the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwspecs import spec
+from hwspecs.device import DTYPES, Device
+
+VECTOR = ("fp32", "fp16", "bf16")  # dtypes whose vector peak is shown
+DERIVED = (
+    *(f"matrix {t}" for t in DTYPES),
+    *(f"vector {t}" for t in VECTOR),
+    *("exp rate", "L2 reads"),
+    *(f"ridge point {t}" for t in DTYPES),
+)  # every name that `derived` can give, in the order of tables
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity of all devices. `values`: SI base unit or a count, None where a device has none; `ratios`: to the first.
+
+    `marks` are those of `Device.doubts`; empty where a source backs the value, and for what is derived.
+    """
+
+    field: str
+    unit: str
+    values: tuple[float | None, ...]
+    ratios: tuple[float | None, ...]
+    marks: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether all devices agree."""
+        return len(set(self.values)) == 1
+
+
+def derived(device: Device) -> dict[str, tuple[float, str]]:
+    """Peaks at boost clock and ridge points: name -> (value, unit). Only arithmetic that the device has."""
+    matrix = [t for t in DTYPES if getattr(device.tensor, t)]
+    own = [t for t in DTYPES if t in matrix or t == "fp32" or getattr(device.vector, t) > device.vector.fp32]
+    return {
+        **{f"matrix {t}": (device.flop_rate("tensor", t), "FLOP/s") for t in matrix},
+        **{f"vector {t}": (device.flop_rate("vector", t), "FLOP/s") for t in VECTOR},
+        "exp rate": (device.exp_rate, "op/s"),
+        "L2 reads": (device.l2_rate, "B/s"),
+        **{f"ridge point {t}": (device.ridge(t), "FLOP/B") for t in own},
+    }
+
+
+def rows(devices: Sequence[Device]) -> list[Row]:
+    """Every numeric field in the order of the file, then what is derived. Raises ValueError for fewer than two devices."""
+    if len(devices) < 2:
+        raise ValueError(f"found {len(devices)} device, expected at least 2")
+    doubts = [device.doubts() for device in devices]
+    stated = [
+        _row(f.path, f.unit, [_value(d, f.path) for d in devices], [found.get(f.path, "") for found in doubts])
+        for f in spec.fields(Device)
+        if f.numeric
+    ]
+    each = [derived(device) for device in devices]
+    units = {name: unit for found in each for name, (_, unit) in found.items()}
+    values = {name: [found.get(name, (None, ""))[0] for found in each] for name in DERIVED if name in units}
+    return stated + [_row(name, units[name], values[name], [""] * len(each)) for name in values]
+
+
+def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[str]) -> Row:
+    first = values[0]
+    ratios = tuple(v / first if v is not None and first else None for v in values)
+    return Row(field, unit, tuple(values), ratios, tuple(marks))
+
+
+def _value(device: Any, path: str) -> float:
+    for step in path.split("."):
+        device = getattr(device, step)
+    return device  # type: ignore[no-any-return]  # a number, where the path ends

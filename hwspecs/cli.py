@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from hwspecs.completion import devices
+
 
 def register(cli: click.Group) -> None:
     """Add the group `hardware` to the command line."""
@@ -59,7 +61,7 @@ def list_devices(form: str) -> None:
 
 
 @hardware.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=devices)
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print the YAML, to copy as the start of a device of your own.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 def show(name: str, as_yaml: bool, form: str) -> None:
@@ -88,7 +90,7 @@ def show(name: str, as_yaml: bool, form: str) -> None:
 
 
 @hardware.command("compare")
-@click.argument("names", nargs=-1, required=True, metavar="A B [C ...]")
+@click.argument("names", shell_complete=devices, nargs=-1, required=True, metavar="A B [C ...]")
 @click.option("--all", "every", is_flag=True, help="Show rows in which the devices agree, too.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 def compare(names: tuple[str, ...], every: bool, form: str) -> None:

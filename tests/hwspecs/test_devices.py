@@ -105,15 +105,15 @@ def test_more_peaks() -> None:
 @pytest.mark.parametrize(
     ("name", "bandwidth", "capacity", "l2", "shared", "threads"),  # data sheets; CUDA C++ Programming Guide, KiB an SM
     [
-        ("a100-pcie-80gb", 1935e9, 80e9, 40, 164, 2048),
-        ("a100-pcie-40gb", 1555e9, 40e9, 40, 164, 2048),
-        ("h200", 4800e9, 141e9, 50, 228, 2048),
+        ("a100-pcie-80gb", 1935e9, 80 * 2**30, 40, 164, 2048),
+        ("a100-pcie-40gb", 1555e9, 40 * 2**30, 40, 164, 2048),
+        ("h200", 4800e9, 140 * 2**30, 50, 228, 2048),
         ("b200", 8000e9, 180e9, 126, 228, 2048),
-        ("l40s", 864e9, 48e9, 96, 100, 1536),
-        ("l4", 300e9, 24e9, 48, 100, 1536),
-        ("v100-pcie", 900e9, 32e9, 6, 96, 2048),
-        ("t4", 320e9, 16e9, 4, 64, 1024),
-        ("p100-pcie", 732e9, 16e9, 4, 64, 2048),
+        ("l40s", 864e9, 48 * 2**30, 96, 100, 1536),
+        ("l4", 300e9, 24 * 2**30, 48, 100, 1536),
+        ("v100-pcie", 900e9, 32 * 2**30, 6, 96, 2048),
+        ("t4", 320e9, 16 * 2**30, 4, 64, 1024),
+        ("p100-pcie", 732e9, 16 * 2**30, 4, 64, 2048),
     ],
 )
 def test_memories(name: str, bandwidth: float, capacity: float, l2: int, shared: int, threads: int) -> None:

@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 .PHONY: run test lint types bench clean
 
 run: $(STAMP)
-	@$(BIN)/framecast run $(SCENARIO)
+	@$(BIN)/framecast run "$(SCENARIO)"
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2

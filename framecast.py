@@ -33,7 +33,7 @@ _HOME = {
     "replay": "sim.simulate",
 }
 PACKAGES = ("hwspecs", "workloads", "sim", "explore", "calib")
-COMMANDS = ("sim.cli", "workloads.cli", "hwspecs.cli")
+COMMANDS = ("sim.cli", "sim.analysis_cli", "workloads.cli", "explore.cli", "calib.cli", "hwspecs.cli")
 INTERRUPTED = 130
 
 
@@ -50,6 +50,7 @@ def main() -> None:
     if hidden:
         print("\n".join(hidden), file=sys.stderr)
         sys.exit(2)
+    _place_font_cache()
     sys.exit(_guarded())
 
 
@@ -86,7 +87,59 @@ def commands() -> click.Group:
 
     for module in COMMANDS:
         importlib.import_module(module).register(framecast)
+    _offer_quiet(framecast)
     return framecast
+
+
+def _offer_quiet(group: click.Group) -> None:
+    """Give every command below a group the option --quiet."""
+    import click
+
+    from hwspecs.notes import quiet_option
+
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            _offer_quiet(command)
+        elif not any("--quiet" in parameter.opts for parameter in command.params):
+            command.params.append(quiet_option())
+
+
+def _command_named(arguments: list[str]) -> str:
+    """'framecast hardware show': the command that the arguments name, for errors that click raises without saying where."""
+    import click
+
+    group, names = commands(), ["framecast"]
+    for argument in arguments:
+        command = group.commands.get(argument)
+        names += [argument] if command else []
+        if not isinstance(command, click.Group):
+            break
+        group = command
+    return " ".join(names)
+
+
+def _place_font_cache() -> None:
+    """matplotlib keeps a cache in the home folder; where none can be written, it goes to ours, or to a temporary one."""
+    home = os.path.expanduser("~")
+    usual = [
+        os.environ.get(f"XDG_{kind.upper()}_HOME") or os.path.join(home, f".{kind}") for kind in ("config", "cache")
+    ]
+    if "MPLCONFIGDIR" in os.environ or all(map(_can_write, usual)):
+        return
+    import tempfile
+
+    from workloads.cache import folder
+
+    below = (
+        str(folder()) if _can_write(str(folder())) else os.path.join(tempfile.gettempdir(), f"framecast-{os.getuid()}")
+    )
+    os.environ["MPLCONFIGDIR"] = os.path.join(below, "matplotlib")
+
+
+def _can_write(folder: str) -> bool:
+    """Whether files can be written below a folder, which may yet have to be made."""
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _guarded() -> int:
@@ -107,7 +160,7 @@ def _guarded() -> int:
         return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        path = context.command_path if context else "framecast"
+        path = context.command_path if context else _command_named(sys.argv[1:])
         print(f"{error.format_message().rstrip('.')}; see '{path} --help'", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+
+from benchmarks import notebooks
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```console\n\$ (framecast [^\n]*)\n.*?```", re.DOTALL)
@@ -33,13 +36,24 @@ def refreshed(text: str) -> str:
     return BLOCK.sub(lambda block: f"```console\n$ {block[1]}\n{output(block[1]).rstrip()}\n```", text)
 
 
+def schemas() -> Iterator[tuple[Path, str]]:
+    """The files of docs/schema, which editors read, and what has to be in them."""
+    from explore.schema import KINDS
+
+    for kind in KINDS:
+        yield ROOT / f"docs/schema/{kind}.json", output(f"framecast schema {kind}")
+
+
 def main() -> None:
-    """Rewrite the pages."""
+    """Rewrite the pages, the schemas and the notebooks."""
+    for path, text in schemas():
+        path.write_text(text, encoding="utf-8")
     for page in pages():
         text = page.read_text(encoding="utf-8")
         if (new := refreshed(text)) != text:
             page.write_text(new, encoding="utf-8")
             print(f"updated {page.relative_to(ROOT)}")
+    notebooks.main()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ WEIGHT_COPIES = (
     6  # the published benchmark cycles through six weights, so that weights come from HBM unless all six fit in L2
 )
 
+COLUMNS = ("device", "op", "dtype", "m", "n", "k", "latency_us")  # that are read
+
 
 def errors(table: Any, level: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Measured seconds, and (predicted - measured) / measured, per shape."""
@@ -44,11 +46,24 @@ def errors(table: Any, level: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
     return measured, predicted / measured - 1
 
 
+def _table(pd: Any, arguments: list[str]) -> Any:
+    """The table that the arguments name; leaves the program with one line where there is none."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m benchmarks.gemm_agreement TABLE (a CSV file)")
+    try:
+        table = pd.read_csv(arguments[0])
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        sys.exit(f"{arguments[0]}: cannot be read as CSV: {reason}")
+    missing = [name for name in COLUMNS if name not in table]
+    return sys.exit(f"{arguments[0]}: lacks the columns {', '.join(missing)}") if missing else table
+
+
 def main(arguments: list[str]) -> None:
     """Print the errors by level and size."""
     import pandas as pd
 
-    table, out = pd.read_csv(arguments[0]), []
+    table, out = _table(pd, arguments), []
     for level in ("roofline", "physical"):
         measured, error = errors(table, level)
         for name, inside in (("all", measured > 0), (">= 50 us", measured >= 50e-6), ("< 50 us", measured < 50e-6)):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.pods import pods
+from benchmarks.startup import startup
 from explore.evaluate import RATES, Workload, evaluate, prepare, stack
 from hwspecs.rates import rates
 from sim.cost import cost
@@ -94,7 +95,7 @@ def _machine() -> dict[str, Any]:
 
 def main() -> None:
     """Measure everything, write the file, print it."""
-    found: dict[str, Any] = designs() | pods()
+    found: dict[str, Any] = designs() | pods() | startup()
     found |= {
         "machine": _machine(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hwspecs.completion import files
+from hwspecs.notes import shows_progress
+
 if TYPE_CHECKING:
     from explore.pods import Comparison, Progress
 
@@ -21,7 +24,7 @@ def register(cli: click.Group) -> None:
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=files)
 @click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one field, e.g. pods.search.size='[1, 4]'."
 )
@@ -61,7 +64,7 @@ def pods(scenario: str, overrides: tuple[str, ...], trials: int | None, form: st
 @contextmanager
 def _progress() -> Iterator[Progress | None]:
     """A bar on stderr, on a terminal only."""
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield None
         return
     from tqdm import tqdm

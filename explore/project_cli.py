@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hwspecs.completion import files
+from hwspecs.notes import shows_progress
+
 if TYPE_CHECKING:
     from explore.project import Projection
     from sim.scenario import Scenario
@@ -24,7 +27,7 @@ def register(cli: click.Group) -> None:
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=files)
 @click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one field, e.g. project.frames='[8, 64]'."
 )
@@ -62,7 +65,7 @@ def project(scenario: str, overrides: tuple[str, ...], form: str, out: str | Non
 @contextmanager
 def _progress(scenario: Scenario) -> Iterator[Callable[[int], object] | None]:
     """On a terminal, what it will cost and a bar on stderr; else nothing."""
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield None
         return
     from tqdm import tqdm

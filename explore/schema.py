@@ -28,14 +28,15 @@ def schema(kind: str) -> Schema:
     """The JSON Schema (draft 2020-12) of a kind of file. ValueError for a kind that there is none of."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind '{kind}' (known: {', '.join(KINDS)})")
-    found = {"scenario": _scenario, "device": lambda: _plain(Device), "software": lambda: _plain(Software)}[kind]()
-    return {"$schema": DRAFT, "title": f"framecast {kind}", **found}
+    cls = {"device": Device, "software": Software}.get(kind)
+    return {"$schema": DRAFT, "title": f"framecast {kind}", **(_plain(cls) if cls else _scenario())}
 
 
 def _scenario() -> Schema:
     known = models()
     requests = [
-        {"if": {"properties": {"model": {"const": name}}, "required": ["model"]}, "then": {"properties": {"request": _plain(m.request)}}}
+        {"if": {"properties": {"model": {"const": name}}, "required": ["model"]},
+         "then": {"properties": {"request": _plain(m.request)}}}
         for name, m in known.items()
     ]  # fmt: skip
     return {
@@ -44,7 +45,9 @@ def _scenario() -> Schema:
             "name": {"type": "string", "description": "shown in reports; the file's name where it is left out"},
             "model": {"enum": list(known), "description": "id of a model (`framecast models`)"},
             "request": {"type": "object", "description": "what is asked of the model"},
-            "device": _named(Device, device_names(), "id of a device (`framecast hardware list`), a file, or changed fields"),
+            "device": _named(
+                Device, device_names(), "id of a device (`framecast hardware list`), a file, or changed fields"
+            ),
             "software": _named(Software, software_names(), "id of a software, a file, or changed fields"),
             "level": {"enum": list(LEVELS), "default": "physical", "description": "cost model"},
             "sweep": _varied({"mode": {"enum": list(MODES), "default": MODES[0]}}),
@@ -62,7 +65,9 @@ def _named(cls: type, names: list[str], about: str) -> Schema:
     """An id, the path of a file, all fields, or some fields over a base."""
     whole = _plain(cls)
     some = _optional(whole)
-    some["properties"] = {"base": {"type": "string", "examples": names, "description": "what the fields below change"}} | some["properties"]
+    some["properties"] = {
+        "base": {"type": "string", "examples": names, "description": "what the fields below change"}
+    } | some["properties"]
     some["required"] = ["base"]
     name = {"anyOf": [{"enum": names}, {"type": "string", "pattern": r"\.ya?ml$"}]}
     return {"anyOf": [name, some, whole], "description": about}
@@ -70,7 +75,11 @@ def _named(cls: type, names: list[str], about: str) -> Schema:
 
 def _varied(options: Mapping[str, Any]) -> Schema:
     """A section whose keys are paths of fields, beside some of its own."""
-    parts: dict[str, list[type]] = {"request": [m.request for m in models().values()], "device": [Device], "software": [Software]}
+    parts: dict[str, list[type]] = {
+        "request": [m.request for m in models().values()],
+        "device": [Device],
+        "software": [Software],
+    }
     leaves = {
         f"{part}.{f.path}": {"description": f"{f.doc}; {VALUES}"} for part, types in parts.items() for cls in types
         for f in spec.fields(cls) if not f.descriptive

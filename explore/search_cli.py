@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwspecs.completion import files
+from hwspecs.notes import shows_progress
+
 if TYPE_CHECKING:
     from explore.answer import Answer
     from explore.objectives import Search
@@ -33,7 +36,7 @@ def register(cli: click.Group) -> None:
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=files)
 @SETTING
 @FORMAT
 @click.option(
@@ -71,7 +74,7 @@ def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None)
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=files)
 @SETTING
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="Designs in all, also of a study that goes on.")
 @click.option("--study", metavar="FILE|URL", help="Where the study is kept; else NAME.journal, or in DIR of --out.")
@@ -127,7 +130,7 @@ def search(
 @contextmanager
 def _bar(total: int, unit: str) -> Iterator[Any]:
     """A progress bar on stderr, None where that is no terminal."""
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield None
         return
     from tqdm import tqdm

@@ -9,6 +9,8 @@ import click
 
 from hwspecs.completion import devices
 
+SCHEMA_VERSION = 1  # of the JSON
+
 
 def register(cli: click.Group) -> None:
     """Add the group `hardware` to the command line."""
@@ -41,7 +43,7 @@ def list_devices(form: str) -> None:
 
     devices = [load(name) for name in device_names()]
     if form == "json":
-        click.echo(json.dumps([_summary(device) for device in devices], indent=2))
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "devices": list(map(_summary, devices))}, indent=2))
         return
     rows = [
         (
@@ -73,17 +75,25 @@ def show(name: str, as_yaml: bool, form: str) -> None:
       framecast hardware show a100-sxm-80gb --yaml > my-device.yaml
       framecast hardware show my-device.yaml --format json
     """
-    from hwspecs import spec
+    from hwspecs import catalogue, spec
     from hwspecs.device import load
+    from hwspecs.errors import SpecError
 
+    if as_yaml and form == "json":
+        raise SpecError("hardware show: found --yaml and --format json, expected one of them")
     device = load(name)
-    if as_yaml:
+    if as_yaml:  # the file itself: a dump would lose its comments
         click.echo(
-            "# Save this as NAME.yaml and set `name` to NAME. Sources speak of the values beside them: change both."
+            "# Save this as NAME.yaml; give it a name and title of its own. Sources speak of the values beside: change both."
         )
-        click.echo(spec.dump(device), nl=False)
+        click.echo(catalogue.file("device", catalogue.DATA, name).read_text(encoding="utf-8-sig"), nl=False)
     elif form == "json":
-        found = {"spec": spec.to_data(device), "derived": _derived(device), "unsure": device.doubts()}
+        found = {
+            "schema_version": SCHEMA_VERSION,
+            "spec": spec.to_data(device),
+            "derived": _derived(device),
+            "unsure": device.doubts(),
+        }
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo(_described(device))
@@ -112,7 +122,11 @@ def compare(names: tuple[str, ...], every: bool, form: str) -> None:
     found = rows(devices)
     shown = [row for row in found if every or not row.same]
     if form == "json":
-        data = {"schema_version": 1, "devices": [d.name for d in devices], "rows": [_row_data(row) for row in shown]}
+        data = {
+            "schema_version": SCHEMA_VERSION,
+            "devices": [d.name for d in devices],
+            "rows": [_row_data(row) for row in shown],
+        }
         click.echo(json.dumps(data, indent=2))
     else:
         click.echo(_compared(devices, shown, len(found)))

@@ -15,18 +15,23 @@ from hwspecs.spec import CONFIG, Doc, Quantity, RuleError, fields
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 MARKS = ("unsure", "assumption")  # a source that starts with one of these and a colon does not back its value
 
-FlopPerCycle = Annotated[float, Quantity("FLOP/cycle", ge=0, doc="peak per SM and cycle for this dtype; 0: has none")]
-TileExtent = Annotated[int, Quantity(ge=1, doc="extent of the matrix unit's own tile, a power of two; 1: not modelled")]
-VectorFlopPerCycle = Annotated[float, Quantity("FLOP/cycle", gt=0, doc="peak per SM and cycle for this dtype")]
+# Bounds admit any chip that can be imagined, two or more orders of magnitude beyond what is built; a slip of unit is outside.
+FlopPerCycle = Annotated[
+    float, Quantity("FLOP/cycle", ge=0, le=1e9, doc="peak per SM and cycle for this dtype; 0: has none")
+]
+TileExtent = Annotated[
+    int, Quantity(ge=1, le=65536, doc="extent of the matrix unit's own tile, a power of two; 1: not modelled")
+]
+VectorFlopPerCycle = Annotated[float, Quantity("FLOP/cycle", ge=1, le=1e9, doc="peak per SM and cycle for this dtype")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class StreamingMultiprocessor:
     """What blocks share on one SM."""
 
-    shared_memory: Annotated[float, Quantity("B", gt=0, doc="shared memory of one SM that blocks can use")]
-    registers: Annotated[float, Quantity("B", gt=0, doc="register file of one SM")]
-    max_threads: Annotated[int, Quantity(ge=1, doc="resident threads of one SM")]
+    shared_memory: Annotated[float, Quantity("B", ge=16384, le=1e12, doc="shared memory of one SM that blocks can use")]
+    registers: Annotated[float, Quantity("B", ge=16384, le=1e12, doc="register file of one SM")]
+    max_threads: Annotated[int, Quantity(ge=32, le=10_000_000, doc="resident threads of one SM")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -58,13 +63,16 @@ class Tensor:
     int8: FlopPerCycle = 0.0
     fp8: FlopPerCycle = 0.0
     sustained: Annotated[
-        float, Quantity(gt=0, le=1, doc="sustained / peak rate of long matrix products (power, clocks)")
+        float, Quantity(ge=0.01, le=1, doc="sustained / peak rate of long matrix products (power, clocks)")
     ]
     tile: TensorTile = TensorTile()
     fill: Annotated[
         float,
         Quantity(
-            "cycle", ge=0, doc="to fill and drain the matrix unit, per pass of one weight tile, where nothing hides it"
+            "cycle",
+            ge=0,
+            le=1e6,
+            doc="to fill and drain the matrix unit, per pass of one weight tile, where nothing hides it",
         ),
     ] = 0.0
 
@@ -85,33 +93,37 @@ class Vector:
 class L2:
     """The cache that all SMs share."""
 
-    capacity: Annotated[float, Quantity("B", gt=0, doc="capacity of the L2")]
-    partitions: Annotated[int, Quantity(ge=1, doc="parts that may each hold a copy of a line that all SMs read")]
-    bandwidth: Annotated[float, Quantity("B/cycle", gt=0, doc="reads of all SMs together, per SM clock cycle")]
-    port: Annotated[float, Quantity("B/cycle", gt=0, doc="reads of one SM, per SM clock cycle")]
+    capacity: Annotated[float, Quantity("B", ge=1024, le=1e15, doc="capacity of the L2")]
+    partitions: Annotated[
+        int, Quantity(ge=1, le=1000, doc="parts that may each hold a copy of a line that all SMs read")
+    ]
+    bandwidth: Annotated[float, Quantity("B/cycle", ge=1, le=1e9, doc="reads of all SMs together, per SM clock cycle")]
+    port: Annotated[float, Quantity("B/cycle", ge=1, le=1e9, doc="reads of one SM, per SM clock cycle")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Hbm:
     """Device memory."""
 
-    bandwidth: Annotated[float, Quantity("B/s", gt=0, doc="peak bandwidth of device memory")]
-    capacity: Annotated[float, Quantity("B", gt=0, doc="capacity of device memory")]
-    latency: Annotated[float, Quantity("s", gt=0, doc="load to use of a read that misses every cache, unloaded")]
+    bandwidth: Annotated[float, Quantity("B/s", ge=1e9, le=1e18, doc="peak bandwidth of device memory")]
+    capacity: Annotated[float, Quantity("B", ge=1000, le=1e18, doc="capacity of device memory")]
+    latency: Annotated[
+        float, Quantity("s", ge=1e-9, le=1e-2, doc="load to use of a read that misses every cache, unloaded")
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Launch:
     """Starting kernels."""
 
-    gap: Annotated[float, Quantity("s", ge=0, doc="device idle between two dependent kernels of one stream")]
+    gap: Annotated[float, Quantity("s", ge=0, le=1, doc="device idle between two dependent kernels of one stream")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Power:
     """Electrical power."""
 
-    tdp: Annotated[float, Quantity("W", gt=0, doc="board power limit", descriptive=True)]
+    tdp: Annotated[float, Quantity("W", gt=0, le=1e7, doc="board power limit", descriptive=True)]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -123,12 +135,12 @@ class Device:
     vendor: Annotated[str, Doc("who makes it", descriptive=True)]
     imaginary: Annotated[bool, Doc("not a product: values are assumptions", descriptive=True)] = False
     aliases: Annotated[tuple[str, ...], Doc("names of this device in measurement tables", descriptive=True)] = ()
-    sm_count: Annotated[int, Quantity(ge=1, doc="streaming multiprocessors that are enabled")]
-    sm_clock: Annotated[float, Quantity("Hz", gt=0, doc="boost clock of the SMs")]
+    sm_count: Annotated[int, Quantity(ge=1, le=100_000, doc="streaming multiprocessors that are enabled")]
+    sm_clock: Annotated[float, Quantity("Hz", ge=1e6, le=1e12, doc="boost clock of the SMs")]
     sm: StreamingMultiprocessor
     tensor: Tensor
     vector: Vector
-    exp: Annotated[float, Quantity("op/cycle", gt=0, doc="transcendental operations per SM and cycle")]
+    exp: Annotated[float, Quantity("op/cycle", ge=0.01, le=1e9, doc="transcendental operations per SM and cycle")]
     l2: L2
     hbm: Hbm
     launch: Launch

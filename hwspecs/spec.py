@@ -235,7 +235,7 @@ def _leaves(cls: type, prefix: str) -> Iterator[Field]:
 
 
 def _number(value: float, unit: str) -> str:
-    return units.format(value, unit) if unit else f"{value:g}"
+    return units.format(value, unit) if unit else f"{value:.12g}"
 
 
 def _quantity_data(value: float | None, note: Quantity) -> Any:

@@ -13,7 +13,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from hwspecs import spec
+from hwspecs.device import Device
 from hwspecs.errors import CalibrationError
+from sim.parts import changed_fields
 from workloads.lower import Kernels
 
 FOLDER = Path(__file__).parent / "calibrations"
@@ -57,8 +60,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Where measurements back a family of kernels: dtypes, and closed ranges of m, n, k (SI-free counts)."""
+    """Where measurements back a family of kernels: ids of devices, dtypes, and closed ranges of m, n, k (counts)."""
 
+    devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     m: tuple[float, float]
     n: tuple[float, float]
@@ -79,11 +83,16 @@ class Calibration:
         """The values alone."""
         return Terms(**{name: p.value for name, p in self.parameters.items()})
 
-    def covered(self, kernels: Kernels) -> NDArray[np.bool_]:
-        """Which kernels (kernels,) lie inside the shapes and dtypes that a measurement backs."""
+    def covered(self, kernels: Kernels, device: Device | None = None) -> NDArray[np.bool_]:
+        """Which kernels (kernels,) lie inside the shapes and dtypes that a measurement backs.
+
+        With a device, only where it is one that was measured, with none of its numbers changed.
+        """
         out = np.zeros(len(kernels), dtype=bool)
+        same = device is None or not _changed_numbers(device)
         for i, (family, dtype) in enumerate(zip(kernels.family, kernels.dtype, strict=True)):
-            if (c := self.coverage.get(family)) and dtype in c.dtypes:
+            c = self.coverage.get(family)
+            if c and dtype in c.dtypes and same and (device is None or device.name in c.devices):
                 _, m, n, k = kernels.gemm[:, i]
                 out[i] = c.m[0] <= m <= c.m[1] and c.n[0] <= n <= c.n[1] and c.k[0] <= k <= c.k[1]
         return out
@@ -105,6 +114,12 @@ def load(name: str = "physical") -> Calibration:
     if problems:
         raise CalibrationError(problems)
     return Calibration(name, parameters, coverage)
+
+
+def _changed_numbers(device: Device) -> set[str]:
+    """Paths of the numbers, those that no result depends on apart, in which a device differs from ours of that name."""
+    numbers = {field.path for field in spec.fields(Device) if field.numeric and not field.descriptive}
+    return numbers & set(changed_fields(device))
 
 
 def _coverage(data: Mapping[str, Any]) -> Coverage:

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwspecs.completion import files
+from hwspecs.notes import say
+from sim.completion import settings
+
 if TYPE_CHECKING:
     from sim.result import Result
     from sim.scenario import Scenario
 
+SCENARIO = click.argument("scenario", shell_complete=files)
 OUT_OF_RANGE = 4  # exit code: operators without a measurement behind them, under --strict
 SETTING = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="PATH=VALUE",
-    help="Change one field, e.g. device.hbm.bandwidth='4 TB/s'.",
+    help="Change one field, e.g. device.hbm.bandwidth='4 TB/s'; repeatable. A file (device=my-device.yaml) is looked for in "
+    "the current folder; one that SCENARIO names, in SCENARIO's folder.",
+    shell_complete=settings,
 )
 
 
@@ -29,14 +36,16 @@ def register(cli: click.Group) -> None:
 
 
 @click.command()
-@click.argument("scenario")
+@SCENARIO
 @SETTING
 @click.option("--level", metavar="LEVEL", help="Cost model, physical or roofline; the same as --set level=LEVEL.")
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
 )
 @click.option(
-    "--out", metavar="DIR", help="Also write result.json, ops.csv, timeline.json (Perfetto) and plots to DIR."
+    "--out",
+    metavar="DIR",
+    help="Also write report.html, result.json, ops.csv, timeline.json (Perfetto) and plots to DIR.",
 )
 @click.option(
     "--strict", is_flag=True, help="Stop when it does not fit into memory (exit code 3) or is not calibrated (4)."
@@ -69,7 +78,7 @@ def run(scenario: str, overrides: tuple[str, ...], level: str | None, form: str,
 
 
 @click.command()
-@click.argument("scenario")
+@SCENARIO
 @SETTING
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
@@ -98,9 +107,14 @@ def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
 
 
 def _load(path: str, overrides: tuple[str, ...], level: str | None) -> Scenario:
+    """The scenario; a warning for each override that changes no result."""
+    from sim.parts import without_effect
     from sim.scenario import load
 
-    return load(path, [*overrides, *([f"level={level}"] if level else [])])
+    scenario = load(path, [*overrides, *([f"level={level}"] if level else [])])
+    for line in without_effect(overrides):
+        say(f"warning: {line}")
+    return scenario
 
 
 def _command() -> str:
@@ -123,14 +137,14 @@ def _warn_memory(result: Result, strict: bool) -> None:
     if line and strict:
         raise InfeasibleError(line)
     if line:
-        _say(f"warning: {line}; the times below are those of a device with enough memory")
+        say(f"warning: {line}; the times below are those of a device with enough memory")
 
 
 def _uncovered(result: Result) -> str:
     from sim.report import calibration_line
 
     line = calibration_line(result).splitlines()[0]
-    return f"{result.scenario.path}: {line[0].lower()}{line[1:]}"
+    return f"{result.scenario.path}: {line[0].lower()}{line[1:].rstrip('.')}; without --strict the numbers are printed"
 
 
 def _rendered(result: Result, form: str) -> str:

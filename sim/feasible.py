@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from sim.memory import memory
-from sim.report import contributors, number
+from sim.report import contributors, size, size_parts
 from sim.result import Result
 
 
@@ -12,16 +14,21 @@ def problem(result: Result) -> str:
     need, have = result.memory.peak, result.scenario.device.hbm.capacity
     if result.fits:
         return ""
-    parts = ", ".join(f"{name} {number(b / 1e9)}" for name, b in contributors(result.memory).items())
-    what = f"does not fit {result.scenario.device.name}: needs {number(need / 1e9)} GB of {number(have / 1e9)} GB ({parts})"
+    parts = size_parts(contributors(result.memory), need)
+    what = f"does not fit {result.scenario.device.name}: needs {size(need)} of {size(have)} ({parts})"
     return f"{result.scenario.path}: {what}; {_way_out(result)}"
 
 
 def _way_out(result: Result) -> str:
-    """The single change that makes it fit: fused attention where that is enough, else a smaller batch, else more memory."""
-    have, s = result.scenario.device.hbm.capacity, result.scenario
+    """The single change that makes it fit: fused attention where that is enough, else a smaller batch, else more memory.
+
+    The batch is an estimate: everything but the weights grows in proportion to it.
+    """
+    have, s, weights = result.scenario.device.hbm.capacity, result.scenario, result.memory.weights
     if s.software.attention != "flash-2" and memory(result.trace, result.attention["flash-2"].cost).peak <= have:
         return "use software.attention: flash-2"
-    if result.images > 1 and result.memory.weights < have:
-        return f"use a request.batch below {result.images}"
-    return f"use a smaller image, or a device with at least {number(result.memory.peak / 1e9)} GB"
+    batch = math.floor(result.images * (have - weights) / (result.memory.peak - weights))
+    if batch >= 1:
+        return f"use a request.batch of about {batch}"
+    smaller = "a smaller image, or " if weights < have else ""
+    return f"use {smaller}a device with at least {size(result.memory.peak)}"

@@ -5,6 +5,7 @@ matplotlib is imported when a plot is drawn, and drawn without a display.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,11 @@ import numpy as np
 
 from sim.report import number, seconds
 from sim.result import Floats, Result, call_class
-from workloads.kind import REPORT_CLASSES
+from sim.slide import COLOURS, DARK_TEXT, DPI, STYLE, figure, legend, patch, save, source
+from sim.words import device_title, setting
+from workloads.kind import REPORT_CLASSES, Ints
 
-DPI = 200
-# Okabe and Ito's palette (2008), distinguishable for colour-blind readers, one colour a class everywhere.
-COLOURS = dict(
-    zip(
-        REPORT_CLASSES,
-        ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#F0E442", "#999999", "#56B4E9", "#CC79A7", "#000000"),
-        strict=True,
-    )
-)
-STYLE = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "framecast",
-    "svg.fonttype": "none",
-}
+__all__ = ["COLOURS", "DPI", "STYLE", "breakdown", "points", "roofline"]
 LABELLED = 0.045  # length, in longest bars, above which a percentage is written into a part
 LISTED = 0.002  # share of kernel time above which a class is in the legend
 LARGEST, SMALLEST = 900.0, 14.0  # areas of the roofline's points, points^2
@@ -38,7 +26,7 @@ FLOOR = 1e-3  # share of kernel time below which an operator is left out of the 
 
 def breakdown(result: Result, path: Path) -> None:
     """Stacked bars of GPU kernel time by class, unfused and flash-2, to a .png or .svg file."""
-    figure, axes = _figure(9, 3.8)
+    drawn, axes = figure(9, 3.8)
     classes = list(dict.fromkeys(name for p in result.attention.values() for name in result.by_class(p)))
     ways = list(result.attention)[::-1]  # the first is drawn on top
     longest = max(result.total(p).time for p in result.attention.values())
@@ -49,7 +37,7 @@ def breakdown(result: Result, path: Path) -> None:
             time = totals[name].time if name in totals else 0.0
             axes.barh(row, time, left=left, height=0.62, color=COLOURS[name], edgecolor="white", linewidth=0.6)
             if time > LABELLED * longest:
-                colour = "black" if name in ("Norm", "GroupNorm", "Elementwise", "Memory") else "white"
+                colour = "black" if name in DARK_TEXT else "white"
                 axes.text(
                     left + time / 2,
                     row,
@@ -67,16 +55,17 @@ def breakdown(result: Result, path: Path) -> None:
     tables = [(result.by_class(p), result.total(p).time) for p in result.attention.values()]
     listed = [n for n in classes if any(n in t and t[n].time > LISTED * whole for t, whole in tables)]
     title = _title(result, "attention unfused and flash-2")
-    _legend(figure, title, [_patch(COLOURS[name]) for name in listed], listed)
-    _save(figure, result, path)
+    legend(drawn, title, [patch(COLOURS[name]) for name in listed], listed)
+    save(drawn, source(result.scenario), path)
 
 
 def roofline(result: Result, path: Path) -> None:
     """Operators of the scenario's own run (points, area by time) under HBM, matrix and vector roofs, to .png or .svg."""
-    figure, axes = _figure(9, 5.6)
+    drawn, axes = figure(9, 5.6)
     device, dtype = result.scenario.device, str(getattr(result.scenario.request, "dtype", "fp32"))
     bandwidth, tensor, vector = device.hbm.bandwidth, device.matmul_rate(dtype), device.flop_rate("vector", "fp32")
-    intensity, rate, share, index = _points(result)
+    found = points(result)
+    intensity, rate, share, index = found.intensity, found.rate, found.share, found.report_class
     low = 10 ** np.floor(np.log10(min(intensity.min(initial=1.0), 0.5)))
     high = 10 ** np.ceil(np.log10(max(intensity.max(initial=1.0), 4 * tensor / bandwidth)))
     x = np.geomspace(low, high, 400)
@@ -100,12 +89,12 @@ def roofline(result: Result, path: Path) -> None:
     axes.set_xlim(low, high)
     axes.set_ylim(max(rate.min(initial=1e12) / 2e12, 1e-4), 2.2 * tensor / 1e12)
     axes.set_xlabel("arithmetic intensity (FLOP per byte of HBM traffic)")
-    axes.set_ylabel("achieved (TFLOP/s)")
+    axes.set_ylabel("achieved (TFLOP/s, matrix and vector)")
     axes.grid(which="major", color="#dddddd", linewidth=0.6, zorder=0)
     names = [REPORT_CLASSES[c] for c in np.unique(index)]
     dots = [axes.scatter([], [], s=60, color=COLOURS[n], edgecolor="black", linewidth=0.5) for n in names]
-    _legend(figure, _title(result, "operators under the roofs, area by time"), dots, names)
-    _save(figure, result, path)
+    legend(drawn, _title(result, "operators under the roofs, area by time"), dots, names)
+    save(drawn, source(result.scenario), path)
 
 
 def _roof_labels(
@@ -123,59 +112,37 @@ def _roof_labels(
     axes.annotate(f"ridge {number(ridge)} FLOP/B", (ridge, 0), color="#444444", fontsize=9.5, **at)
 
 
-def _points(result: Result) -> tuple[Floats, Floats, Floats, Any]:
-    """Intensity, achieved FLOP/s (matrix and vector), share of time and class of each operator that takes time enough."""
+@dataclass(frozen=True)
+class Points:
+    """Operators that take time enough for a roofline: FLOP/B, FLOP/s (matrix and vector), share of time, class, first call."""
+
+    intensity: Floats
+    rate: Floats
+    share: Floats
+    report_class: Ints
+    call: Ints
+
+
+def points(result: Result) -> Points:
+    """One point for calls that are priced alike and are of one class."""
     cost = result.priced.cost
     kernels = cost.kernels
     runs = result.trace.call_repeats()
-    time, hbm = cost.per_call(cost.time), cost.per_call(cost.hbm_bytes)
-    flops = cost.per_call(kernels.flops + kernels.vector_flops)
+    columns = (
+        cost.per_call(cost.time),
+        cost.per_call(cost.hbm_bytes),
+        cost.per_call(kernels.flops + kernels.vector_flops),
+    )
     index = call_class(result.trace)
-    keys, which = np.unique(np.column_stack([kernels.call_row, index]), axis=0, return_inverse=True)
-    sums = [np.bincount(which.reshape(-1), column * runs) for column in (time, hbm, flops)]
-    share = sums[0] / sums[0].sum()
-    kept = (share > FLOOR) & (sums[1] > 0) & (sums[2] > 0)
-    time, hbm, flops = (column[kept] for column in sums)
-    return flops / hbm, flops / time, share[kept], keys[kept, 1].astype(np.int64)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        return figure, figure.subplots()
-
-
-def _patch(colour: str) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(color=colour)
-
-
-def _legend(figure: Any, title: str, handles: list[Any], names: list[str]) -> None:
-    """The title and, below it, the classes in one row above the axes."""
-    look = {"frameon": False, "fontsize": 9.5, "title_fontsize": 12, "alignment": "left", "columnspacing": 1.2}
-    figure.legend(handles, names, title=title, loc="outside upper left", ncols=len(names), **look)
+    pairs = np.column_stack([kernels.call_row, index])
+    keys, first, which = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    time, hbm, flops = (np.bincount(which.reshape(-1), column * runs) for column in columns)
+    share = time / time.sum()
+    kept = (share > FLOOR) & (hbm > 0) & (flops > 0)
+    time, hbm, flops = time[kept], hbm[kept], flops[kept]
+    return Points(flops / hbm, flops / time, share[kept], keys[kept, 1].astype(np.int64), first[kept])
 
 
 def _title(result: Result, what: str) -> str:
     s = result.scenario
-    return f"{s.model} on {s.device.title}: {what}"
-
-
-def _save(figure: Any, result: Result, path: Path) -> None:
-    """With the source in the corner; the same bytes for the same result."""
-    from importlib.metadata import version
-
-    from matplotlib import rc_context
-
-    s = result.scenario
-    source = f"framecast {version('framecast')}, level {s.level}, scenario {s.hash}"
-    figure.supxlabel(source, x=0.995, ha="right", fontsize=7, color="#777777")
-    with rc_context(STYLE):
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=DPI, metadata=metadata)
+    return f"{s.model} on {device_title(s)}: {what}\n{setting(s)}"

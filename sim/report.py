@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from hwspecs import units
 from sim.cost import BOUNDS
 from sim.memory import Memory
 from sim.result import Result, Totals, call_class, memory_parts
 from sim.tiles import describe
+from sim.words import device_words, request_words, software_words, ways_words
 from workloads.kind import REPORT_CLASSES, kinds
 
 DIGITS = 3  # significant
+PLAIN = (1e-6, 1e9)  # from where to where numbers are written without an exponent
+QUANTITY = 6  # characters up to which the number of a quantity is exact
 WAITING = 0.02  # share of the latency that the device waits for the host, above which the run is called host-bound
 NEGLIGIBLE = 5e-4  # a share that would be printed as 0.0 %
 SUM_HEADS = ("calls", "time ms", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM GB/s")
@@ -30,9 +34,11 @@ def text(result: Result) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, never an exponent: 1234.5 -> '1230', 0.01234 -> '0.0123'."""
+    """Three significant digits, an exponent only where it would be long: 1234.5 -> '1230', 1.32e+12 -> '1.32e+12'."""
     if not value or not math.isfinite(value):
         return f"{value:g}"
+    if not PLAIN[0] <= abs(value) < PLAIN[1]:
+        return f"{value:.{DIGITS - 1}e}"
     places = DIGITS - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, places)
     places = DIGITS - 1 - math.floor(math.log10(abs(rounded)))  # 9.996 is 10.0 by now
@@ -52,6 +58,32 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def quantity(value: float, unit: str) -> str:
+    """With its unit, exact where that is short, else to four digits: '40 MiB', '3.247 TB/s', '108'."""
+    if not unit:
+        return f"{value:.4g}"
+    exact = units.format(value, unit)
+    return exact if len(exact.split()[0]) <= QUANTITY else units.format(float(f"{value:.4g}"), unit)
+
+
+def size(value: float) -> str:
+    """Bytes in GB, or in the smaller unit that leaves a number to read: '5.21 GB', '38.0 kB'."""
+    factor, unit = _size_unit(value)
+    return f"{number(value / factor)} {unit}"
+
+
+def size_parts(parts: Mapping[str, float], whole: float) -> str:
+    """'weights 2.06, activations 0.268', in the unit in which `size` gives the whole."""
+    factor, _ = _size_unit(whole)
+    return ", ".join(f"{name} {number(value / factor)}" for name, value in parts.items())
+
+
+def _size_unit(value: float) -> tuple[float, str]:
+    """GB where that is at least 0.1, else the largest unit that leaves 0.1 or more."""
+    units_ = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+    return next(((factor, unit) for factor, unit in units_ if value >= 0.1 * factor), (1.0, "B"))
+
+
 def gigabytes(value: float) -> str:
     """'5.21 GB'."""
     return f"{number(value / 1e9)} GB"
@@ -59,7 +91,7 @@ def gigabytes(value: float) -> str:
 
 def ops_csv(result: Result) -> str:
     """One row per distinct operator of a component; sums are over its calls and their repeats."""
-    rows = list(_op_rows(result))
+    rows = list(op_rows(result))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["component"], lineterminator="\n")
     writer.writeheader()
@@ -69,37 +101,51 @@ def ops_csv(result: Result) -> str:
 
 def _title(result: Result) -> str:
     s = result.scenario
-    request = ", ".join(f"{name} {_plain(value)}" for name, value in vars(s.request).items() if _is_field(name))
-    changed = f"\nchanged from {s.device.name} and {s.software.name}: {', '.join(s.changed())}" if s.changed() else ""
-    imaginary = " - not a product, all values are assumptions" if s.device.imaginary else ""
+    ways = ways_words(result.attention_ways(), s.software)
     return (
-        f"{s.name}: {s.model}, {request}\n"
-        f"on {s.device.title} ({s.device.name}){imaginary}, {s.software.name}, attention {s.software.attention}, "
-        f"level {s.level}{changed}"
+        f"{s.name}: {s.model}, {request_words(s.request)}\n"
+        f"on {device_words(s)}, level {s.level}\n"
+        f"with {software_words(s)}{ways}"
     )
-
-
-def _is_field(name: str) -> bool:
-    return not name.startswith("_")
-
-
-def _plain(value: Any) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _how_long(result: Result) -> str:
     step = result.step_time()
-    steps = f", {number(1e3 * step)} ms per denoising step" if step else ""
-    line = f"Latency {seconds(result.latency)}, {number(result.images / result.latency)} images/s{steps}"
+    steps = f", {seconds(step)} per denoising step" if step else ""
+    rate = f"{number(result.images / result.latency)} images/s"
+    if result.frames:
+        rate = f"{number(result.images * result.frames / result.latency)} frames/s"
+    line = f"Latency {seconds(result.latency)}, {rate}{steps}"
+    shares = {"gaps between kernels": result.gap_time / result.latency, "waiting for the host": result.host_bound()}
+    idle = "".join(f", {name} {percent(share)} %" for name, share in shares.items() if share >= NEGLIGIBLE)
     busy = f"GPU busy {percent(result.gpu_time / result.latency)} % of it"
-    pace = f"host-bound: {busy}" if result.host_bound() > WAITING else busy
-    return f"{line}\n{pace} ({seconds(result.gpu_time)} of kernels, which the shares below are of)"
+    kernels = f"({seconds(result.gpu_time)} of kernels, which the shares below are of)"
+    return "\n".join([line, f"{busy} {kernels}{idle}", *_host(result)])
+
+
+def _host(result: Result) -> list[str]:
+    """One line where the host sets the pace of some component, with what would change that; else nothing."""
+    if not result.host_paced():
+        return []
+    way_out = "" if result.scenario.software.cuda_graphs else "; software.cuda_graphs=true removes it"
+    where = ", ".join(result.host_paced())
+    return [f"host-bound in {where}: a faster device changes little here: the host sets the pace{way_out}"]
 
 
 def _classes(result: Result) -> str:
-    rows = [[name, *_sums(t, result.gpu_time)] for name, t in result.by_class().items()]
+    rows = []
+    for name, t in result.by_class().items():
+        rows.append([name, *_sums(t, result.gpu_time)])
+        rows += _roles(result) if name == "Attention" else []
     rows.append(["total", *_sums(result.total(), result.gpu_time)])
-    return "What dominates, by operator class\n" + _table(rows, ("class", *SUM_HEADS))
+    return "What dominates, by operator class (FLOPs: of matrix products)\n" + _table(rows, ("class", *SUM_HEADS))
+
+
+def _roles(result: Result) -> list[list[str]]:
+    """The class Attention taken apart, where there is more to tell than self and cross."""
+    roles = result.by_role()
+    names = {"self": "- spatial", "temporal": "- temporal", "cross": "- cross"}
+    return [[names[n], *_sums(roles[n], result.gpu_time)] for n in names if n in roles] if "temporal" in roles else []
 
 
 def _components(result: Result) -> str:
@@ -146,8 +192,8 @@ def _compared(name: str, times: Sequence[float], wholes: Sequence[float] | None)
 def memory_line(result: Result) -> str:
     """Peak memory, capacity, contributors, and where the peak is."""
     memory, capacity = result.memory, result.scenario.device.hbm.capacity
-    parts = ", ".join(f"{name} {number(b / 1e9)}" for name, b in contributors(memory).items())
-    return f"Peak memory {gigabytes(memory.peak)} of {gigabytes(capacity)} ({parts}), at {memory.at}"
+    parts = size_parts(contributors(memory), memory.peak)
+    return f"Peak memory {size(memory.peak)} of {size(capacity)} ({parts}), at {memory.at}"
 
 
 def contributors(memory: Memory) -> dict[str, float]:
@@ -164,6 +210,9 @@ def calibration_line(result: Result) -> str:
         return "Calibrated: a measurement backs every kernel."
     whole = sum(shares.values())
     level = "" if result.scenario.level == "physical" else f" (level {result.scenario.level})"
+    if not level and not result.priced.cost.covered.any():
+        own = [path for path in result.scenario.changed() if path.startswith("device.")]
+        level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"
     return (
         f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n"
         "There, constants come from data sheets and general measurements, not from this device and software."
@@ -174,19 +223,25 @@ def _shares(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {percent(share)} %" for name, share in shares.items() if share >= NEGLIGIBLE)
 
 
+def table(rows: Iterable[Sequence[str]], heads: Sequence[str], align: str) -> str:
+    """Aligned columns under their heads; `align` has an l or an r for each."""
+    sides = [{"l": "left", "r": "right"}[side] for side in align]
+    return tabulate(list(rows), heads, tablefmt="simple", colalign=sides, disable_numparse=True)
+
+
 def _table(rows: Iterable[Sequence[str]], heads: Sequence[str]) -> str:
-    align = ("left", *("right" for _ in heads[1:]))
-    return tabulate(list(rows), heads, tablefmt="simple", colalign=align, disable_numparse=True)
+    return table(rows, heads, "l" + "r" * (len(heads) - 1))
 
 
-def _op_rows(result: Result) -> Iterator[dict[str, Any]]:
+def op_rows(result: Result) -> Iterator[dict[str, Any]]:
+    """One mapping per distinct operator of a component, keys as the columns of ops.csv, in program order."""
     trace = result.trace
     pairs = np.column_stack([trace.call_segment(), trace.call_op])
     unique, first, which = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     repeats = trace.call_repeats()
     sums = {n: np.bincount(which.reshape(-1), column * repeats) for n, column in _call_columns(result).items()}
     calls = np.bincount(which.reshape(-1), repeats).astype(np.int64)
-    classes, longest = call_class(trace), _longest(result)
+    classes, longest, flops = call_class(trace), _longest(result), trace.op_flops()
     for i in np.argsort(first):
         (segment, op), call = unique[i], int(first[i])
         kind = trace.kinds[int(trace.op_kind[op])]
@@ -200,6 +255,7 @@ def _op_rows(result: Result) -> Iterator[dict[str, Any]]:
             "dtype": trace.dtypes[int(trace.op_dtype[op])],
             "calls": int(calls[i]),
             **{name: _exact(name, float(column[i])) for name, column in sums.items()},
+            "flops": int(flops[op]) * int(calls[i]),  # Python ints: no overflow
             **_kernel_columns(result, int(longest[call])),
         }
 
@@ -213,7 +269,7 @@ def _call_columns(result: Result) -> dict[str, Any]:
     cost = result.priced.cost
     return {
         "time_s": cost.per_call(cost.time),
-        "flops": result.trace.op_flops()[result.trace.call_op],
+        "flops": result.trace.op_flops()[result.trace.call_op].astype(np.float64),
         "hbm_bytes": cost.per_call(cost.hbm_bytes),
         "l2_bytes": cost.per_call(cost.l2_bytes),
     }

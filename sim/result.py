@@ -14,6 +14,7 @@ from sim.memory import Memory
 from sim.scenario import Scenario
 from sim.timeline import Timeline
 from workloads.kind import REPORT_CLASSES, Ints, kinds
+from workloads.ops.attention import ROLES
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -50,7 +51,7 @@ class Totals:
 
     calls: int
     time: float
-    flops: float
+    flops: int
     hbm_bytes: float
 
 
@@ -93,6 +94,24 @@ class Result:
         """Share of the latency in which the device waits for the host."""
         return max(0.0, 1 - (self.gpu_time + self.gap_time) / self.latency)
 
+    def host_paced(self) -> tuple[str, ...]:
+        """Components in which the host needs longer to launch the calls than the device to run them, in program order."""
+        device = self.priced.cost.per_call(self.priced.cost.time + self.priced.cost.gap)
+        spans = [(s.name, slice(s.start, s.stop)) for s in self.trace.segments]
+        return tuple(name for name, span in spans if self.priced.host[span].sum() > device[span].sum())
+
+    def attention_ways(self) -> dict[str, int]:
+        """How many attention calls of one inference run in each way, in descending order; {} where there are none."""
+        kernels, kinds_ = self.priced.cost.kernels, self.trace.kinds
+        if "attention" not in kinds_:
+            return {}
+        way_of = {int(kernels.row[k]): kernels.way[k] for k in np.flatnonzero(self.priced.cost.chosen)}
+        counts: dict[str, int] = {}
+        for call in np.flatnonzero(self.trace.call_kind() == kinds_.index("attention")):
+            way = way_of[int(kernels.call_row[call])]
+            counts[way] = counts.get(way, 0) + int(self.trace.call_repeats()[call])
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
     @property
     def fits(self) -> bool:
         """The peak is within the capacity of the device's memory."""
@@ -125,6 +144,16 @@ class Result:
         }
         return dict(sorted(totals.items(), key=lambda item: -item[1].time))
 
+    def by_role(self) -> dict[str, Totals]:
+        """Totals of the class Attention by role (self, cross, temporal), those that occur; they add up to the class."""
+        role = call_role(self.trace)
+        return {name: self._totals(role == i, self.priced) for i, name in enumerate(ROLES) if np.any(role == i)}
+
+    @property
+    def frames(self) -> int | None:
+        """Frames of each clip; None for a model of images."""
+        return getattr(self.scenario.request, "frames", None)
+
     def by_component(self) -> dict[str, Totals]:
         """Totals of every segment, in program order, over its repeats."""
         segment = self.trace.call_segment()
@@ -150,6 +179,16 @@ class Result:
         )
         return self._totals(alone, priced).time
 
+    def __repr__(self) -> str:
+        s = self.scenario
+        return f"<Result {s.name}: {s.model} on {s.device.name}, latency {self.latency:.4g} s, level {s.level}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from sim.html import summary
+
+        return summary(self)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; every key is described in docs/json.md."""
         from importlib.metadata import version
@@ -163,16 +202,19 @@ class Result:
             "device": self.scenario.device.name,
             "software": self.scenario.software.name,
             "attention": self.scenario.software.attention,
+            "attention_ways": self.attention_ways(),
             "level": self.scenario.level,
             "changed": list(self.scenario.changed()),
             "latency_s": self.latency,
             "latency_interval_s": None,
             "images_per_s": self.images / self.latency,
+            "frames_per_s": self.images * self.frames / self.latency if self.frames else None,
             "step_time_s": self.step_time(),
             "gpu_time_s": total.time,
             "launch_gap_s": self.gap_time,
             "host_bound_share": self.host_bound(),
-            "flops": int(total.flops),
+            "host_bound_components": list(self.host_paced()),
+            "flops": total.flops,
             "hbm_bytes": total.hbm_bytes,
             "peak_memory_bytes": int(memory.peak),
             "memory": {**{f"{n}_bytes": int(b) for n, b in memory_parts(memory).items()}, "at": memory.at},
@@ -180,6 +222,10 @@ class Result:
             "fits_memory": self.fits,
             "bounds": self.by_bound(),
             "components": list(self._components()),
+            "attention_roles": {
+                name: {"time_s": t.time, "flops": t.flops, "hbm_bytes": t.hbm_bytes, "calls": t.calls}
+                for name, t in self.by_role().items()
+            },
             "attention_comparison": {name: self._compared(priced) for name, priced in self.attention.items()},
             "not_calibrated": {"share": sum(self.not_calibrated().values()), "classes": self.not_calibrated()},
             "command": self.command,
@@ -192,11 +238,11 @@ class Result:
                 "name": segment.name,
                 "repeats": segment.repeats,
                 "time_s": totals.time,
-                "flops": int(totals.flops),
+                "flops": totals.flops,
                 "hbm_bytes": totals.hbm_bytes,
                 "parameters": segment.parameters,
                 "classes": {
-                    name: {"time_s": t.time, "flops": int(t.flops), "calls": t.calls}
+                    name: {"time_s": t.time, "flops": t.flops, "calls": t.calls}
                     for name, t in self.by_class(segment=i).items()
                 },
             }
@@ -211,9 +257,16 @@ class Result:
 
     def _totals(self, mask: NDArray[np.bool_], priced: Priced) -> Totals:
         repeats = np.where(mask, self.trace.call_repeats(), 0)
-        flops = self.trace.op_flops()[self.trace.call_op]
+        flops = exact_dot(repeats, self.trace.op_flops()[self.trace.call_op])
         time, hbm = priced.cost.per_call(priced.cost.time), priced.cost.per_call(priced.cost.hbm_bytes)
-        return Totals(int(repeats.sum()), float(repeats @ time), float(repeats @ flops), float(repeats @ hbm))
+        assert flops >= 0, "a count of FLOPs has overflowed"
+        return Totals(int(repeats.sum()), float(repeats @ time), flops, float(repeats @ hbm))
+
+
+def exact_dot(repeats: Ints, counts: Ints) -> int:
+    """Sum of repeats x counts, both not negative, as a Python int: 64 bits hold a count, not the sum of a large run."""
+    high, low = np.divmod(counts, 1 << 31)
+    return (int(repeats @ high) << 31) + int(repeats @ low)
 
 
 def call_class(trace: Trace) -> Ints:
@@ -223,6 +276,27 @@ def call_class(trace: Trace) -> Ints:
     linear = np.array([k == "gemm" for k in trace.kinds])
     kind = trace.call_kind()
     return np.where(trace.call_in_attention & ~linear[kind], REPORT_CLASSES.index("Attention"), of_kind[kind])
+
+
+def call_role(trace: Trace) -> Ints:
+    """Index into ROLES of each call of the class Attention, -1 for all others, (calls,).
+
+    What is no attention call itself has the role of the attention call in the nearest module around it; self where there is none.
+    """
+    kind = trace.kinds.index("attention") if "attention" in trace.kinds else -1
+    calls = np.flatnonzero(trace.call_kind() == kind)
+    roles = np.full(trace.calls, -1)
+    roles[calls] = trace.dims("attention", trace.call_op[calls]).role if len(calls) else 0
+    of_path = {trace.paths[int(trace.call_path[call])]: int(roles[call]) for call in calls}
+    inherited = np.array([_nearest_role(path, of_path) for path in trace.paths])[trace.call_path]
+    attention = call_class(trace) == REPORT_CLASSES.index("Attention")
+    return np.where(attention & (roles < 0), inherited, roles)
+
+
+def _nearest_role(path: str, of_path: Mapping[str, int]) -> int:
+    while path and path not in of_path:
+        path = path.rpartition(".")[0]
+    return of_path.get(path, 0)
 
 
 def memory_parts(memory: Memory) -> dict[str, float]:

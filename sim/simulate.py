@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hwspecs.device import Device
 from hwspecs.rates import Rates, rates
 from hwspecs.software import Software
+from sim.calibration import load as load_calibration
 from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
@@ -27,13 +29,13 @@ def replay(scenario: Scenario, command: str = "") -> Result:
     """
     trace = trace_of(scenario.model, scenario.request)
     on = rates(scenario.device)
-    own = price(trace, scenario.software, on, scenario.level)
+    own = on_device(price(trace, scenario.software, on, scenario.level), scenario.device)
     attention = {
         way: own if way == scenario.software.attention else price(trace, _with(scenario, way), on, scenario.level)
         for way in COMPARED
     }
     timeline = serial(trace.segments, held(own.cost), own.host)
-    return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), _denoising(scenario), command)
+    return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), denoising(scenario), command)
 
 
 def price(trace: Trace, software: Software, on: Rates, level: str) -> Priced:
@@ -43,18 +45,25 @@ def price(trace: Trace, software: Software, on: Rates, level: str) -> Priced:
     return Priced(priced, host, serial_makespan(held(priced), host, trace))
 
 
+def on_device(priced: Priced, device: Device) -> Priced:
+    """The same, with `covered` only where measurements on this very device back it (prices know rates, and no device)."""
+    covered = priced.cost.covered & load_calibration().covered(priced.cost.kernels, device)
+    return replace(priced, cost=replace(priced.cost, covered=covered))
+
+
 def held(priced: Cost) -> Floats:
     """Seconds that one run of each call holds the stream, gaps between kernels included: (..., calls)."""
     return priced.per_call(priced.time + priced.gap)
 
 
-def _denoising(scenario: Scenario) -> tuple[int, ...]:
-    """Indices of the stages that run once more when the request asks for one more step."""
+def denoising(scenario: Scenario) -> tuple[int, ...]:
+    """Indices of the stages whose repeats follow the number of steps."""
     if not hasattr(scenario.request, "steps"):
         return ()
     stages = find(scenario.model).stages
-    now, more = (stages(replace(scenario.request, steps=scenario.request.steps + extra)) for extra in (0, 1))
-    return tuple(i for i, (a, b) in enumerate(zip(now, more, strict=True)) if a.repeats != b.repeats)
+    steps = scenario.request.steps
+    now, other = (stages(replace(scenario.request, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
+    return tuple(i for i, (a, b) in enumerate(zip(now, other, strict=True)) if a.repeats != b.repeats)
 
 
 def _with(scenario: Scenario, way: str) -> Software:

@@ -22,9 +22,18 @@ MAY = {
 }
 LIGHT = {"numpy", "pydantic", "pydantic_core", "yaml", "click"}  # what a module may import when it is imported itself
 ANYWHERE = {
-    "optuna": ("explore/study.py",),
+    "optuna": ("explore/study.py", "explore/pods.py"),
     "dask": ("explore/cluster.py",),
-    "matplotlib": ("sim/plots.py", "calib/score.py", "calib/validate.py"),
+    "matplotlib": (
+        "sim/plots.py",
+        "sim/slide.py",
+        "sim/profile_plots.py",
+        "explore/pods_plots.py",
+        "explore/project_plots.py",
+        "explore/plots.py",
+        "calib/score.py",
+        "calib/validate.py",
+    ),
     "torch": ("workloads/", "calib/"),
     "diffusers": ("workloads/", "calib/"),
     "transformers": ("workloads/", "calib/"),

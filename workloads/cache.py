@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwspecs.errors import FramecastError, StudyError
+from hwspecs.notes import say, shows_progress
 from hwspecs.spec import to_data
 from workloads import trace as traces
 from workloads.model import Model, Stage, find
@@ -32,12 +33,17 @@ if TYPE_CHECKING:
 _CODE = (
     "aten.py",
     "capture.py",
+    "kept.py",
     "kind.py",
     "trace.py",
     "model.py",
     "dtypes.py",
     "temporal.py",
+    "blocks.py",
+    "unets.py",
+    "decoding.py",
     "ops/*.py",
+    "parts/*.py",
     "models/*.py",
 )  # decide what a capture holds
 _SECONDS = 8  # a capture with its imports, on two CPU cores; for the line on the terminal
@@ -98,7 +104,8 @@ def _stored(path: Path) -> Trace | None:
     try:
         return traces.load(path) if path.exists() else None
     except (StudyError, OSError) as error:
-        reason = str(error).removeprefix(f"{path}: ").removesuffix("; delete it and capture again")
+        said = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        reason = said.removeprefix(f"{path}: ").removesuffix("; delete it and capture again")
         _say(f"{path}: {reason}; capturing again")
         return None
 
@@ -111,11 +118,11 @@ def _store(trace: Trace, path: Path) -> None:
 
 
 def _capture(model: Model, asked: Any, stages: tuple[Stage, ...], request: Mapping[str, Any]) -> Trace:
-    if sys.stderr.isatty():
+    if shows_progress():
         size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
         print(f"capturing {model.id} {size} (once; about {_SECONDS} s) ...", file=sys.stderr)
     frames = request.get("frames")
-    others = model.stages(replace(asked, frames=_other(frames))) if frames else stages
+    others = model.stages(replace(asked, frames=_other(frames, model.frame_step))) if frames else stages
     with _quiet():
         from workloads.capture import assemble
 
@@ -131,14 +138,16 @@ def _captured(stage: Stage, other: Stage, frames: int | None) -> CapturedPass:
     from workloads.capture import capture
     from workloads.temporal import with_temporal
 
-    module = stage.build()
-    found, *more = (capture(module, *one.inputs(), path=stage.name) for one in ([stage, other] if frames else [stage]))
-    return with_temporal(found, more[0], frames) if frames else found
+    asked = [stage, other] if frames and stage.frames != 0 else [stage]
+    found, *more = (capture(one.build(), *one.inputs(), path=stage.name, assume=stage.assume) for one in asked)
+    for line in found.assumed:
+        say(f"note: {line}")
+    return with_temporal(found, more[0], stage.frames or frames or 0) if more else found
 
 
-def _other(frames: int) -> int:
+def _other(frames: int, step: int) -> int:
     """A number of frames to tell temporal attention by, within what a request may ask."""
-    return frames - 1 if frames > 1 else 2
+    return frames - step if frames > step else frames + step
 
 
 @contextlib.contextmanager
@@ -155,4 +164,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
+    say(f"warning: {line}")

@@ -1,12 +1,13 @@
 """A torch module, run once on the meta device -> the operators that would launch kernels. torch is imported when called.
 
-A dispatch mode sees every operator; a function mode above it keeps scaled_dot_product_attention as one operator, which
+A dispatch mode sees every operator; a function mode above it keeps attention and RMS norm as one operator each, which
 the dispatcher would decompose; hooks on the modules tell the path. Views launch nothing and are left out.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from hwspecs.errors import SpecError
 from workloads.aten import ANYTHING, POINTWISE, AtenCall, Rule
 from workloads.dtypes import dtype_name
+from workloads.kept import assumed, whole
 from workloads.kind import kinds
 from workloads.trace import Segment, Trace
 
@@ -46,7 +48,7 @@ class CapturedPass:
     """One run of a module. Tensor ids index `tensor_bytes` (of the storage) and `tensor_is_weight` (parameter or buffer).
 
     `module_inputs` are the ids that the caller passed in. `parameters` and `weight_bytes` count shared parameters once and
-    leave buffers out.
+    leave buffers out. `assumed` says, a line each, what was answered in place of a tensor's values.
     """
 
     calls: tuple[CapturedCall, ...]
@@ -55,10 +57,16 @@ class CapturedPass:
     module_inputs: tuple[int, ...]
     parameters: int
     weight_bytes: int
+    assumed: tuple[str, ...] = ()
 
 
 def capture(
-    module: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, path: str = ""
+    module: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    path: str = "",
+    assume: Mapping[str, Any] | None = None,
 ) -> CapturedPass:
     """Run a module (or any callable) on meta tensors and record its operators.
 
@@ -66,6 +74,7 @@ def capture(
         module: an nn.Module whose parameters are on the meta device; it is put into eval mode.
         args, kwargs: what it is called with; tensors on the meta device.
         path: goes before the module paths: 'unet' gives 'unet.down_blocks.0.resnets.0.conv1'.
+        assume: answers to operators that need a tensor's values; see `workloads.kept.assumed`.
 
     Raises:
         SpecError: an operator needs the values of a tensor, or cannot run on the meta device.
@@ -81,7 +90,8 @@ def capture(
             for tensor in (*module.parameters(), *module.buffers()):  # type: ignore[attr-defined]
                 recorder.weights.add(_key(tensor))
         inputs = tuple(recorder.id_of(t) for t in _tensors((args, kwargs or {})))
-        stack.enter_context(_attention_kept(recorder))
+        stack.enter_context(whole(recorder.add))
+        answered = stack.enter_context(assumed(assume or {}))
         stack.enter_context(_dispatch_mode(recorder))
         module(*args, **(kwargs or {}))
     parameters = list(module.parameters()) if is_module else []  # type: ignore[attr-defined]
@@ -92,6 +102,7 @@ def capture(
         module_inputs=inputs,
         parameters=sum(p.numel() for p in parameters),
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        assumed=tuple(f"{path}: {name} taken as {(assume or {})[name]}, {n} times" for name, n in Counter(answered).items()),
     )
 
 
@@ -288,43 +299,6 @@ def _paths(module: Any, path: str, recorder: _Recorder) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _attention_kept(recorder: _Recorder) -> Iterator[None]:
-    """scaled_dot_product_attention is recorded as one operator.
-
-    A function mode catches it wherever modules took it from; torch's own functions (multi_head_attention_forward) run
-    with function modes off and look it up in torch.nn.functional.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    functional = torch.nn.functional
-    original = functional.scaled_dot_product_attention
-
-    def sdpa(query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **options: Any) -> Any:
-        """The result is laid out [..., length, heads, head_dim], as flash attention writes it."""
-        causal = bool(rest[1] if len(rest) > 1 else options.get("is_causal", False))
-        shape = (*query.shape[:-1], value.shape[-1])
-        swapped = (*shape[:-3], shape[-2], shape[-3], shape[-1])
-        out = query.new_empty(swapped).transpose(-2, -3) if len(shape) > 3 else query.new_empty(shape)
-        args = (query, key, value, attn_mask, 0.0, causal)
-        recorder.add("aten.scaled_dot_product_attention", args, {}, out, pointwise=False)
-        return out
-
-    class Attention(TorchFunctionMode):  # type: ignore[misc]
-        """Keeps the operator from the dispatcher."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return (sdpa if func is original else func)(*args, **(kwargs or {}))
-
-    functional.scaled_dot_product_attention = sdpa
-    try:
-        with Attention():
-            yield
-    finally:
-        functional.scaled_dot_product_attention = original
 
 
 def _dispatch_mode(recorder: _Recorder) -> Any:

@@ -23,6 +23,11 @@ def _examples(*lines: str) -> str:
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
+def _model_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of models, for a shell's TAB."""
+    return [name for name in _models() if name.startswith(incomplete)]
+
+
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout."
 )
@@ -35,7 +40,7 @@ _FORMAT = click.option(
         "framecast trace stable-diffusion-1.5 --set request.batch=4 --format json",
     )
 )
-@click.argument("model")
+@click.argument("model", shell_complete=_model_ids)
 @click.option("--height", help="Image height in pixels.")
 @click.option("--width", help="Image width in pixels.")
 @click.option("--batch", help="Images at a time.")

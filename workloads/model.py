@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,9 @@ class Stage:
         repeats: runs in one inference.
         build: () -> the nn.Module on the meta device; imports torch when called.
         inputs: () -> (args, kwargs), tensors on the meta device.
+        frames: that the module sees at most, where more than the request's (an interpolation); None: the request's;
+            0: no attention is over frames alone, so that none is looked for.
+        assume: answers to operators that need a tensor's values; see `workloads.kept.assumed`.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Stage:
     repeats: int
     build: Callable[[], Any]
     inputs: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
+    frames: int | None = None
+    assume: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Model:
         repeat_fields: fields of the request that change how often stages run, and nothing that is captured.
         sources: where the configuration is published.
         libraries: distributions whose versions decide what is captured.
+        frame_step: the frame counts that a request may ask differ by multiples of it.
     """
 
     id: str
@@ -52,20 +58,26 @@ class Model:
     repeat_fields: tuple[str, ...]
     sources: str
     libraries: tuple[str, ...]
+    frame_step: int = 1
 
 
 @cache
 def models() -> dict[str, Model]:
-    """Every model in `models/` by id, in alphabetical order. ValueError when two files claim one id."""
+    """Every model in `models/` by id, in alphabetical order; a file has MODEL, or MODELS where it holds several.
+
+    ValueError when two files claim one id.
+    """
     import workloads.models as package
 
     found: dict[str, Model] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name):
-        model: Model = importlib.import_module(f"workloads.models.{info.name}").MODEL
-        if model.id in found:
-            raise ValueError(f"workloads/models/{info.name}.py: model '{model.id}' is defined twice")
-        found[model.id] = model
-    return found
+        module = importlib.import_module(f"workloads.models.{info.name}")
+        several: tuple[Model, ...] = getattr(module, "MODELS", None) or (module.MODEL,)
+        for model in several:
+            if model.id in found:
+                raise ValueError(f"workloads/models/{info.name}.py: model '{model.id}' is defined twice")
+            found[model.id] = model
+    return dict(sorted(found.items()))
 
 
 def find(model_id: str) -> Model:

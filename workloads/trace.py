@@ -178,9 +178,8 @@ def load(path: Path) -> Trace:
         return _decode(stored)
     except StudyError as error:
         raise StudyError(f"{path}: {error}; delete it and capture again") from None
-    except Exception as error:  # damage shows as whatever zlib, zipfile, json or numpy then stumbles over
-        problem = f"not a framecast trace, or damaged ({type(error).__name__})"
-        raise StudyError(f"{path}: {problem}; delete it and capture again") from None
+    except Exception:  # damage shows as whatever zlib, zipfile, json or numpy then stumbles over
+        raise StudyError(f"{path}: not a framecast trace, or damaged; delete it and capture again") from None
 
 
 def _decode(stored: bytes) -> Trace:

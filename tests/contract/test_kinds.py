@@ -137,7 +137,7 @@ def test_gemm_of_any_size(batch: int, m: int, n: int, k: int, bias: int, weight:
 def test_attention_of_any_size(heads: int, group: int, q_len: int, kv_len: int, role: int, causal: int) -> None:
     dims = {
         "batch": 2, "heads": heads * group, "kv_heads": heads, "q_len": q_len, "kv_len": kv_len, "head_dim": 16,
-        "causal": causal, "role": role, "interleaved": 1,
+        "causal": causal, "role": role, "interleaved": 1, "mask": 0,
     }  # fmt: skip
     test_captured_back(KINDS["attention"], dims)
     (flops,) = np.asarray(KINDS["attention"].flops(columns(dims)))

@@ -171,7 +171,7 @@ def test_a_file_without_the_shape_of_its_matrix_unit_is_read() -> None:
     ("old", "new", "problem"),
     [
         ("m: 128", "m: 100", "tile.m: found 100, expected a power of two"),
-        ("k: 128", "k: 0", "tile.k: found '0', expected a whole number of at least 1"),
+        ("k: 128", "k: 0", "tile.k: found '0', expected a whole number of at least 1 and at most 65536"),
         (
             "fill: 32 cycle",
             "fill: 32",
@@ -180,7 +180,7 @@ def test_a_file_without_the_shape_of_its_matrix_unit_is_read() -> None:
         (
             "fill: 32 cycle",
             "fill: -1 cycle",
-            "fill: found '-1 cycle', expected a time in clock cycles of at least 0 cycle",
+            "fill: found '-1 cycle', expected a time in clock cycles of at least 0 cycle and at most 1000000 cycle",
         ),
     ],
 )

@@ -29,7 +29,9 @@ def test_list() -> None:
     t4 = next(line for line in lines if line.startswith("t4 "))
     assert "65.13 TFLOP/s" in t4
     assert t4.endswith(f"{len(device.load('t4').doubts())} of 32")
-    assert [row["name"] for row in json.loads(run("list", "--format", "json"))] == device.device_names()
+    found = json.loads(run("list", "--format", "json"))
+    assert found["schema_version"] == 1
+    assert [row["name"] for row in found["devices"]] == device.device_names()
 
 
 def test_show_gives_every_number_with_its_source() -> None:
@@ -56,6 +58,7 @@ def test_show_marks_what_no_source_backs() -> None:
 def test_show_for_programs() -> None:
     a100 = device.load("a100-sxm-80gb")
     found = json.loads(run("show", "a100-sxm-80gb", "--format", "json"))
+    assert found["schema_version"] == 1
     assert found["spec"] == spec.to_data(a100)
     assert found["derived"]["matrix_bf16_flop_per_s"] == a100.flop_rate("tensor", "bf16")
     assert found["unsure"] == a100.doubts()
@@ -114,6 +117,20 @@ def test_compare_needs_two() -> None:
         rows([device.load("t4")])
     with pytest.raises(SpecError, match="unknown device 'l4-'; did you mean 'l4'"):
         run("compare", "t4", "l4-")
+
+
+def test_what_is_shown_as_yaml_loads_under_any_name(tmp_path: Path) -> None:
+    text = run("show", "h100-sxm", "--yaml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert device.load(str(path)) == device.load("h100-sxm")
+    assert "# per SM" in text
+    assert run("show", str(path), "--yaml").endswith(text)
+
+
+def test_yaml_and_json_are_one_or_the_other() -> None:
+    with pytest.raises(SpecError, match=r"^hardware show: found --yaml and --format json, expected one of them$"):
+        run("show", "h100-sxm", "--yaml", "--format", "json")
 
 
 def test_unknown_device_is_a_spec_error() -> None:

@@ -41,6 +41,7 @@ def operators(draw: st.DrawFn) -> tuple[str, Mapping[str, int]]:
         return kind, {
             "n": draw(st.integers(1, 4)), "c": draw(st.integers(1, 1280)), "k": draw(st.integers(1, 1280)), "groups": 1,
             "in_positions": side**2, "out_positions": side**2, "taps": taps, "spatial_dims": 2, "stride": 1, "bias": 1,
+            "transposed": 0,
         }  # fmt: skip
     if kind == "attention":
         heads = draw(st.integers(1, 16))
@@ -48,6 +49,7 @@ def operators(draw: st.DrawFn) -> tuple[str, Mapping[str, int]]:
             "batch": draw(st.integers(1, 2048)), "heads": heads, "kv_heads": heads, "q_len": draw(st.integers(1, 1024)),
             "kv_len": draw(st.integers(1, 1024)), "head_dim": draw(st.sampled_from([40, 64, 80, 128, 160])),
             "causal": draw(st.integers(0, 1)), "role": 0, "interleaved": draw(st.integers(0, 1)),
+            "mask": 0,
         }  # fmt: skip
     if kind == "softmax":
         return kind, {"rows": draw(size), "cols": draw(size)}
@@ -206,7 +208,7 @@ def test_more_aligned_work_is_never_faster(m: int, n: int, k: int, grown: str) -
 
 def test_auto_picks_the_faster_way() -> None:
     dims = {"batch": 2, "heads": 8, "kv_heads": 8, "q_len": 4096, "kv_len": 4096, "head_dim": 40}
-    op = ("attention", dims | {"causal": 0, "role": 0, "interleaved": 1})
+    op = ("attention", dims | {"causal": 0, "role": 0, "interleaved": 1, "mask": 0})
     priced = {a: cost(kernels([op], attention=a), a100()) for a in ("unfused", "flash-2", "auto")}
     times = {a: float(c.per_row(c.time).sum()) for a, c in priced.items()}
     assert times["auto"] == min(times.values())

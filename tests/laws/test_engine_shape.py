@@ -40,7 +40,7 @@ def product(chip: formulas.Chip, m: float, n: float, k: float, bm: float = SIDE,
 def attention(q_len: int, kv_len: int, head_dim: int) -> tuple[str, dict[str, int]]:
     return "attention", {
         "batch": 2, "heads": 8, "kv_heads": 8, "q_len": q_len, "kv_len": kv_len, "head_dim": head_dim, "causal": 0,
-        "role": 0, "interleaved": 0,
+        "role": 0, "interleaved": 0, "mask": 0,
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def test_out_writes_every_file_and_nothing_else(program: Any, tmp_path: Path) ->
     code, text, _ = program("run", str(write(tmp_path)), "--out", str(out), "--format", "json")
     assert code == 0
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
-        "ops.csv", "plots/breakdown.png", "plots/breakdown.svg", "plots/roofline.png", "plots/roofline.svg", "result.json",
-        "scenario.resolved.yaml", "timeline.json",
+        "ops.csv", *(f"plots/{name}.{s}" for name in ("breakdown", "memory", "roofline", "step") for s in ("png", "svg")),
+        "report.html", "result.json", "scenario.resolved.yaml", "timeline.json",
     ]  # fmt: skip
     assert (out / "result.json").read_text() == text
     code, again, _ = program("run", str(out / "scenario.resolved.yaml"), "--format", "json")
@@ -86,6 +87,51 @@ def test_a_failure_while_writing_leaves_nothing(program: Any, tmp_path: Path, mo
     assert sorted(p.name for p in tmp_path.iterdir()) == ["toy.yaml"]
 
 
+def test_what_is_in_the_way_is_named_before_anything_is_written(program: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "timeline.json").mkdir(parents=True)
+    code, text, err = program("run", str(write(tmp_path)), "--out", str(out))
+    assert (code, text) == (2, "")
+    assert err == f"--out {out}: cannot write the results: {out}/timeline.json is a folder\n"
+    assert [p.name for p in out.iterdir()] == ["timeline.json"]
+    (out / "timeline.json").rmdir()
+    (out / "plots").write_text("")
+    code, _, err = program("run", str(write(tmp_path)), "--out", str(out))
+    assert (code, err) == (2, f"--out {out}: cannot write the results: {out}/plots is a file\n")
+    assert [p.name for p in out.iterdir()] == ["plots"]
+
+
+def test_an_empty_name_is_no_folder_and_no_file(program: Any, tmp_path: Path) -> None:
+    path = str(write(tmp_path))
+    assert program("run", path, "--out", "") == (2, "", "--out: empty; expected the name of a folder\n")
+    assert program("run", "") == (2, "", "SCENARIO: empty; expected the path of a scenario's YAML file\n")
+
+
+def test_an_override_that_changes_nothing_is_a_warning(program: Any, tmp_path: Path) -> None:
+    code, out, err = program("run", str(write(tmp_path)), "--set", "device.power.tdp=1 kW")
+    assert (code, err) == (0, "warning: --set device.power.tdp: descriptive; no result depends on it\n")
+    assert "(a100-sxm-80gb, changed: power.tdp)" in out
+
+
+def test_the_largest_number_of_steps(program: Any, tmp_path: Path) -> None:
+    for command in ("run", "check"):
+        code, _, err = program(command, str(write(tmp_path)), "--set", "request.steps=1000")
+        assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(("home", "placed"), [("/dev/null/none", True), ("writable", False)], ids=["no home", "home"])
+def test_the_font_cache_is_where_it_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, placed: bool
+) -> None:
+    for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path / "cache"))
+    framecast._place_font_cache()
+    assert os.environ.get("MPLCONFIGDIR") == (str(tmp_path / "cache/matplotlib") if placed else None)
+
+
 def test_too_much_memory_warns_and_strict_stops(program: Any, tmp_path: Path) -> None:
     args = ("run", str(write(tmp_path)), "--set", "device.hbm.capacity=1 MB")
     code, out, err = program(*args)
@@ -102,6 +148,7 @@ def test_strict_stops_at_what_is_not_calibrated(program: Any, tmp_path: Path) ->
     code, out, err = program("run", str(write(tmp_path)), "--strict")
     assert (code, out, err.count("\n")) == (4, "", 1)
     assert err.startswith(f"{tmp_path}/toy.yaml: not calibrated: ")
+    assert err.endswith(" %; without --strict the numbers are printed\n")
 
 
 def test_check(program: Any, tmp_path: Path) -> None:
@@ -125,6 +172,11 @@ def test_problems_are_lines_on_stderr(program: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
+        (("run", "x.yaml", "--out"), "Option '--out' requires an argument; see 'framecast run --help'\n"),
+        (
+            ("hardware", "show", "--yam"),
+            "No such option '--yam'. Did you mean '--yaml'?; see 'framecast hardware show --help'\n",
+        ),
         (("run",), "Missing argument 'SCENARIO'; see 'framecast run --help'\n"),
         (("run", "nowhere.yaml"), "nowhere.yaml: no such file\n"),
         (("nosuch",), "No such command 'nosuch'; see 'framecast --help'\n"),

@@ -26,3 +26,9 @@ def test_png_and_svg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, draw: Call
     assert svg == (tmp_path / "b.svg").read_text()
     assert toy.scenario.hash in svg
     assert "Attention" in svg
+    assert "512 x 512, batch 1, 50 steps, fp16, pytorch-eager, attention flash-2" in svg
+    changed = result(monkeypatch, tmp_path, "device.sm_count=80", "software.cuda_graphs=true")
+    draw(changed, tmp_path / "c.svg")
+    svg = (tmp_path / "c.svg").read_text()
+    assert "on NVIDIA A100 SXM4 80 GB (changed): " in svg
+    assert "pytorch-eager (changed: cuda_graphs), attention flash-2" in svg

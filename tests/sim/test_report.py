@@ -31,6 +31,8 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Result:
         (999.6, "1000"),
         (12, "12.0"),
         (-3.14159, "-3.14"),
+        (1.32e12, "1.32e+12"),
+        (-4e-9, "-4.00e-09"),
     ],
 )
 def test_number(value: float, text: str) -> None:
@@ -40,7 +42,14 @@ def test_number(value: float, text: str) -> None:
 @given(st.floats(1e-12, 1e15))
 def test_number_is_within_half_of_the_third_digit(value: float) -> None:
     assert float(report.number(value)) == pytest.approx(value, rel=0.005001)
-    assert "e" not in report.number(value)
+    assert ("e" in report.number(value)) == (not 1e-6 <= value < 1e9)
+    assert len(report.number(value)) <= 10
+
+
+def test_size() -> None:
+    sizes = [report.size(b) for b in (2.6e9, 1e8, 38e6, 1.5e3, 1, 1.1e12)]
+    assert sizes == ["2.60 GB", "0.100 GB", "38.0 MB", "1.50 kB", "1.00 B", "1100 GB"]
+    assert report.size_parts({"weights": 2e6, "scores": 3e7}, 3.2e7) == "weights 2.00, scores 30.0"
 
 
 def test_seconds() -> None:
@@ -57,20 +66,39 @@ def test_order_and_length(toy: Result) -> None:
     assert places == sorted(places)
     assert len(text.splitlines()) <= 60
     assert max(map(len, text.splitlines())) <= 160
-    assert "ms per denoising step" in text
+    assert "us per denoising step" in text
 
 
 def test_changes_and_imaginary_parts_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = report.text(result(monkeypatch, tmp_path, "device=imaginary-1", "device.sm_count=99"))
-    assert "not a product, all values are assumptions" in text
-    assert "changed from imaginary-1 and pytorch-eager: device.sm_count" in text
+    assert (
+        "on Imaginary accelerator 1 (not a product) (imaginary-1, changed: sm_count) - all values are assumptions, level"
+        in text
+    )
+    assert "(nothing was measured on imaginary-1 as it is changed)" in text
+    software = ("software.cuda_graphs=true", "software.fusion=pointwise", "software.attention=auto")
+    text = report.text(result(monkeypatch, tmp_path, *software))
+    assert (
+        "\nwith pytorch-eager (changed: attention, fusion, cuda_graphs), attention auto (flash-2 for 50 calls)\n"
+        in text
+    )
+    assert "a100-sxm-80gb), level physical" in text
 
 
 def test_a_slow_host_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     slow = result(monkeypatch, tmp_path, "software.host_time_per_launch=1 ms")
-    assert "host-bound: GPU busy " in report.text(slow)
+    line = "host-bound in text_encoder, unet, vae_decoder: a faster device changes little here: the host sets the pace"
+    assert f"\n{line}; software.cuda_graphs=true removes it\n" in report.text(slow)
+    assert ", waiting for the host 9" in report.text(slow)
     assert slow.host_bound() > 0.9
-    assert "host-bound" not in report.text(result(monkeypatch, tmp_path, "software.host_time_per_launch=0 s"))
+    graphs = report.text(
+        result(monkeypatch, tmp_path, "software.host_time_per_launch=1 s", "software.cuda_graphs=true")
+    )
+    assert f"\n{line}\n" in graphs
+    fast = report.text(result(monkeypatch, tmp_path, "software.host_time_per_launch=0 s"))
+    assert "host-bound" not in fast
+    assert "waiting for the host" not in fast
+    assert ", gaps between kernels " in fast
 
 
 def test_ops_csv_sums_to_the_result(toy: Result) -> None:
@@ -93,7 +121,11 @@ def test_what_does_not_fit_says_why_and_what_would(monkeypatch: pytest.MonkeyPat
     assert line.startswith(f"{tmp_path}/toy.yaml: does not fit a100-sxm-80gb: needs ")
     assert " GB of 0.100 GB (attention scores " in line
     assert line.endswith("; use software.attention: flash-2")
-    tiny = problem(result(monkeypatch, tmp_path, "device.hbm.capacity=1 MB", "request.batch=4"))
-    assert tiny.endswith("; use a request.batch below 4")
-    one = problem(result(monkeypatch, tmp_path, "device.hbm.capacity=1 MB"))
-    assert "; use a smaller image, or a device with at least " in one
+    need = result(monkeypatch, tmp_path).memory
+    half = f"device.hbm.capacity={need.weights + 0.5 * (need.peak - need.weights)} B"
+    assert problem(result(monkeypatch, tmp_path, half, "request.batch=8")).endswith("; use a request.batch of about 4")
+    one = problem(result(monkeypatch, tmp_path, half))
+    assert one.endswith(f"; use a smaller image, or a device with at least {report.size(need.peak)}")
+    tiny = problem(result(monkeypatch, tmp_path, "device.hbm.capacity=1 kB"))
+    assert " of 1.00 kB (" in tiny
+    assert tiny.endswith(f"; use a device with at least {report.size(need.peak)}")

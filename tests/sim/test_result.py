@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwspecs.rates import rates
+from sim import simulate
+from sim.report import ops_csv
 from sim.result import Result
 from sim.scenario import load
 from sim.simulate import price
 from sim.timeline import Timeline, serial
 from sim.trace_event import trace_events
 from tests.sim.toy import result, toy_trace, write
+from workloads.kind import kinds
 from workloads.trace import Segment
 
 DOCS = Path(__file__).parents[2] / "docs/json.md"
@@ -110,7 +116,13 @@ def test_json_keys_are_those_of_the_docs(toy: Result) -> None:
 
 def _keys(data: Any, path: str = "") -> Iterator[str]:
     """Paths as docs/json.md writes them."""
-    named = {"bounds": "<bound>", "attention_comparison": "<way>", "classes": "<class>"}
+    named = {
+        "bounds": "<bound>",
+        "attention_comparison": "<way>",
+        "classes": "<class>",
+        "attention_roles": "<role>",
+        "attention_ways": "<way>",
+    }
     if isinstance(data, dict):
         place = named.get(path.rpartition(".")[2])
         for key, value in data.items():
@@ -124,17 +136,70 @@ def _keys(data: Any, path: str = "") -> Iterator[str]:
 
 def test_trace_events_are_what_perfetto_wants(toy: Result) -> None:
     data = json.loads(json.dumps(trace_events(toy)))
-    events = [e for e in data["traceEvents"] if e["ph"] == "X"]
+    spans = [e for e in data["traceEvents"] if e["ph"] == "X"]
+    events = [e for e in spans if e["cat"] not in ("host", "not shown")]
     assert {e["ph"] for e in data["traceEvents"]} == {"M", "X", "C"}
     assert len(events) == 3 * 2 + 6 * 2 + 2
     assert "20 of 308 calls" in data["otherData"]["shown"]
     assert all(e["dur"] >= 0 and e["ts"] >= 0 for e in events)
-    for tid in {e["tid"] for e in events}:
-        track = [e for e in events if e["tid"] == tid]
+    for tid in {e["tid"] for e in spans}:
+        track = sorted((e for e in spans if e["tid"] == tid), key=lambda e: float(e["ts"]))
         assert all(a["ts"] + a["dur"] <= b["ts"] + 1e-6 for a, b in pairwise(track))
     counters = [e for e in data["traceEvents"] if e["ph"] == "C"]
     assert all(0 <= e["args"]["GB/s"] <= 2039 * 1.01 for e in counters)
     assert events[-1]["ts"] + events[-1]["dur"] == pytest.approx(1e6 * toy.latency, abs=2e-3)
+
+
+def test_the_timeline_shows_what_it_leaves_out_and_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slow = result(monkeypatch, tmp_path, "device.sm_count=80")
+    events = trace_events(slow)["traceEvents"]
+    names = {(e["name"], e["tid"]): e["args"]["name"] for e in events if e["ph"] == "M"}
+    assert names["process_name", 0] == "NVIDIA A100 SXM4 80 GB (changed)"
+    assert names["thread_name", 1] == "host"
+    (left_out,) = [e for e in events if e.get("cat") == "not shown"]
+    assert (left_out["name"], left_out["args"]) == ("48 repeats not shown", {"component": "unet"})
+    host = [e for e in events if e.get("cat") == "host"]
+    assert len(host) == 3 * 2 + 6 * 2 + 2
+    assert host[0]["ts"] == 0
+    assert host[0]["name"] == "issue embedding"
+
+
+def test_no_sum_overflows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usual = result(monkeypatch, tmp_path, "request.steps=1000")
+    dims, op = usual.trace.op_dims.copy(), int(usual.trace.ops_of("attention")[0])
+    for name, value in {"batch": 2048, "q_len": 1 << 20, "kv_len": 1 << 20}.items():
+        dims[op, kinds()["attention"].dims.index(name)] = value
+    monkeypatch.setattr(simulate, "trace_of", lambda *_: replace(usual.trace, op_dims=dims))
+    huge = simulate.replay(usual.scenario)
+    found = huge.to_json()
+    assert found["flops"] == huge.trace.flops()
+    assert found["flops"] > 2**63
+    assert found["components"][1]["classes"]["Attention"]["flops"] == 1000 * 4 * 2048 * 8 * 40 * (1 << 40)
+    rows = list(csv.DictReader(io.StringIO(ops_csv(huge))))
+    assert sum(int(row["flops"]) for row in rows) == found["flops"]
+    assert all(float(row[key]) >= 0 for row in rows for key in ("flops", "hbm_bytes", "l2_bytes", "time_s"))
+
+
+def test_only_the_device_that_was_measured_is_covered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def uncovered(*overrides: str) -> float:
+        return sum(result(monkeypatch, tmp_path, *overrides).not_calibrated().values())
+
+    assert uncovered() < 1
+    assert uncovered("device=a100-sxm-40gb") < 1
+    assert uncovered("device.power.tdp=1 kW") == uncovered("software.cuda_graphs=true") == uncovered()
+    for other in (
+        "device=imaginary-1",
+        "device=h100-sxm",
+        "device.sm_count=80",
+        "device.hbm.bandwidth=1 TB/s",
+        "device.name=x",
+    ):
+        assert uncovered(other) == pytest.approx(1)
+
+
+def test_what_the_attention_calls_ran_as(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert result(monkeypatch, tmp_path).attention_ways() == {"flash-2": 50}
+    assert result(monkeypatch, tmp_path, "software.attention=auto").to_json()["attention_ways"] == {"flash-2": 50}
 
 
 times = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8)

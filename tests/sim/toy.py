@@ -17,11 +17,11 @@ from workloads.trace import Segment, Trace
 Call = tuple[str, dict[str, int], str, bool]  # kind, dims, path, under an attention module
 ATTENTION = {
     "batch": 2, "heads": 8, "kv_heads": 8, "q_len": 4096, "kv_len": 4096, "head_dim": 40, "causal": 0, "role": 0,
-    "interleaved": 1,
+    "interleaved": 1, "mask": 0,
 }  # fmt: skip
 CONV = {
     "n": 2, "c": 320, "k": 320, "groups": 1, "in_positions": 4096, "out_positions": 4096, "taps": 9, "spatial_dims": 2,
-    "stride": 1, "bias": 1,
+    "stride": 1, "bias": 1, "transposed": 0,
 }  # fmt: skip
 ACTIVATION = 2 * 320 * 4096 * 2
 TEXT: list[Call] = [

@@ -96,7 +96,7 @@ def problems(folder: Path, section: str, *overrides: str) -> list[str]:
         ),
         (
             "device.hbm.bandwidth: 0..4 TB/s, 5 points",
-            "PATH:5:25: sweep.device.hbm.bandwidth: found '0 B/s', expected a rate greater than 0 B/s",
+            "PATH:5:25: sweep.device.hbm.bandwidth: found '0 B/s', expected a rate of at least 1 GB/s and at most 1000 PB/s",
         ),
         ("device.sm_count: 1..9.5 step 1", "PATH:5:20: sweep.device.sm_count: found '9.5', expected a whole number"),
         (

@@ -80,7 +80,7 @@ def test_a_damaged_entry_is_rebuilt(
     assert same(trace_of(MODEL, REQUEST()), sd)
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == (f"warning: {entry}: not a framecast trace, or damaged (BadZipFile); capturing again\n")
+    assert said.err == (f"warning: {entry}: not a framecast trace, or damaged; capturing again\n")
     trace_of(MODEL, REQUEST())
     assert len(captures) == 2
     assert list(tmp_path.iterdir()) == [entry]
@@ -100,6 +100,21 @@ def test_an_unwritable_folder_goes_on_without_the_cache(
         "(set FRAMECAST_CACHE to a folder that can be written)\n"
     )
     assert captures == [MODEL]
+
+
+def test_an_entry_that_cannot_be_read_is_rebuilt(
+    sd: Trace, captures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_path: Path) -> Trace:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path))
+    trace_of(MODEL, REQUEST())
+    monkeypatch.setattr(trace, "load", refused)
+    capsys.readouterr()
+    assert same(trace_of(MODEL, REQUEST()), sd)
+    assert capsys.readouterr().err.endswith(".npz: cannot be read (Permission denied); capturing again\n")
+    assert len(captures) == 2
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
@@ -199,9 +214,7 @@ def test_messages_of_traces_that_cannot_be_read(sd: Trace, tmp_path: Path, monke
     with pytest.raises(StudyError, match=r"t.npz: cannot read the trace: No such file or directory$"):
         trace.load(path)
     path.write_text("hello")
-    with pytest.raises(
-        StudyError, match=r"t.npz: not a framecast trace, or damaged \(.*\); delete it and capture again$"
-    ):
+    with pytest.raises(StudyError, match=r"t.npz: not a framecast trace, or damaged; delete it and capture again$"):
         trace.load(path)
     monkeypatch.setattr(trace, "SCHEMA_VERSION", 0)
     trace.save(sd, path)

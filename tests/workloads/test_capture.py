@@ -88,7 +88,7 @@ def test_attention_is_one_call_inside_torchs_own_functions() -> None:
     module, x = nn.MultiheadAttention(64, 4, batch_first=True, **META), empty(2, 9, 64)
     traced = capture(module, (x, x, x), {"need_weights": False})
     (call,) = (c for c in traced.calls if c.kind == "attention")
-    assert call.dims == (2, 4, 4, 9, 9, 16, 0, 0, 1)
+    assert call.dims == (2, 4, 4, 9, 9, 16, 0, 0, 1, 0)
     assert F.scaled_dot_product_attention.__module__ != "workloads.capture"
 
 
@@ -101,7 +101,7 @@ def test_attention_is_one_call_inside_torchs_own_functions() -> None:
 )
 def test_causal_by_position_or_name(call: Callable[[Any], Any]) -> None:
     (attention,) = capture(lambda: call(empty(1, 2, 9, 16))).calls
-    assert attention.dims == (1, 2, 2, 9, 9, 16, 1, 0, 0)
+    assert attention.dims == (1, 2, 2, 9, 9, 16, 1, 0, 0, 0)
 
 
 def test_the_result_of_attention_is_laid_out_by_length() -> None:

@@ -2,7 +2,8 @@
 
 Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory); `flash-2`, one kernel
 that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; and `memory-efficient`, the
-fused kernel that torch falls back to where flash-2 has none (Rabe and Staats 2021; xFormers), priced by the same terms.
+fused kernel that torch falls back to where flash-2 has none (Rabe and Staats 2021; xFormers), priced by the same terms:
+an explicit mask is such a case. Its bytes are read once, with v.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from hwspecs.software import Software
-from workloads.aten import AtenCall
+from workloads.aten import AtenCall, size
 from workloads.kind import Column, Dims, Flash, Gemm, Ints, OpKind, Read, Way, Work
 
-DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved")
+DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved", "mask")
 ROLES = ("self", "cross", "temporal")
 # role: index into ROLES; interleaved: 1 where q, k, v are views of [batch, length, heads, head_dim] tensors, which an
-# unfused product has to copy into [batch, heads, length, head_dim] first.
+# unfused product has to copy into [batch, heads, length, head_dim] first; mask: bytes of an explicit mask or bias that is
+# added to the scores (a broadcast axis counted once), 0 where there is none.
 
 SOFTMAX_FLOPS = (
     5  # per score: subtract, multiply by log2(e), running maximum, sum, rescale share (FlashAttention-2, algorithm 1)
@@ -53,15 +55,15 @@ def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
             flops=4 * done * d.head_dim,
             vector_flops=SOFTMAX_FLOPS * done,
             exp_ops=done,
-            reads=(Read("input0", q), Read("input1", kv), Read("input2", kv)),
+            reads=(Read("input0", q), Read("input1", kv), Read("input2", kv + d.mask)),
             write_bytes=q,
         ),
     )
 
 
 def has_flash(d: Dims, itemsize: Ints) -> Any:
-    """Which ops (ops,) FlashAttention-2 has a kernel for: 2-byte types, head_dim at most 256 (its README)."""
-    return (itemsize == 2) & (d.head_dim <= 256)
+    """Which ops (ops,) FlashAttention-2 has a kernel for: 2-byte types, head_dim at most 256, no explicit mask (its README)."""
+    return (itemsize == 2) & (d.head_dim <= 256) & (d.mask == 0)
 
 
 def _fused_allowed(software: Software) -> bool:
@@ -69,7 +71,7 @@ def _fused_allowed(software: Software) -> bool:
 
 
 def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """Head copies where the heads are interleaved, QK^T, scale, softmax, PV, and the head copy of the output."""
+    """Head copies where the heads are interleaved, QK^T, scale, mask, softmax, PV, and the head copy of the output."""
     q, kv, scores = _sizes(d, itemsize)
     s = itemsize * scores
     groups = d.batch * d.heads
@@ -82,9 +84,14 @@ def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
         _copy("k heads", "input1", np.where(inter, kv, 0), run),
         _copy("v heads", "input2", np.where(inter, kv, 0), run),
     )
-    scale = (
-        () if fused_scale else (Work("scale", "stream", (Read("previous", s),), s, vector_flops=scores, final=False),)
-    )
+    masked = np.where(d.mask > 0, s, 0)  # eager: a kernel of its own; a compiler adds the mask inside the softmax
+    separate = (
+        Work("scale", "stream", (Read("previous", s),), s, vector_flops=scores, final=False),
+        Work(
+            "mask", "stream", (Read("previous", masked), Read("input2", d.mask)), masked,
+            vector_flops=masked // itemsize, final=False,
+        ),
+    )  # fmt: skip
     return (
         *copies,
         Work(
@@ -96,11 +103,11 @@ def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
             flops=product,
             final=False,
         ),
-        *scale,
+        *(() if fused_scale else separate),
         Work(
             "softmax",
             "reduce",
-            (Read("previous", s),),
+            (Read("previous", s), Read("input2", d.mask if fused_scale else 0 * d.mask)),
             s,
             vector_flops=SOFTMAX_FLOPS * scores,
             exp_ops=scores,
@@ -135,7 +142,7 @@ def _sdpa(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
         "batch": prod(q.shape[:-2]) // heads, "heads": heads, "kv_heads": kv_heads, "q_len": q_len,
         "kv_len": k.shape[-2], "head_dim": head_dim, "causal": int(bool(call.arg(5, "is_causal", False))),
         "role": ROLES.index("self" if call.origin(q) & call.origin(k) else "cross"),
-        "interleaved": int(q.stride(-2) > head_dim),
+        "interleaved": int(q.stride(-2) > head_dim), "mask": 0 if mask is None else size(mask),
     }  # fmt: skip
     return dims, (q, k, v) if mask is None else (q, k, v, mask)
 
@@ -157,17 +164,18 @@ def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
         q, k, v = parts(3, max(d["heads"], d["kv_heads"]), max(d["q_len"], d["kv_len"]))
         q = q[:, : d["heads"], : d["q_len"]]
         k, v = (x[:, : d["kv_heads"], : d["kv_len"]] for x in (k, v))
+    mask = torch.empty(d["mask"] // d["kv_len"], d["kv_len"], device="meta", dtype=torch.bool) if d["mask"] else None
     return lambda: torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, is_causal=bool(d["causal"]), enable_gqa=d["heads"] != d["kv_heads"]
+        q, k, v, mask, is_causal=bool(d["causal"]), enable_gqa=d["heads"] != d["kv_heads"]
     )
 
 
 def _example(
-    batch: int, heads: int, q_len: int, kv_len: int, head_dim: int, causal: int = 0, role: int = 0
+    batch: int, heads: int, q_len: int, kv_len: int, head_dim: int, causal: int = 0, role: int = 0, mask: int = 0
 ) -> dict[str, int]:
     return {
         "batch": batch, "heads": heads, "kv_heads": heads, "q_len": q_len, "kv_len": kv_len, "head_dim": head_dim,
-        "causal": causal, "role": role, "interleaved": int(heads > 1),
+        "causal": causal, "role": role, "interleaved": int(heads > 1), "mask": mask,
     }  # fmt: skip
 
 
@@ -177,6 +185,7 @@ EXAMPLES = (
     _example(2, 12, 77, 77, 64, causal=1),
     _example(4096, 8, 16, 16, 40, role=2),
     _example(1, 1, 1, 1000, 512),
+    _example(1, 8, 120, 120, 64, mask=120 * 120),
 )
 
 CAPTURE = {"aten.scaled_dot_product_attention": _sdpa}

@@ -16,8 +16,21 @@ from hwspecs.software import Software
 from workloads.aten import AtenCall
 from workloads.kind import Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
 
-DIMS = ("n", "c", "k", "groups", "in_positions", "out_positions", "taps", "spatial_dims", "stride", "bias")
-# in_positions, out_positions: product of the spatial extents; taps: product of the kernel extents.
+DIMS = (
+    "n",
+    "c",
+    "k",
+    "groups",
+    "in_positions",
+    "out_positions",
+    "taps",
+    "spatial_dims",
+    "stride",
+    "bias",
+    "transposed",
+)
+# in_positions, out_positions: product of the spatial extents; taps: product of the kernel extents. transposed: 1 for the
+# data gradient of the convolution that the other dimensions describe: it reads k x out_positions, writes c x in_positions.
 
 
 def flops(d: Dims) -> Column:
@@ -30,23 +43,24 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 
     torch's eager mode adds the bias in a kernel of its own; a fusing compiler adds it in the epilogue.
     """
-    x_bytes = itemsize * d.n * d.c * d.in_positions
-    x_read = (
-        itemsize * d.n * d.c * np.minimum(d.in_positions, d.out_positions * d.taps)
-    )  # a strided 1x1 skips positions
+    back = d.transposed == 1
+    here, there = itemsize * d.n * d.c * d.in_positions, itemsize * d.n * d.k * d.out_positions
+    x_bytes, y_bytes = np.where(back, there, here), np.where(back, here, there)
+    reached = itemsize * d.n * d.c * np.minimum(d.in_positions, d.out_positions * d.taps)
+    x_read = np.where(back, there, reached)  # a strided 1x1 skips positions
     w_bytes = itemsize * d.k * (d.c // d.groups) * d.taps
-    y_bytes = itemsize * d.n * d.k * d.out_positions
     # Kernels of the fp32 lanes read NCHW as it is; so each op either converts or not, and zero bytes launch nothing.
     convert = software.convolution.layout == "nchw"
     matrix_unit = (itemsize < 4) | software.tf32.convolution
     # One output position and one tap: NCHW and NHWC are the same bytes, nothing is converted.
-    x_moved = np.where((d.in_positions > 1) & matrix_unit, x_bytes, 0) if convert else np.zeros_like(x_bytes)
+    x_at, y_at = np.where(back, d.out_positions, d.in_positions), np.where(back, d.in_positions, d.out_positions)
+    x_moved = np.where((x_at > 1) & matrix_unit, x_bytes, 0) if convert else np.zeros_like(x_bytes)
     w_moved = np.where((d.taps > 1) & matrix_unit, w_bytes, 0) if convert else np.zeros_like(w_bytes)
-    y_moved = np.where((d.out_positions > 1) & matrix_unit, y_bytes, 0) if convert else np.zeros_like(y_bytes)
+    y_moved = np.where((y_at > 1) & matrix_unit, y_bytes, 0) if convert else np.zeros_like(y_bytes)
     gemm = Work(
         name="implicit gemm",
         pattern="tile",
-        gemm=Gemm(d.groups, d.n * d.out_positions, d.k // d.groups, d.c // d.groups * d.taps),
+        gemm=_gemm(d),
         flops=flops(d),
         reads=(
             Read("previous", x_bytes) if convert else Read("input0", x_read),
@@ -61,6 +75,13 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     after = (_copy("nhwc to nchw", "previous", y_moved, 0),) if convert else ()
     bias = _bias(d, itemsize, y_bytes) if software.fusion == "eager" else ()
     return (*before, gemm, *after, *bias)
+
+
+def _gemm(d: Dims) -> Gemm:
+    """Forward: out_positions x k, over c x taps. Its data gradient: every tap of c, over k (then summed where taps meet)."""
+    back = d.transposed == 1
+    c, k = d.c // d.groups, d.k // d.groups
+    return Gemm(d.groups, d.n * d.out_positions, np.where(back, c * d.taps, k), np.where(back, k, c * d.taps))
 
 
 def _copy(name: str, source: Any, moved: Ints, run_bytes: int) -> Work:
@@ -83,6 +104,7 @@ def _convolution(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
         "n": x.shape[0], "c": inside.shape[1], "k": outside.shape[1], "groups": call.args[8],
         "in_positions": prod(inside.shape[2:]), "out_positions": prod(outside.shape[2:]), "taps": prod(w.shape[2:]),
         "spatial_dims": x.dim() - 2, "stride": max(stride), "bias": int(bias is not None),
+        "transposed": int(call.args[6]),
     }  # fmt: skip
     return dims, (x, w) if bias is None else (x, w, bias)
 
@@ -97,16 +119,14 @@ def torch_call(d: Mapping[str, int], dtype: str) -> Callable[[], Any]:
     nd = d["spatial_dims"]
     kernel = round(d["taps"] ** (1 / nd))
     side = round(d["in_positions"] ** (1 / nd))
-    layer_type = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[nd - 1]
-    layer = layer_type(
-        d["c"],
-        d["k"],
-        kernel,
-        stride=d["stride"],
-        padding=kernel // 2,
-        groups=d["groups"],
-        bias=bool(d["bias"]),
-        **make,
+    options = {"stride": d["stride"], "groups": d["groups"], "bias": bool(d["bias"]), **make}
+    if d["transposed"]:
+        back = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)[nd - 1]
+        y = torch.empty(d["n"], d["k"], *([round(d["out_positions"] ** (1 / nd))] * nd), **make)
+        layer = back(d["k"], d["c"], kernel, padding=(kernel - d["stride"]) // 2, **options)
+        return lambda: layer(y)
+    layer = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[nd - 1](
+        d["c"], d["k"], kernel, padding=kernel // 2, **options
     )
     x = torch.empty(d["n"], d["c"], *([side] * nd), **make)
     return lambda: layer(x)
@@ -119,6 +139,7 @@ def _example(
     return {
         "n": n, "c": c, "k": k, "groups": groups, "in_positions": side**nd, "out_positions": out**nd,
         "taps": kernel**nd, "spatial_dims": nd, "stride": stride, "bias": 1,
+        "transposed": 0,
     }  # fmt: skip
 
 
@@ -131,7 +152,11 @@ EXAMPLES = (
     _example(1, 64, 64, 32, 3, groups=64),
     _example(1, 16, 32, 8, 3, nd=3),
     _example(1, 16, 32, 100, 3, nd=1),
-)
+    {
+        "n": 1, "c": 16, "k": 32, "groups": 1, "in_positions": 64, "out_positions": 16, "taps": 16, "spatial_dims": 2,
+        "stride": 2, "bias": 1, "transposed": 1,
+    },
+)  # fmt: skip
 
 CAPTURE = {"aten.convolution": _convolution}
 

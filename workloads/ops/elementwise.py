@@ -63,7 +63,7 @@ def _cast(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]] | None:
 
 def _streams(call: AtenCall, operands: tuple[Any, ...]) -> tuple[dict[str, int], tuple[Any, ...]]:
     name = call.name.removeprefix("aten.").rstrip("_")
-    by_products = name == "pow" and call.arg(1) in PRODUCT_POWERS
+    by_products = name == "pow" and isinstance(call.arg(1), int | float) and call.arg(1) in PRODUCT_POWERS
     elements = max(t.numel() for t in call.results)
     exps = int(name in TRANSCENDENTAL and not by_products)
     return {"elements": elements, **reads(operands), "write": sum(map(size, call.results)), "exps": exps}, operands

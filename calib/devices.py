@@ -1,0 +1,75 @@
+"""Device names of measurement tables -> our ids, and the peaks that no measurement may exceed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+# chip -> id -> (form, GB), '' where the chip comes in one only; a name that says neither stands for all that are left.
+CHIPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "a100": {
+        "a100-sxm-80gb": ("sxm", "80"), "a100-sxm-40gb": ("sxm", "40"), "a100-pcie-80gb": ("pcie", "80"),
+        "a100-pcie-40gb": ("pcie", "40"),
+    },
+    "h100": {"h100-sxm": ("sxm", "80")}, "h200": {"h200": ("sxm", "")}, "b200": {"b200": ("sxm", "")}, "l40s": {"l40s": ("", "")},
+    "l4": {"l4": ("", "")}, "v100": {"v100-pcie": ("pcie", "")}, "t4": {"t4": ("", "")}, "p100": {"p100-pcie": ("pcie", "16")},
+    "a10": {"a10": ("", "")}, "a6000": {"rtx-a6000": ("", "")}, "3090": {"rtx-3090-ti": ("ti", "")},
+}  # fmt: skip
+FORMS = {"sxm": r"sxm\d?|nvlink", "pcie": r"pcie", "nvl": r"nvl", "ti": r"ti"}
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """FLOP/s of matrix products by dtype (a dtype that is missing is one that the device lacks), B/s of memory, B of L2."""
+
+    flops: Mapping[str, float]
+    bandwidth: float
+    l2: float
+
+
+# Devices that tables name and that have no file among ours. NVIDIA data sheets: RTX A6000 (2021), A10 (2021), Ampere GA102
+# whitepaper v2.1 (RTX 3090 Ti: fp16 with fp16 accumulation). TFLOP/s without sparsity, GB/s, MB.
+OTHERS = {
+    "rtx-a6000": Peaks(
+        {"fp16": 154.8e12, "bf16": 154.8e12, "tf32": 77.4e12, "fp32": 38.7e12, "int8": 309.7e12}, 768e9, 6e6
+    ),
+    "a10": Peaks({"fp16": 125e12, "bf16": 125e12, "tf32": 62.5e12, "fp32": 31.2e12, "int8": 250e12}, 600e9, 6e6),
+    "rtx-3090-ti": Peaks({"fp16": 160e12, "bf16": 80e12, "tf32": 40e12, "fp32": 40e12, "int8": 320e12}, 1008e9, 6e6),
+}
+
+
+@cache
+def device_ids(name: str) -> tuple[str, ...]:
+    """Ids that a device's name in a table stands for: one, several where the name leaves it open, none where it is unknown.
+
+    'NVIDIA A100-SXM4-80GB' -> a100-sxm-80gb; 'A100-80GB' -> the two of 80 GB; 'H100 PCIe' -> none, since we have no such device.
+    """
+    text = name.lower()
+    ids = next((CHIPS[chip] for chip in CHIPS if re.search(rf"(?<![a-z0-9]){chip}(?![0-9a-z])", text)), {})
+    forms = [form for form, pattern in FORMS.items() if re.search(rf"(?<![a-z])(?:{pattern})(?![a-z0-9])", text)]
+    size = re.search(r"(\d+) ?gb", text)
+    return tuple(
+        id_
+        for id_, (form, gb) in ids.items()
+        if (not forms or form in forms or not form)
+        and (form != "ti" or forms)
+        and (not size or not gb or size[1] == gb)
+    )
+
+
+@cache
+def peaks(id_: str) -> Peaks:
+    """Peaks of a device of ours, from its file, or of one of OTHERS. KeyError for an id that is neither."""
+    if id_ in OTHERS:
+        return OTHERS[id_]
+    from hwspecs import device
+
+    if id_ not in device.device_names():
+        raise KeyError(id_)
+    d = device.load(id_)
+    own = {dtype: d.flop_rate("tensor", dtype) for dtype in device.DTYPES}
+    own["fp32"] = max(own["fp32"], d.flop_rate("vector", "fp32"))
+    own["fp16"] = max(own["fp16"], d.flop_rate("vector", "fp16"))  # packed fp16 on the lanes, as on P100
+    return Peaks({dtype: rate for dtype, rate in own.items() if rate > 0}, d.hbm.bandwidth, d.l2.capacity)

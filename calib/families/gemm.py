@@ -1,0 +1,100 @@
+"""Matrix products: linear, linear_bias and bmm, in fp32 on the vector lanes and in 16 bits on the matrix unit.
+
+Operands: a benchmark of serving libraries goes through six copies of the weights in turn, so that they are in L2 only where all
+six fit; the others repeat one call on the same buffers. Rows timed as part of a CUDA graph hold the gap to the next kernel;
+rows timed with their launch hold the host's dispatch, an additive floor for each operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calib.families.base import Family, Floats, Physical, floats, joined
+from hwspecs.rates import Rates
+from sim import gemm_reference as reference
+from sim.calibration import Terms
+from workloads.kind import ITEMSIZE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WEIGHT_COPIES = 6.0  # aiconfigurator collectors/gemm: weights in turn; the shared tables' README, quirks
+TERMS = ("tensor", "l2", "hbm", "latency", "fixed")
+
+
+def shapes(frame: pd.DataFrame, dtype: str) -> reference.Shapes:
+    """The rows of a frame, which must all be of one dtype, with the reuse that their benchmark leaves."""
+    batch, m, n, k = floats(frame, "batch", "m", "n", "k")
+    itemsize = float(ITEMSIZE[dtype])
+    shared = np.where((frame["op"] == "bmm").to_numpy(), 0.0, 1.0)
+    weights = np.where(shared == 1, 1.0, batch) * n * k
+    copies = np.where(_served(frame), WEIGHT_COPIES, 1.0)
+    distance = itemsize * (batch * m * k + batch * m * n + copies * weights)
+    return reference.Shapes(batch, m, n, k, shared, distance, itemsize, dtype)
+
+
+def _served(frame: pd.DataFrame) -> Any:
+    """Rows of the benchmark that goes through copies of the weights: 16-bit linear layers timed inside a graph."""
+    return ((frame["timing"] == "kernel") & (frame["op"] == "linear")).to_numpy()
+
+
+def _each_dtype(frame: pd.DataFrame, of: Callable[[pd.DataFrame, str], dict[str, Any]]) -> dict[str, Any]:
+    """Columns (rows,) put together from one call for each dtype of the frame."""
+    out: dict[str, Any] = {}
+    for dtype in sorted(frame["dtype"].unique()):
+        rows = (frame["dtype"] == dtype).to_numpy()
+        for name, values in of(frame[rows], dtype).items():
+            out.setdefault(name, np.zeros(len(frame), dtype=values.dtype))[rows] = values
+    return out
+
+
+def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+    """Time of each product, and the gap to the next kernel where the row holds it."""
+
+    def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
+        return vars(reference.price(shapes(part, dtype), rates, terms))
+
+    p = _each_dtype(frame, of)
+    gap = np.where((frame["timing"] == "kernel").to_numpy(), float(np.max(rates.launch_gap)), 0.0)
+    kept = {name: p[name] for name in (*TERMS, "waves", "tile")}
+    return Physical(p["time"] + gap, kept, p["bound"], p["lower"])
+
+
+def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, Floats]:
+    """See `sim.gemm_reference.features`; and what kind of row it is."""
+
+    def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
+        rows = (frame["dtype"] == dtype).to_numpy()
+        columns = {name: values[rows] for name, values in priced.terms.items()}
+        none = np.zeros(rows.sum())
+        own = reference.Priced(priced.time[rows], bound=none.astype(np.int64), lower=none, **columns)
+        return reference.features(shapes(part, dtype), own, own.time, float(np.max(rates.sm_count)))
+
+    kind = {"bmm": (frame["op"] == "bmm"), "bias": (frame["op"] == "linear_bias"), "fp32": (frame["dtype"] == "fp32")}
+    flags = {name: column.to_numpy().astype(np.float64) for name, column in kind.items()}
+    return _each_dtype(frame, of) | flags
+
+
+def _floor(frame: pd.DataFrame) -> pd.Series[Any]:
+    launched = frame["timing"] == "with_launch"
+    return (frame["op"] + " | " + frame["software"].fillna("").astype(str)).where(launched, "")
+
+
+FAMILY = Family(
+    name="gemm",
+    ops=("linear", "linear_bias", "bmm"),
+    physical=physical,
+    features=features,
+    groups=lambda frame: joined(frame, "n", "k"),
+    condition=lambda frame: frame["software"].fillna("").astype(str),
+    floor=_floor,
+    extents=("batch", "m", "n", "k"),
+    fitted=(
+        "tensor_sustained", "hbm_tile", "fill_drain_tile", "split_reduction", "operand_delivery", "write_out", "launch_gap",
+        "loop_latency", "tile_issue", "wave_share",
+    ),
+    part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
+)  # fmt: skip

@@ -1,0 +1,299 @@
+"""fit(frame) -> Fitted: for each part of each family, physical terms by least squares, then a learned correction.
+
+Rows are held out by whole units (pairs of n and k, channels, batch and length), never one by one: the fit is made once without a
+fifth of the units, which gives the reported errors and intervals, and again with all rows, which is what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.families.base import RATES, Family, Floats, Physical, families, family_of
+from calib.physics import Start, least_squares
+from hwspecs import device
+from hwspecs.rates import Rates, rates
+from sim.calibration import SHARES, Parameter, Terms
+from sim.calibration import load as load_physical
+from sim.fitted import Fitted, Interval, Part, base_terms
+from sim.residual import Residual
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from calib.network import Recipe
+
+Mask: TypeAlias = NDArray[np.bool_]
+HELD_OUT = 0.2  # share of the units that are held out
+PHYSICAL_ROWS = 6000  # rows, drawn at random, that the physical stage looks at
+FEW, SOME = (
+    50,
+    400,
+)  # rows below which only the first, or the first six, parameters are refitted: transfer notes, section 6
+SIX = 6
+LEARNED_ROWS, LEARNED_UNITS = 1000, 40  # from which a correction is learned
+SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
+LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units
+FLOOR_SPREAD = 0.1
+FLOOR_QUANTILE = 0.02  # of the latencies of a label: where its floor starts
+MOST = {"tensor_sustained": 1.0} | dict.fromkeys(SHARES, 1.0)
+UNITS = {"tensor_sustained": "ratio", "launch_gap": "s", "hbm_bandwidth": "B/s"}
+QUANTILES = (0.1, 0.9)
+LEAST_OF_SOFTWARE = 30  # held-out rows from which a software has an interval of its own
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one part: the frame, seconds measured, labels, and unit numbers, all (rows,)."""
+
+    family: Family
+    part: str
+    frame: pd.DataFrame
+    measured: Floats
+    floor: NDArray[np.object_]
+    condition: NDArray[np.object_]
+    unit: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """'gemm/fp32'; the family alone where it has one part."""
+        return f"{self.family.name}/{self.part}" if self.part else self.family.name
+
+    def take(self, mask: Any) -> Rows:
+        """The rows of a mask or with these numbers."""
+        columns = (self.measured, self.floor, self.condition, self.unit)
+        return Rows(self.family, self.part, self.frame.iloc[_index(mask)], *(c[mask] for c in columns))
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+
+def _index(mask: Any) -> NDArray[np.int64]:
+    mask = np.asarray(mask)
+    return np.flatnonzero(mask) if mask.dtype == bool else mask
+
+
+def parts_of(frame: pd.DataFrame) -> list[Rows]:
+    """The rows of a frame by family and part, in alphabetical order. Rows that no family prices are left out."""
+    import pandas as pd
+
+    known, out = family_of(frame["op"]), []
+    for name, family in families().items():
+        own = frame[known == name]
+        labels = family.part(own) if len(own) else pd.Series(dtype=object)
+        for part in sorted(set(labels)):
+            rows = own[(labels == part).to_numpy()].reset_index(drop=True)
+            unit = pd.factorize(family.groups(rows))[0]
+            out.append(
+                Rows(
+                    family, str(part), rows, rows["latency_us"].to_numpy(dtype=np.float64) * 1e-6,
+                    family.floor(rows).fillna("").to_numpy(dtype=object),
+                    family.condition(rows).fillna("").to_numpy(dtype=object), unit.astype(np.int64),
+                )
+            )  # fmt: skip
+    return out
+
+
+def priced(rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r) -> Physical:
+    """The physical model of every row, each on its own device (`device_id`), with its rates changed."""
+    ids = rows.frame["device_id"].to_numpy()
+    out: dict[str, Any] = {}
+    terms_out: dict[str, Any] = {}
+    for id_ in sorted(set(ids)):
+        mask = ids == id_
+        one = rows.family.physical(rows.frame[mask], change(rates(device.load(id_))), terms)
+        for name in ("time", "bound", "lower"):
+            values = getattr(one, name)
+            out.setdefault(name, np.zeros(len(rows), dtype=values.dtype))[mask] = values
+        for name, values in one.terms.items():
+            terms_out.setdefault(name, np.zeros(len(rows), dtype=values.dtype))[mask] = values
+    return Physical(out["time"], terms_out, out["bound"], out["lower"])
+
+
+def seen(rows: Rows, physical: Physical) -> dict[str, Floats]:
+    """The features of every row, each on its own device. `physical` has the floor inside."""
+    ids = rows.frame["device_id"].to_numpy()
+    out: dict[str, Any] = {}
+    for id_ in sorted(set(ids)):
+        mask = ids == id_
+        own = Physical(
+            physical.time[mask],
+            {n: v[mask] for n, v in physical.terms.items()},
+            physical.bound[mask],
+            physical.lower[mask],
+        )
+        for name, values in rows.family.features(rows.frame[mask], own, rates(device.load(id_))).items():
+            out.setdefault(name, np.zeros(len(rows)))[mask] = values
+    return out
+
+
+def with_floor(rows: Rows, part: Part) -> Physical:
+    """The physical stage of a part for every row: refitted terms, and the floor of the row in the time."""
+    p = priced(rows, part.terms(base_terms()), part.rates)
+    known = {label: part.floor(label) for label in set(rows.floor)}
+    return replace(p, time=p.time + np.array([known[label] for label in rows.floor]))
+
+
+def predicted(rows: Rows, part: Part) -> tuple[Floats, Physical]:
+    """Seconds of every row at the calibrated level, and the physical stage that they stand on."""
+    p = with_floor(rows, part)
+    if part.residual is None:
+        return np.maximum(p.time, p.lower), p
+    return np.maximum(p.time * np.exp(part.residual(seen(rows, p), rows.condition)), p.lower), p
+
+
+# ---- the fit of one part ---------------------------------------------------------------------------------------------
+
+
+def fit_part(rows: Rows, recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> Part:
+    """Physical stage, held-out scores of the whole recipe, then the correction on all rows."""
+    physical = _physical_stage(rows, recipe.seed)
+    if not _can_learn(rows):
+        say(_why_not(rows, physical))
+        return replace(physical, held_out=errors(*_compared(rows, physical)))
+    held = held_units(rows.unit, recipe.seed)
+    trial = _learned(rows.take(~held), physical, recipe)
+    kept_out = rows.take(held)
+    measured, guess = _compared(kept_out, trial)
+    final = _learned(rows, physical, recipe)
+    return replace(
+        final, held_out=errors(measured, guess), intervals=intervals(kept_out.condition, measured, guess),
+        rows={**physical.rows, "held_out": int(held.sum())},
+    )  # fmt: skip
+
+
+def _compared(rows: Rows, part: Part) -> tuple[Floats, Floats]:
+    return rows.measured, predicted(rows, part)[0]
+
+
+def _can_learn(rows: Rows) -> bool:
+    return len(rows) >= LEARNED_ROWS and len(set(rows.unit)) >= LEARNED_UNITS
+
+
+def _why_not(rows: Rows, part: Part) -> str:
+    names = ", ".join(part.parameters)
+    return f"{rows.name}: {len(rows)} rows carry {names}; from {LEARNED_ROWS} rows on, a correction is learned too"
+
+
+def held_units(unit: NDArray[np.int64], seed: int, share: float = HELD_OUT) -> Mask:
+    """Rows of the units that are held out, (rows,)."""
+    units = np.unique(unit)
+    chosen = np.random.default_rng(seed).choice(units, max(1, int(share * len(units))), replace=False)
+    return np.isin(unit, chosen)
+
+
+def errors(measured: Floats, guess: Floats) -> dict[str, float]:
+    """Median, mean and 90th percentile of the absolute error, and the median error, in percent of the measured time."""
+    error = 100.0 * (guess / measured - 1.0)
+    size = np.abs(error)
+    return {
+        "median": float(np.median(size)), "mape": float(size.mean()), "p90": float(np.quantile(size, 0.9)),
+        "bias": float(np.median(error)),
+    }  # fmt: skip
+
+
+def intervals(condition: NDArray[np.object_], measured: Floats, guess: Floats) -> dict[str, Interval]:
+    """Quantiles of log(measured / predicted) by software, and of all rows under ""."""
+    away, out = np.log(measured / guess), {}
+    for name in ["", *sorted(set(condition) - {""})]:
+        mask = (condition == name) if name else np.ones(len(away), dtype=bool)
+        if mask.sum() >= LEAST_OF_SOFTWARE or not name:
+            low, high = np.quantile(away[mask], QUANTILES)
+            out[name] = Interval(float(low), float(high), int(mask.sum()))
+    return out
+
+
+def _physical_stage(rows: Rows, seed: int) -> Part:
+    """Terms and floors by robust least squares; how many terms depends on how many rows there are."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:PHYSICAL_ROWS]
+    some = rows.take(np.sort(drawn))
+    start = _starts(some, _carried(rows.family.fitted, len(rows)))
+    blank = Part(rows.name, (), (), {}, {}, {}, {}, {}, {}, None)
+
+    def predict(values: Mapping[str, float]) -> Floats:
+        return with_floor(some, _with(blank, values)).time
+
+    unit = np.unique(some.unit, return_inverse=True)[1]
+    found = least_squares(predict, some.measured, start, unit)
+    part = _with(blank, found.values, found.errors, f"robust least squares, {len(some)} rows")
+    away = np.log(with_floor(rows, part).time / rows.measured)
+    outliers = int((np.abs(away - np.median(away)) > 6.0 * found.spread).sum())
+    return replace(
+        part, dtypes=tuple(sorted(set(rows.frame["dtype"]))), devices=tuple(sorted(set(rows.frame["device_id"]))),
+        extents={n: (float(rows.frame[n].min()), float(rows.frame[n].max())) for n in rows.family.extents if n in rows.frame},
+        rows={"used": len(rows), "outliers": outliers},
+    )  # fmt: skip
+
+
+def _carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
+    return names[:1] if rows < FEW else names[:SIX] if rows < SOME else names
+
+
+def _starts(rows: Rows, names: tuple[str, ...]) -> dict[str, Start]:
+    """Terms from the physical calibration, rates from the device's file, floors from the smallest latencies."""
+    terms, first = base_terms(), rates(device.load(str(rows.frame["device_id"].iat[0])))
+    out = {}
+    for name in names:
+        value = float(np.max(getattr(first if name in RATES else terms, name)))
+        out[name] = Start(value, LOOSE.get(name, SPREAD), MOST.get(name, np.inf))
+    for label in sorted(set(rows.floor) - {""}):
+        least = float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE))
+        out[f"floor {label}"] = Start(least, FLOOR_SPREAD)
+    return out
+
+
+def _with(part: Part, values: Mapping[str, float], error: Mapping[str, float] | None = None, source: str = "") -> Part:
+    """A part with these parameters and floors."""
+    units = {name: p.unit for name, p in load_physical().parameters.items()} | UNITS
+
+    def parameter(name: str) -> Parameter:
+        return Parameter(values[name], units.get(name, "s"), error[name] if error else 0.0, source)
+
+    floors = {name.removeprefix("floor "): parameter(name) for name in values if name.startswith("floor ")}
+    return replace(part, parameters={n: parameter(n) for n in values if not n.startswith("floor ")}, floors=floors)
+
+
+def _learned(rows: Rows, part: Part, recipe: Recipe) -> Part:
+    """The part with a correction trained on these rows; rows far outside what others of their kind do weigh little."""
+    from calib.network import train
+
+    p = with_floor(rows, part)
+    width, epochs = rows.family.size
+    own = replace(recipe, width=width, epochs=epochs)
+    residual: Residual = train(
+        seen(rows, p), rows.condition.tolist(), np.log(rows.measured / p.time), np.ones(len(rows)), own
+    )
+    return replace(part, residual=residual)
+
+
+# ---- everything ------------------------------------------------------------------------------------------------------
+
+
+def fit(
+    frame: pd.DataFrame, name: str, provenance: Mapping[str, Any], seed: int = 0, workers: int = 2,
+    say: Callable[[str], None] = lambda _: None,
+) -> Fitted:  # fmt: skip
+    """Fit every part that the rows of a frame have; `device_id` must name one device a row. Parts run side by side."""
+    from calib.network import Recipe
+
+    parts = sorted(parts_of(frame), key=len, reverse=True)
+    recipe = Recipe(seed=seed)
+    for rows in [r for r in parts if not _can_learn(r)]:
+        say(f"{rows.name}: {len(rows)} rows, too few for a correction: only physical terms are refitted")
+    with ProcessPoolExecutor(max_workers=min(workers, max(len(parts), 1))) as pool:
+        found = list(pool.map(_task, [(rows.frame, rows.name, recipe) for rows in parts]))
+    return Fitted(name, {part.name: part for part in sorted(found, key=lambda p: p.name)}, provenance)
+
+
+def _task(task: tuple[pd.DataFrame, str, Recipe]) -> Part:
+    import torch
+
+    torch.set_num_threads(1)
+    frame, name, recipe = task
+    rows = next(r for r in parts_of(frame) if r.name == name)
+    return fit_part(rows, recipe)

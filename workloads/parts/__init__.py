@@ -1,0 +1,1 @@
+"""Parts that several pipelines share: request fields, text encoders, decoders."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calib import fit_cli
+
 if TYPE_CHECKING:
     from calib.table import Measurements
 
@@ -16,6 +18,8 @@ MOST_LINES = 20  # rows left out that are told; the rest is counted
 def register(cli: click.Group) -> None:
     """Add `calib` to the command line."""
     cli.add_command(calib)
+    fit_cli.register(calib)
+    fit_cli.register_predict(cli)
 
 
 @click.group()
@@ -210,3 +214,29 @@ def _summary(found: Measurements) -> str:
 def _spread(column: object) -> str:
     values = [getattr(column, name)() for name in ("min", "median", "max")]
     return " / ".join(f"{value:.3g}" for value in values) if values[2] > 0 else "-"
+
+
+@calib.command()
+@click.option("--out", default="campaign.pyz", show_default=True, metavar="FILE", help="Where the file goes.")
+def pack(out: str) -> None:
+    """Put the whole campaign into one file, for a machine that has torch, numpy and nothing of framecast.
+
+    There, `python campaign.pyz --plan plan.csv --out results --minutes 8` does what `calib measure` does here.
+
+    \b
+    Examples:
+      framecast calib pack --out campaign.pyz
+    """
+    import zipfile
+
+    from hwspecs.errors import SpecError
+
+    folder = Path(__file__).parent
+    try:
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+            for file in (folder / "__init__.py", *sorted(folder.glob("measure*.py"))):
+                packed.write(file, f"calib/{file.name}")
+            packed.writestr("__main__.py", "import sys\nfrom calib.measure import main\nsys.exit(main(sys.argv[1:]))\n")
+    except OSError as error:
+        raise SpecError(f"--out {out}: cannot write the file: {(error.strerror or str(error)).lower()}") from None
+    click.echo(f"{out}: run it with python FILE --plan plan.csv --out results --minutes 8")

@@ -22,13 +22,13 @@ class Recipe:
     width: int = 96
     depth: int = 3
     epochs: int = 80
-    batch: int = 1024
+    batch: int = 512
     rate: float = 3e-3
     decay: float = 1e-2
     dropped: float = 0.1
     noise: float = 0.0
     least_steps: int = 3000
-    ensemble: int = 1
+    ensemble: int = 2
     seed: int = 0
 
 

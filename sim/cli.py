@@ -160,7 +160,8 @@ def _checked(result: Result) -> str:
 
     trace, s = result.trace, result.scenario
     counts = ", ".join(f"{seg.name} {seg.stop - seg.start} x {seg.repeats}" for seg in trace.segments)
-    head = f"{s.path}: ok, scenario {s.hash}\n{trace.calls} calls of {len(trace.op_kind)} distinct operators: {counts}"
+    verdict = "ok" if result.fits else "does not fit the device's memory"
+    head = f"{s.path}: {verdict}, scenario {s.hash}\n{trace.calls} calls of {len(trace.op_kind)} distinct operators: {counts}"
     return "\n\n".join([head, report.memory_line(result), report.calibration_line(result), s.resolved().rstrip()])
 
 

@@ -102,7 +102,9 @@ def capture(
         module_inputs=inputs,
         parameters=sum(p.numel() for p in parameters),
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
-        assumed=tuple(f"{path}: {name} taken as {(assume or {})[name]}, {n} times" for name, n in Counter(answered).items()),
+        assumed=tuple(
+            f"{path}: {name} taken as {(assume or {})[name]}, {n} times" for name, n in Counter(answered).items()
+        ),
     )
 
 

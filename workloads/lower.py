@@ -7,7 +7,7 @@ Nothing here depends on a device: distances are in bytes, and `sim.traffic` hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -137,15 +137,14 @@ class _Recipe:
     def footprint(self) -> list[float]:
         """Bytes that the call touches; then, from the kernel that touches it last to the end: its inputs 0 to 2, its output."""
         sizes = self.sizes
-        last = [
-            self._last(lambda w, name=f"input{slot}": any(s == name and b > 0 for s, b in w["reads"]))
-            for slot in range(READS)
-        ]
-        last.append(self._last(lambda w: bool(w["final"] and w["write_bytes"] > 0)))
+        last = [0] * (READS + 1)
+        for i, work in enumerate(self.works):
+            for slot in range(READS):
+                if any(source == f"input{slot}" and read > 0 for source, read in work["reads"]):
+                    last[slot] = i
+            if work["final"] and work["write_bytes"] > 0:
+                last[READS] = i
         return [sum(sizes), *(sum(sizes[i:]) for i in last)]
-
-    def _last(self, touches: Callable[[dict[str, Any]], bool]) -> int:
-        return max((i for i, work in enumerate(self.works) if touches(work)), default=0)
 
     @property
     def workspace(self) -> float:

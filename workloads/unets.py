@@ -165,13 +165,14 @@ def unet() -> Any:
             )
             self.norm_out, self.conv_out = nn.GroupNorm(GROUPS, width), Convolution(width, outputs, temporal=temporal)
 
-        def forward(self, x: Any, steps: Any, context: Any = None, vector: Any = 0.0) -> Any:
+        def forward(self, x: Any, steps: Any, context: Any = None, vector: Any = None) -> Any:
             """Images [n, c, h, w] or clips [n, c, frames, h, w], time steps [n], context [n, text, its width] -> as x.
 
             vector: [n, 4 width], added to the embedding of the time step.
             """
             context = self.context_in(context)
-            embedding = self.embedding(steps, context, x.dtype) + vector
+            embedding = self.embedding(steps, context, x.dtype)
+            embedding = embedding if vector is None else embedding + vector
             if x.dim() == 4:
                 return self._images(x, embedding, context, 1)
             frames = x.shape[2]

@@ -21,17 +21,28 @@ OPS = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "send_recv")
 # PCIe 4.0 x16: 31.5 GB/s less packet headers (PCI-SIG base specification).
 NVLINK = {"a100": 300e9, "h100": 450e9, "h200": 450e9}
 PCIE = 26e9
-NETWORK = 12.5e9  # B/s across nodes: 100 Gbit/s Ethernet, the least that clouds sell with eight A100
-STEP = 3e-6  # s of one step between GPUs: NCCL's tuning model, NVLink with the simple protocol, 3.4; PCIe 5.7 (nccl/src/graph/tuning.cc)
-STEP_NETWORK = 14e-6  # s; the same table, network with the simple protocol
+SHARE = 0.75  # of that which large buffers reach: public nccl-tests times, 216 GB/s of bus bandwidth on eight A100
+NETWORK = 9.2e9  # B/s of one adapter across nodes; public NCCL send_recv of 64 MB between two A100 servers, 7.3 ms
+CLOUD = 2.5e9  # the same for machines with GPUs bridged in pairs: 20 Gbit/s a GPU (Azure NC A100 v4)
+FASTEST = 2.0  # times a link's bandwidth at which no algorithm can run: half the traffic of an all_reduce may be reduced in the switch
+STEP = 3.4e-6  # s of one step between GPUs over NVLink, simple protocol (nccl/src/graph/tuning.cc)
+STEP_NETWORK = 14e-6  # s; the same table, across the network
 
 
 def link(frame: pd.DataFrame) -> Link:
-    """Bandwidth and latency of a step, (rows,). PCIe boards of A100 and later are taken as bridged in pairs, as their tables are."""
+    """Bandwidth and latency of a step, (rows,). Across nodes every GPU of a node has an adapter of its own."""
     ids = frame["device_id"].astype(str).str.split("-").str[0]
-    nodes = frame["nodes"].fillna(1.0).to_numpy(dtype=float) if "nodes" in frame else np.ones(len(frame))
-    inside = ids.map(NVLINK).fillna(PCIE).to_numpy(dtype=float)
-    return Link(np.where(nodes > 1, NETWORK, inside), np.where(nodes > 1, STEP_NETWORK, STEP))
+    in_pairs = frame["implementation"].astype(str).str.contains("pairwise").to_numpy()
+    per_node = frame["gpus"].to_numpy(dtype=float) / nodes(frame)
+    inside = SHARE * ids.map(NVLINK).fillna(PCIE).to_numpy(dtype=float)
+    across = np.where(in_pairs, CLOUD, NETWORK) * np.maximum(per_node, 1.0)
+    remote = nodes(frame) > 1
+    return Link(np.where(remote, across, inside), np.where(remote, STEP_NETWORK, STEP))
+
+
+def nodes(frame: pd.DataFrame) -> Floats:
+    """Nodes of each row, one where the table does not say."""
+    return frame["nodes"].fillna(1.0).to_numpy(dtype=float) if "nodes" in frame else np.ones(len(frame))
 
 
 def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
@@ -44,16 +55,15 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
         time[rows] = seconds(name, size[rows], gpus[rows], own)
         wire[rows] = wire_bytes(name, size[rows], gpus[rows]) / own.bandwidth
     bound = np.where(wire > time / 2, BOUNDS.index("link"), BOUNDS.index("latency"))
-    return Physical(time, {"link": wire, "latency": time - wire}, bound.astype(np.int64), wire / 2.0)
+    return Physical(time, {"link": wire, "latency": time - wire}, bound.astype(np.int64), wire * SHARE / FASTEST)
 
 
 def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, Floats]:
     """Size, GPUs, nodes and what bounds the time; which collective. Logarithms to base 2."""
     size, gpus = floats(frame, "bytes", "gpus")
-    nodes = frame["nodes"].fillna(1.0).to_numpy(dtype=float) if "nodes" in frame else np.ones(len(frame))
     share: Any = priced.terms["link"] / np.maximum(priced.time, 1e-12)
     return {
-        "bytes": np.log2(size), "gpus": np.log2(gpus), "nodes": nodes, "share_link": share,
+        "bytes": np.log2(size), "gpus": np.log2(gpus), "nodes": nodes(frame), "share_link": share,
         "per_gpu": np.log2(size / gpus), "steps": np.log2(np.maximum(priced.terms["latency"], 1e-9) / STEP),
         "int8": (frame["dtype"] == "int8").to_numpy(dtype=float),
         **{f"op_{op}": (frame["op"] == op).to_numpy(dtype=float) for op in OPS},
@@ -65,6 +75,11 @@ def library(frame: pd.DataFrame) -> pd.Series[Any]:
     return joined(frame, "implementation", "software")
 
 
+def start_up(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Start of the library's kernel, or its dispatch where the row holds it: by collective, library, GPUs and nodes."""
+    return frame["op"].astype(str) + " | " + library(frame) + " " + joined(frame.assign(nodes=nodes(frame)), "gpus", "nodes")
+
+
 FAMILY = Family(
     name="collective",
     ops=OPS,
@@ -72,7 +87,7 @@ FAMILY = Family(
     features=features,
     groups=lambda frame: joined(frame, "bytes", "gpus"),
     condition=library,
-    floor=lambda frame: frame["op"].astype(str) + " | " + library(frame),
+    floor=start_up,
     extents=("bytes", "gpus", "nodes"),
     size=(96, 300),
 )

@@ -96,5 +96,6 @@ FAMILY = Family(
         "tensor_sustained", "hbm_tile", "fill_drain_tile", "split_reduction", "operand_delivery", "write_out", "launch_gap",
         "loop_latency", "tile_issue", "wave_share",
     ),
+    size=(128, 120),
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

@@ -41,6 +41,7 @@ def test_rms_norm_copies_an_input_that_is_not_contiguous() -> None:
     assert [c.kind for c in calls] == ["permute", "layer_norm"]
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_rms_norm_with_weights_of_another_dtype_runs_as_torch_runs_it() -> None:
     calls = capture(nn.RMSNorm(32, device="meta"), (empty(4, 32),)).calls
     assert len(calls) > 3

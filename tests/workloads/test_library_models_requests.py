@@ -71,8 +71,8 @@ def test_frames_between_two_groups_name_the_nearest(model: str) -> None:
             "test: request.refiner_steps: found '-1', expected a whole number of at least 0 and at most 1000",
         ),
         (
-            "flux.1-dev", {"dtype": "fp8"},
-            "test: request.dtype: found 'fp8', expected one of fp16, bf16, fp32; did you mean 'fp16'?",
+            "flux.1-dev", {"dtype": "fp17"},
+            "test: request.dtype: found 'fp17', expected one of fp16, bf16, fp32; did you mean 'fp16'?",
         ),
     ],
 )  # fmt: skip
@@ -90,7 +90,7 @@ def stage_of(model: str, name: str, **request: Any) -> Stage:
 
 
 def test_guidance_doubles_the_batch_or_the_passes() -> None:
-    """Flux and HunyuanVideo have guidance distilled: off by default; Wan and these two run twice, the others on twice the batch."""
+    """Flux and HunyuanVideo have it distilled: off by default. They and Wan run twice, the others on twice the batch."""
     for model in MODELS:
         denoiser = "unet" if "unet" in MODELS[model][1] else "transformer"
         off, on = (stage_of(model, denoiser, guidance=g, batch=3) for g in (False, True))

@@ -140,7 +140,7 @@ def roles(traced: CapturedPass) -> Counter[str]:
     return Counter(ROLES[c.dims[DIMS.index("role")]] for c in traced.calls if c.kind == "attention")
 
 
-@pytest.mark.parametrize(("model", "index"), cases())
+@pytest.mark.parametrize(("model", "index"), list(cases()))
 def test_parameters_and_flops_equal_torch(model: str, index: int) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode

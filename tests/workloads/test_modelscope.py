@@ -142,7 +142,8 @@ def test_joint_attention_is_not_temporal() -> None:
 
     def a_pass(*attention: tuple[int, int]) -> CapturedPass:
         calls = [
-            CapturedCall("attention", "fp16", (b, 2, 2, q, q, 64, 0, 0, 1, 0), "", "", True, (), ()) for b, q in attention
+            CapturedCall("attention", "fp16", (b, 2, 2, q, q, 64, 0, 0, 1, 0), "", "", True, (), ())
+            for b, q in attention
         ]
         return CapturedPass(tuple(calls), (), (), (), 0, 0)
 

@@ -8,7 +8,7 @@ table of rotary positions (made once).
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -97,12 +97,16 @@ def vae_decoder(dtype: str, scale: float) -> Any:
     )  # fmt: skip
 
 
+def _stages_of(size: str) -> Callable[[Request], tuple[Stage, ...]]:
+    return lambda request: stages(size, request)
+
+
 MODELS = tuple(
     Model(
         id=f"cogvideox-{size}",
         title=f"CogVideoX {size.upper()}",
         request=Request2B if size == "2b" else Request,
-        stages=partial(stages, size),
+        stages=_stages_of(size),
         repeat_fields=("steps",),
         sources=f"Yang et al., arXiv 2408.06072; THUDM/CogVideoX-{size}, {{text_encoder,transformer,vae}}/config.json",
         libraries=("torch", "diffusers", "transformers"),

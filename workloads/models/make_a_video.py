@@ -85,7 +85,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
             frames=0,
         ),
         Stage("decoder", "decoder", request.steps, partial(decoder, dtype, 3), partial(clip, 3, frames)),
-        *((interpolation,) if shown > frames else ()),
+        *((interpolation,) if request.interpolation > 1 else ()),
         Stage(
             "super_resolution_1", "super_resolution_1", request.upscale_steps_1, lambda: super_resolution_1(dtype),
             lambda: ((meta(dtype, batch, 6, shown, *middle), meta("fp32", batch)), {}), frames=0,

@@ -9,7 +9,7 @@ dtype throughout: the modulation tables, which the checkpoint keeps in fp32 (0.1
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -82,12 +82,16 @@ def vae_decoder(dtype: str) -> Any:
     return decoder(lambda: AutoencoderKLWan(base_dim=96, z_dim=LATENT_CHANNELS), dtype, 1.0)
 
 
+def _stages_of(size: str) -> Callable[[Request], tuple[Stage, ...]]:
+    return lambda request: stages(size, request)
+
+
 MODELS = tuple(
     Model(
         id=f"wan2.1-{size}",
         title=f"Wan 2.1 text-to-video {size.upper()}",
         request=Request,
-        stages=partial(stages, size),
+        stages=_stages_of(size),
         repeat_fields=("steps",),
         sources=f"Wan team, arXiv 2503.20314; Wan-AI/Wan2.1-T2V-{size.upper()}-Diffusers, */config.json",
         libraries=("torch", "diffusers", "transformers"),

@@ -1,0 +1,180 @@
+"""Predict the rows of a measurement table: seconds with an interval, what bounds each row, whether the fit covers its shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.devices import CHIPS, device_ids
+from calib.families.base import Floats
+from calib.fit import Rows, parts_of, predicted, priced
+from hwspecs import device
+from hwspecs.errors import CalibrationError, nearest
+from hwspecs.rates import rates
+from sim import fitted as fits
+from sim.cost import BOUNDS
+from sim.fitted import Fitted, Part
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVELS = ("roofline", "physical", "calibrated")
+NO_FAMILY, NO_DEVICE, NO_DTYPE, NOT_ASKED = (
+    "no model prices this operator", "no hardware file for this device", "the device lacks this dtype", "another device",
+)  # fmt: skip
+WIDE = float(np.log(2.0))  # half-width of the interval, in the logarithm, where no held-out row says how far off we are
+
+
+@dataclass(frozen=True)
+class Target:
+    """What rows are priced on: the devices that count (None: each row on its own), and the fit to use (None: by device)."""
+
+    devices: tuple[str, ...] | None = None
+    fitted: Fitted | None = None
+
+    def fit_for(self, id_: str) -> Fitted | None:
+        """The fit that is used for rows of a device."""
+        return self.fitted if self.fitted is not None else fits.find(id_)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Columns (rows,): seconds, interval of 80 %, bound (name), whether the shape is covered, the level used; why not, or ""."""
+
+    predicted: Floats
+    low: Floats
+    high: Floats
+    bound: NDArray[np.object_]
+    in_range: NDArray[np.bool_]
+    level: NDArray[np.object_]
+    device: NDArray[np.object_]
+    why: NDArray[np.object_]
+
+
+def target(name: str | None) -> Target:
+    """What `--hardware NAME` means: a fit by name or file, a device by id, or a name as tables write it. CalibrationError."""
+    if name is None:
+        return Target()
+    fitted = fits.find(name)
+    if fitted is not None:
+        first = (name,) if name in fitted.devices else ()
+        return Target(tuple(dict.fromkeys((*first, *fitted.devices))), fitted)
+    ids = (name,) if name in device.device_names() else device_ids(name)
+    if not ids:
+        known = [*device.device_names(), *CHIPS, *fits.names()]
+        raise CalibrationError(f"--hardware: found '{name}', expected a device or a fit{nearest(name, known)}")
+    shared = next((f for f in map(fits.load, fits.names()) if set(ids) & set(f.devices)), None)
+    return Target(tuple(dict.fromkeys((*ids, *(shared.devices if shared else ())))), shared)
+
+
+def predict(frame: pd.DataFrame, on: Target, level: str = "calibrated") -> Predictions:
+    """Predict every row of a frame of `calib.table`. A row that cannot be priced is nan, with the reason in `why`.
+
+    Raises ValueError for a level that does not exist.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"level: found '{level}', expected one of {', '.join(LEVELS)}")
+    count = len(frame)
+    nan = np.full(count, np.nan)
+    blank = np.full(count, "", dtype=object)
+    out = Predictions(
+        nan, nan.copy(), nan.copy(), blank, np.zeros(count, bool), blank.copy(), blank.copy(), blank.copy()
+    )
+    ids = chosen_devices(frame["device_id"], on.devices)
+    out.device[:] = ids
+    _refused(frame, ids, on, out)
+    usable = np.flatnonzero(out.why == "")
+    own = frame.iloc[usable].assign(device_id=ids[usable], row=usable)
+    for rows in parts_of(own):
+        for id_ in sorted(set(rows.frame["device_id"])):
+            some = rows.take((rows.frame["device_id"] == id_).to_numpy())
+            _fill(out, some, on.fit_for(id_), level)
+    out.why[np.isnan(out.predicted) & (out.why == "")] = NO_FAMILY
+    return out
+
+
+def chosen_devices(names: pd.Series[Any], wanted: tuple[str, ...] | None) -> NDArray[np.object_]:
+    """One id for each row: of those that a name may mean, the first that is wanted, else the first."""
+    table = {}
+    for text in set(names.astype(str)):
+        ids = text.split("|")
+        table[text] = next((id_ for id_ in ids if wanted and id_ in wanted), ids[0])
+    return np.array([table[str(text)] for text in names], dtype=object)
+
+
+def _refused(frame: pd.DataFrame, ids: NDArray[np.object_], on: Target, out: Predictions) -> None:
+    known = set(device.device_names())
+    lacks = {id_: _lacks(id_) for id_ in set(ids) & known}
+    dtypes = frame["dtype"].astype(str).to_numpy()
+    for i, (id_, dtype) in enumerate(zip(ids, dtypes, strict=True)):
+        if on.devices is not None and id_ not in on.devices:
+            out.why[i] = NOT_ASKED
+        elif id_ not in known:
+            out.why[i] = NO_DEVICE
+        elif dtype in lacks[id_]:
+            out.why[i] = NO_DTYPE
+
+
+def _lacks(id_: str) -> set[str]:
+    d = device.load(id_)
+    return {t for t in device.DTYPES if d.matmul_rate(t) <= 0}
+
+
+def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> None:
+    """Predictions of rows of one part on one device."""
+    at = rows.frame["row"].to_numpy()
+    id_ = str(rows.frame["device_id"].iat[0])
+    part = fitted.parts.get(rows.name) if fitted else None
+    here = part is not None and id_ in part.devices
+    used = "roofline" if level == "roofline" else "calibrated" if level == "calibrated" and here else "physical"
+    if used == "calibrated" and part is not None:
+        time, physical = predicted(rows, part)
+    else:
+        physical = priced(rows, fits.base_terms())
+        time = _roofline(rows, id_) if used == "roofline" else physical.time + _floors(rows, part)
+    out.predicted[at], out.level[at] = time, used
+    out.bound[at] = np.array(BOUNDS, dtype=object)[physical.bound]
+    floor = _floors(rows, part)
+    out.bound[at[floor > 0.5 * time]] = "launch"
+    out.in_range[at] = covered(rows, part) if here and part is not None else False
+    for name in set(rows.condition):
+        mask = at[rows.condition == name]
+        low, high = _interval(part if used == "calibrated" else None, name)
+        out.low[mask], out.high[mask] = out.predicted[mask] * np.exp(low), out.predicted[mask] * np.exp(high)
+
+
+def _interval(part: Part | None, condition: str) -> tuple[float, float]:
+    if part is None or not part.intervals:
+        return -WIDE, WIDE
+    found = part.interval(condition)
+    return found.low, found.high
+
+
+def _floors(rows: Rows, part: Part | None) -> Floats:
+    """Seconds added to each row by its floor label: of the part, or, on a device that no fit is for, of any fit."""
+    part = part or next((f.parts[rows.name] for f in map(fits.load, fits.names()) if rows.name in f.parts), None)
+    known = {label: part.floor(label) if part else 0.0 for label in set(rows.floor)}
+    return np.array([known[label] for label in rows.floor], dtype=np.float64)
+
+
+def _roofline(rows: Rows, id_: str) -> Floats:
+    """The larger of FLOPs over peak and bytes over bandwidth, every tensor once."""
+    on, frame = rates(device.load(id_)), rows.frame
+    chip = float(np.max(on.sm_count)) * float(np.max(on.sm_clock))
+    peak = {t: chip * float(np.max(on.matmul(t))) for t in device.DTYPES}
+    flops = frame["flops"].to_numpy(dtype=np.float64)
+    moved = (frame["read_bytes"] + frame["write_bytes"]).to_numpy(dtype=np.float64)
+    rate = np.array([peak.get(str(t), peak["fp32"]) for t in frame["dtype"]])
+    return np.maximum(np.maximum(flops / rate, moved / float(np.max(on.hbm_bandwidth))), 1e-9)
+
+
+def covered(rows: Rows, part: Part) -> NDArray[np.bool_]:
+    """Rows whose dtype and extents the fit saw."""
+    inside = rows.frame["dtype"].isin(part.dtypes).to_numpy()
+    for name, (low, high) in part.extents.items():
+        values = rows.frame[name].to_numpy(dtype=np.float64)
+        inside &= (values >= low) & (values <= high)
+    return np.asarray(inside, dtype=bool)

@@ -37,7 +37,7 @@ def gantt(found: Comparison, path: Path) -> None:
         above.set_title(f"{title}\n{best.schedule.words()}", loc="left", fontsize=11)
         _make_room(figure)
         figure.legend(
-            *zip(*handles, strict=True), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9.5
+            *zip(*handles, strict=True), loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9.5
         )
         _save(figure, found, path)
 

@@ -1,8 +1,8 @@
 """The physical stage of a fit: robust nonlinear least squares on the logarithm of the time.
 
 Parameters are positive and move in their logarithm, pulled towards where they start by a prior (Levenberg-Marquardt; Cauchy
-weights, so that a row that nothing explains does not steer). Standard errors are clustered by the held-out unit of the rows:
-rows of one shape share what no parameter explains, and would otherwise count as independent.
+weights, so that a row that nothing explains does not steer). Standard errors allow for rows of one held-out unit
+sharing what no parameter explains, which would otherwise count as independent.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def least_squares(predict: Predict, measured: Floats, start: Mapping[str, Start]
             break
         spread = _spread(r)
         loss = _loss(r, spread, (theta - first) * prior)
-    covariance = _covariance(_jacobian(errors, theta, r, most), r, spread, prior, groups)
+    variance = _variance(_jacobian(errors, theta, r, most), r, spread, prior, groups)
     values = np.exp(theta)
-    error = values * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    error = values * np.sqrt(variance)
     return Fitted(
         dict(zip(names, values.tolist(), strict=True)), dict(zip(names, error.tolist(), strict=True)), spread,
         np.abs(r - np.median(r)) > OUTLIER * spread,
@@ -107,10 +107,12 @@ def _jacobian(errors: Callable[[Floats], Floats], theta: Floats, r: Floats, most
     return np.stack(columns, axis=1)
 
 
-def _covariance(jacobian: Floats, r: Floats, spread: float, prior: Floats, groups: NDArray[np.int64]) -> Floats:
-    """Sandwich of the logarithms, scores summed by group (Liang and Zeger, 1986), beside the prior as one more observation."""
+def _variance(jacobian: Floats, r: Floats, spread: float, prior: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Of the logarithms: the larger of the usual one, and of the sandwich with scores summed by group (Liang and Zeger, 1986),
+    which is too small where a few groups decide. The prior counts as one more observation."""
     weight = 1.0 / (1.0 + (r / (SCALE * spread)) ** 2) / spread**2
     bread = np.linalg.inv(jacobian.T @ (weight[:, None] * jacobian) + np.diag(prior**2))
     scores = np.zeros((int(groups.max()) + 1, jacobian.shape[1]))
     np.add.at(scores, groups, jacobian * (weight * r)[:, None])
-    return np.asarray(bread @ (scores.T @ scores + np.diag(prior**2)) @ bread)
+    sandwich = bread @ (scores.T @ scores + np.diag(prior**2)) @ bread
+    return np.maximum(np.diag(bread), np.diag(sandwich))

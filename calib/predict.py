@@ -176,5 +176,5 @@ def covered(rows: Rows, part: Part) -> NDArray[np.bool_]:
     inside = rows.frame["dtype"].isin(part.dtypes).to_numpy()
     for name, (low, high) in part.extents.items():
         values = rows.frame[name].to_numpy(dtype=np.float64)
-        inside &= (values >= low) & (values <= high)
+        inside = inside & (values >= low) & (values <= high)
     return np.asarray(inside, dtype=bool)

@@ -27,6 +27,7 @@ HIDDEN = 28e-6  # s; kernel time below which most of it hides behind the host's 
 # 29 us on A100, V100 and T4, so a property of the measuring host
 ALIGNED = (2, 4, 8, 32, 128)  # elements whose multiples kernels load as vectors or whole warps
 PADDED = (128, 256, 512, 1024)  # elements that a block takes of a row at a time
+MOST_PADDED = 4.0  # times its size beyond which padding says no more than the size does
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,14 @@ def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, F
         "itemsize": size / (rows * cols), "launched": (frame["timing"] == "with_launch").to_numpy(dtype=np.float64),
         **{f"share_{name}": values / busy for name, values in priced.terms.items()},
         **{f"cols_in_{n}": (cols % n == 0).astype(np.float64) for n in ALIGNED},
-        **{f"cols_to_{n}": np.ceil(cols / n) * n / cols for n in PADDED},
+        **{f"cols_to_{n}": np.minimum(np.ceil(cols / n) * n / cols, MOST_PADDED) for n in PADDED},
     }  # fmt: skip
-    out["cols_to_128"], out["cols_to_256"] = np.minimum(out["cols_to_128"], 4.0), np.minimum(out["cols_to_256"], 4.0)
     return out
 
 
 def flags(frame: pd.DataFrame, ops: tuple[str, ...]) -> dict[str, Floats]:
     """1 where a row is of an operator, for each of them."""
-    return {f"op_{op}": (frame["op"] == op).to_numpy(dtype=np.float64) for op in ops}
+    return {f"op_{op}": np.asarray(frame["op"] == op, dtype=np.float64) for op in ops}
 
 
 def software(frame: pd.DataFrame) -> pd.Series[Any]:

@@ -91,7 +91,11 @@ class Workload:
 
 
 def prepare(scenario: Scenario) -> Workload:
-    """Everything that no device changes. SpecError where the model cannot be captured."""
+    """Everything that no device changes. SpecError where the model cannot be captured.
+
+    Designs are compared at the physical level: a learned correction is of one device, and would favour or burden it alone.
+    """
+    scenario = replace(scenario, level="physical") if scenario.level == "calibrated" else scenario
     trace = trace_of(scenario.model, scenario.request)
     kernels = lower(trace, scenario.software)
     alone = cost(kernels, rates(scenario.device), scenario.level)

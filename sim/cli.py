@@ -38,7 +38,9 @@ def register(cli: click.Group) -> None:
 @click.command()
 @SCENARIO
 @SETTING
-@click.option("--level", metavar="LEVEL", help="Cost model, physical or roofline; the same as --set level=LEVEL.")
+@click.option(
+    "--level", metavar="LEVEL", help="Cost model: roofline, physical or calibrated; the same as --set level=LEVEL."
+)
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
 )

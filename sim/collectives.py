@@ -33,7 +33,8 @@ def wire_bytes(op: str, size: Floats, gpus: Floats) -> Floats:
     others = (gpus - 1.0) / gpus
     if op not in OPS:
         raise ValueError(f"collective: found '{op}', expected one of {', '.join(OPS)}")
-    return np.asarray(size * {"all_reduce": 2.0 * others, "send_recv": 1.0}.get(op, others))
+    share: dict[str, Any] = {"all_reduce": 2.0 * others, "send_recv": 1.0}
+    return np.asarray(size * share.get(op, others))
 
 
 def ring(op: str, size: Floats, gpus: Floats, link: Link) -> Floats:

@@ -19,7 +19,7 @@ from sim.calibration import load as load_calibration
 from workloads.lower import Kernels
 
 Floats: TypeAlias = NDArray[np.float64]
-LEVELS = ("roofline", "physical")
+LEVELS = ("roofline", "physical", "calibrated")
 BOUNDS = ("compute", "l2", "hbm", "latency", "launch", "link")
 
 
@@ -62,15 +62,20 @@ class Cost:
         return np.asarray(self.per_row(column)[..., self.kernels.call_row])
 
 
-def cost(kernels: Kernels, rates: Rates, level: str = "physical", calibration: Calibration | None = None) -> Cost:
+def cost(
+    kernels: Kernels, rates: Rates, level: str = "physical", calibration: Calibration | None = None, factor: Any = 1.0
+) -> Cost:
     """Price every kernel, and choose for each call the fastest of the ways that the software allows.
 
+    `factor` (kernels,) is a learned correction of the calibrated level (`sim.correct`); without one that level is the physical.
     Raises ValueError for a level that does not exist.
     """
     if level not in LEVELS:
         raise ValueError(f"level: found '{level}', expected one of {', '.join(LEVELS)}")
     calibration = calibration or load_calibration()
     columns = (_roofline if level == "roofline" else _physical)(kernels, rates, calibration)
+    if level == "calibrated":
+        columns["time"] = np.maximum(columns["time"] * factor, _least(columns, kernels, rates))
     busy = kernels.launches > 0
     columns["gap"] = np.broadcast_to(np.asarray(rates.launch_gap) * busy, columns["time"].shape)
     columns["launches"] = np.broadcast_to(kernels.launches, columns["time"].shape)
@@ -134,6 +139,14 @@ def _physical(kernels: Kernels, rates: Rates, calibration: Calibration) -> dict[
         overlapped + fixed, tiled.tensor, vector, exp, l2, hbm, tiled.latency + in_flight + fixed, fixed,
         l2_bytes, moved.hbm_bytes, tiled.waves, tiled.occupancy, tiled.tile,
     )  # fmt: skip
+
+
+def _least(c: dict[str, Any], kernels: Kernels, rates: Rates) -> Floats:
+    """Seconds that no correction may go below: FLOPs over peak, bytes over the peak bandwidths of HBM and L2."""
+    chip = np.asarray(rates.sm_count * rates.sm_clock)
+    flops = kernels.flops / (chip * tiles.per_kernel(rates, kernels.dtype, "matmul"))
+    l2 = c["l2_bytes"] / np.asarray(rates.l2_bandwidth * rates.sm_clock)
+    return np.asarray(np.maximum(np.maximum(flops, l2), c["hbm_bytes"] / np.asarray(rates.hbm_bandwidth)))
 
 
 def _vector_rate(rates: Rates) -> Floats:

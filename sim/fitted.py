@@ -65,7 +65,8 @@ class Part:
     def rates(self, base: Rates) -> Rates:
         """Rates with those in place that the fit found for the device."""
         own = {f.name for f in fields(Rates)}
-        return replace(base, **{name: p.value for name, p in self.parameters.items() if name in own})
+        values: dict[str, Any] = {name: p.value for name, p in self.parameters.items() if name in own}
+        return replace(base, **values)
 
     def floor(self, label: str) -> float:
         """Seconds added to a row with this label; of an unknown label, the median of those of the same operator."""

@@ -8,7 +8,7 @@ on the shape and on the device that was fitted, never on the one that is priced.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +62,8 @@ class Shapes:
 
     def part(self, rows: slice) -> Shapes:
         """Some of the rows."""
-        columns = (self.batch, self.m, self.n, self.k, self.shared, self.distance)
-        return Shapes(*(c[rows] for c in columns), self.itemsize, self.dtype)
+        batch, m, n, k = (column[rows] for column in (self.batch, self.m, self.n, self.k))
+        return Shapes(batch, m, n, k, self.shared[rows], self.distance[rows], self.itemsize, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -111,34 +111,72 @@ def _best(shapes: Shapes, hbm: Floats, on: formulas.Chip, terms: Terms) -> NDArr
     return np.asarray(np.argmin(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed, axis=0), dtype=np.int64)
 
 
+NAMES = (
+    "log m", "log n", "log k", "log batch", "log mn", "log nk", "log mk", "log m/n", "log time",
+    "share tensor", "share l2", "share hbm", "share latency", "share fixed",
+    "tile rows", "tile columns", "split", "log waves", "tail",
+    *(f"tail {bm}x{bn}" for bm, bn in GRIDS),
+    *(f"pad {extent} {edge}" for edge in EDGES for extent in "mnk"),
+    *(f"{extent} % {step}" for step in ALIGNMENTS for extent in "mnk"),
+)  # fmt: skip
+
+
 def features(shapes: Shapes, priced: Priced, time: Floats, sm_count: float) -> dict[str, Floats]:
     """Dimensionless columns (rows,) that a correction may see. `time`: of the row, launch floor included, seconds.
 
     Logarithms to base 2 of extents (over 1 element) and of the time (over 1 us), shares of the terms in the time, what tiles of
     common sizes pad and leave idle in the last wave, divisibility, and the tile that the physical model takes.
     """
-    m, n, k, batch = shapes.m, shapes.n, shapes.k, shapes.batch
-    out = {"log m": np.log2(m), "log n": np.log2(n), "log k": np.log2(k), "log batch": np.log2(batch)}
-    out |= {
-        "log mn": np.log2(batch * m * n),
-        "log nk": np.log2(n * k),
-        "log mk": np.log2(m * k),
-        "log m/n": np.log2(m / n),
-    }
-    out["log time"] = np.log2(time * 1e6)
-    for name in ("tensor", "l2", "hbm", "latency", "fixed"):
-        out[f"share {name}"] = np.log2(getattr(priced, name) / time + SMALL)
+    s, p, out = shapes, priced, np.empty((len(NAMES), len(shapes)))
+    tile = tiles.MENU[p.tile].T
+    fill(
+        out,
+        s.batch,
+        s.m,
+        s.n,
+        s.k,
+        time,
+        p.tensor,
+        p.l2,
+        p.hbm,
+        p.latency,
+        p.fixed,
+        p.waves,
+        tile[0],
+        tile[1],
+        tile[2],
+        sm_count,
+    )
+    return dict(zip(NAMES, out, strict=True))
+
+
+def fill(
+    out: Any, batch: Any, m: Any, n: Any, k: Any, time: Any, tensor: Any, l2: Any, hbm: Any, latency: Any, fixed: Any,
+    waves: Any, rows: Any, columns: Any, split: Any, sm_count: float,
+) -> None:  # fmt: skip
+    """The features in the order of NAMES: of arrays into (features, rows), or of one row, compiled, into (features,)."""
+    out[0], out[1], out[2], out[3] = np.log2(m), np.log2(n), np.log2(k), np.log2(batch)
+    out[4], out[5], out[6], out[7] = np.log2(batch * m * n), np.log2(n * k), np.log2(m * k), np.log2(m / n)
+    out[8] = np.log2(time * 1e6)
+    out[9], out[10] = np.log2(tensor / time + SMALL), np.log2(l2 / time + SMALL)
+    out[11], out[12] = np.log2(hbm / time + SMALL), np.log2(latency / time + SMALL)
+    out[13] = np.log2(fixed / time + SMALL)
+    out[14], out[15], out[16], out[17] = np.log2(rows), np.log2(columns), np.log2(split), np.log2(waves)
+    out[18] = quantised(batch * np.ceil(m / rows) * np.ceil(n / columns) * split / sm_count)
+    i = 19
     for bm, bn in GRIDS:
-        out[f"tail {bm}x{bn}"] = quantised(batch * np.ceil(m / bm) * np.ceil(n / bn) / sm_count)
-    for name, extent in (("m", m), ("n", n), ("k", k)):
-        out |= {f"pad {name} {edge}": np.ceil(extent / edge) * edge / extent for edge in EDGES}
-        out |= {f"{name} % {step}": (extent % step == 0).astype(np.float64) for step in ALIGNMENTS}
-    rows, columns, split = tiles.MENU[priced.tile].T
-    out |= {"tile rows": np.log2(rows), "tile columns": np.log2(columns), "split": np.log2(split)}
-    per_sm = batch * np.ceil(m / rows) * np.ceil(n / columns) * split / sm_count
-    return out | {"log waves": np.log2(priced.waves), "tail": quantised(per_sm)}
+        out[i] = quantised(batch * np.ceil(m / bm) * np.ceil(n / bn) / sm_count)
+        i += 1
+    for edge in EDGES:
+        for extent in (m, n, k):
+            out[i] = np.ceil(extent / edge) * edge / extent
+            i += 1
+    for step in ALIGNMENTS:
+        for extent in (m, n, k):
+            out[i] = (extent % step == 0) * 1.0
+            i += 1
 
 
-def quantised(per_sm: Floats) -> Floats:
+def quantised(per_sm: Any) -> Any:
     """log2 of whole waves over waves: how much of the device the last wave leaves idle."""
-    return np.asarray(np.log2(np.minimum(np.ceil(per_sm) / per_sm, 128.0)))
+    return np.log2(np.minimum(np.ceil(per_sm) / per_sm, 128.0))

@@ -209,7 +209,7 @@ def calibration_line(result: Result) -> str:
     if not shares:
         return "Calibrated: a measurement backs every kernel."
     whole = sum(shares.values())
-    level = "" if result.scenario.level == "physical" else f" (level {result.scenario.level})"
+    level = "" if result.scenario.level != "roofline" else f" (level {result.scenario.level})"
     if not level and not result.priced.cost.covered.any():
         own = [path for path in result.scenario.changed() if path.startswith("device.")]
         level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,15 @@ class Residual:
     conditions: tuple[str, ...]
     layers: tuple[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...], ...]
 
-    def __call__(self, features: Mapping[str, Floats], condition: Sequence[str]) -> Floats:
+    def __call__(self, features: Mapping[str, Floats], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
         """Logarithm of the factor on the time, (rows,), within +-BOUND. An unknown condition gives the mean software's."""
         inputs = self.inputs(features, condition)
         parts = [self._evaluated(inputs[i : i + CHUNK]) for i in range(0, len(inputs), CHUNK)]
         return np.clip(np.concatenate(parts), -BOUND, BOUND) if parts else np.zeros(0)
 
-    def inputs(self, features: Mapping[str, Floats], condition: Sequence[str]) -> NDArray[np.float32]:
+    def inputs(
+        self, features: Mapping[str, Floats], condition: Sequence[Any] | NDArray[np.object_]
+    ) -> NDArray[np.float32]:
         """What the networks read, (rows, features + conditions): clipped, standardised; one column a known condition."""
         values = np.stack([features[name] for name in self.names], axis=1)
         values = (np.clip(values, self.low, self.high) - self.centre) / self.scale
@@ -55,7 +57,7 @@ class Residual:
     def _evaluated(self, inputs: NDArray[np.float32]) -> Floats:
         total = np.zeros(len(inputs))
         for network in self.layers:
-            x = inputs
+            x: Any = inputs
             for i, (weights, biases) in enumerate(network):
                 x = x @ weights + biases
                 if i < len(network) - 1:

@@ -24,7 +24,7 @@ from hwspecs.software import Software
 from sim.parts import PARTS, attempt, changed_fields, check_sort, expanded, laid_over, placed, replaced
 from workloads.model import Model, find, models
 
-LEVELS = ("roofline", "physical")
+LEVELS = ("roofline", "physical", "calibrated")
 FIELDS = ("name", "model", "request", "device", "software", "level")
 SECTIONS = ("sweep", "search", "project", "pods")  # of commands that explore, which know what is in them
 TOP = (*FIELDS, *SECTIONS)

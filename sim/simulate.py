@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hwspecs.device import Device
+from hwspecs.errors import SpecError
 from hwspecs.rates import Rates, rates
 from hwspecs.software import Software
 from sim.calibration import load as load_calibration
@@ -15,10 +17,14 @@ from sim.result import Floats, Priced, Result
 from sim.scenario import Scenario
 from sim.timeline import serial
 from workloads.cache import trace_of
-from workloads.lower import lower
+from workloads.lower import Kernels, lower
 from workloads.model import find
 from workloads.trace import Trace
 
+if TYPE_CHECKING:
+    from sim.fitted import Fitted
+
+Fit: TypeAlias = "tuple[Fitted, str]"  # and the id of the device that it is applied on
 COMPARED = ("unfused", "flash-2")  # ways to run attention that every result holds against each other
 
 
@@ -29,18 +35,37 @@ def replay(scenario: Scenario, command: str = "") -> Result:
     """
     trace = trace_of(scenario.model, scenario.request)
     on = rates(scenario.device)
-    own = on_device(price(trace, scenario.software, on, scenario.level), scenario.device)
+    fitted = fit_for(scenario)
+    own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device)
     attention = {
-        way: own if way == scenario.software.attention else price(trace, _with(scenario, way), on, scenario.level)
+        way: own
+        if way == scenario.software.attention
+        else price(trace, _with(scenario, way), on, scenario.level, fitted)
         for way in COMPARED
     }
     timeline = serial(trace.segments, held(own.cost), own.host)
     return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), denoising(scenario), command)
 
 
-def price(trace: Trace, software: Software, on: Rates, level: str) -> Priced:
-    """A trace under a software on one device, or on a stack of designs."""
-    priced = cost(lower(trace, software), on, level)
+def fit_for(scenario: Scenario) -> Fit | None:
+    """The fit that corrects a run: at the calibrated level, which only a device that was fitted has. SpecError for another."""
+    if scenario.level != "calibrated":
+        return None
+    from sim.correct import fit_of
+
+    fitted = fit_of(scenario.device)
+    if fitted is None:
+        changed = [path for path in scenario.changed() if path.startswith("device.")]
+        why = f"{changed[0]} differs from its file" if changed else "it was never fitted"
+        text = f"level: found 'calibrated', which {scenario.device.name} does not have: {why}; use physical"
+        raise SpecError(f"{scenario.path}: {text}")
+    return fitted, scenario.device.name
+
+
+def price(trace: Trace, software: Software, on: Rates, level: str, fitted: Fit | None = None) -> Priced:
+    """A trace under a software on one device, or on a stack of designs; corrected by a fit of this device, if one is given."""
+    kernels = lower(trace, software)
+    priced = cost(kernels, on, level, factor=_factors(kernels, fitted))
     host = host_time(trace, priced, software)
     return Priced(priced, host, serial_makespan(held(priced), host, trace))
 
@@ -64,6 +89,14 @@ def denoising(scenario: Scenario) -> tuple[int, ...]:
     steps = scenario.request.steps
     now, other = (stages(replace(scenario.request, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
     return tuple(i for i, (a, b) in enumerate(zip(now, other, strict=True)) if a.repeats != b.repeats)
+
+
+def _factors(kernels: Kernels, fitted: Fit | None) -> Any:
+    if fitted is None:
+        return 1.0
+    from sim.correct import factors
+
+    return factors(kernels, *fitted)
 
 
 def _with(scenario: Scenario, way: str) -> Software:

@@ -149,8 +149,7 @@ def unet() -> Any:
         ) -> None:  # fmt: skip
             super().__init__()
             channels = [width * m for m in multipliers]
-            now = channels[-1]
-            middle = [_Block(now, now, bool(attend)), _Block(now, now)]
+            middle = [_Block(channels[-1], channels[-1], here) for here in (bool(attend), False)]
             self.plan = [*_down(channels, blocks, attend), *middle, *_up(channels, blocks, attend)]
             self.kept = len(self.plan) - sum(b.joins or b.resample == "up" for b in self.plan) - len(middle)
             self.context_in = nn.Linear(text_width, context_width) if text_width else nn.Identity()
@@ -168,16 +167,14 @@ def unet() -> Any:
         def forward(self, x: Any, steps: Any, context: Any = None, vector: Any = None) -> Any:
             """Images [n, c, h, w] or clips [n, c, frames, h, w], time steps [n], context [n, text, its width] -> as x.
 
-            vector: [n, 4 width], added to the embedding of the time step.
-            """
+            vector [n, 4 width] is added to the embedding of the time step."""
             context = self.context_in(context)
             embedding = self.embedding(steps, context, x.dtype)
             embedding = embedding if vector is None else embedding + vector
             if x.dim() == 4:
                 return self._images(x, embedding, context, 1)
             frames = x.shape[2]
-            embedding = embedding.repeat_interleave(frames, 0)
-            context = None if context is None else context.repeat_interleave(frames, 0)
+            embedding, context = (t if t is None else t.repeat_interleave(frames, 0) for t in (embedding, context))
             images = self._images(x.transpose(1, 2).flatten(0, 1), embedding, context, frames)
             return images.unflatten(0, (-1, frames)).transpose(1, 2)
 

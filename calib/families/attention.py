@@ -76,5 +76,5 @@ FAMILY = Family(
         "fused_prologue", "split_reduction",
     ),
     part=_part,
-    size=(96, 120),
+    size=(128, 160),
 )  # fmt: skip

@@ -24,7 +24,7 @@ PCIE = 26e9
 SHARE = 0.75  # of that which large buffers reach: public nccl-tests times, 216 GB/s of bus bandwidth on eight A100
 NETWORK = 9.2e9  # B/s of one adapter across nodes; public NCCL send_recv of 64 MB between two A100 servers, 7.3 ms
 CLOUD = 2.5e9  # the same for machines with GPUs bridged in pairs: 20 Gbit/s a GPU (Azure NC A100 v4)
-FASTEST = 2.0  # times a link's bandwidth at which no algorithm can run: half the traffic of an all_reduce may be reduced in the switch
+FASTEST = 2.0  # times the ring's traffic that no algorithm can beat: a switch that adds halves that of an all_reduce
 STEP = 3.4e-6  # s of one step between GPUs over NVLink, simple protocol (nccl/src/graph/tuning.cc)
 STEP_NETWORK = 14e-6  # s; the same table, across the network
 
@@ -45,7 +45,7 @@ def nodes(frame: pd.DataFrame) -> Floats:
     return frame["nodes"].fillna(1.0).to_numpy(dtype=float) if "nodes" in frame else np.ones(len(frame))
 
 
-def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+def physical(frame: pd.DataFrame, _: Rates, __: Terms) -> Physical:
     """The faster of a ring and a direct exchange; start-up of the library's kernel is a floor."""
     (size, gpus), joint = floats(frame, "bytes", "gpus"), link(frame)
     time, wire = np.zeros(len(frame)), np.zeros(len(frame))
@@ -58,7 +58,7 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
     return Physical(time, {"link": wire, "latency": time - wire}, bound.astype(np.int64), wire * SHARE / FASTEST)
 
 
-def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, Floats]:
+def features(frame: pd.DataFrame, priced: Physical, _: Rates) -> dict[str, Floats]:
     """Size, GPUs, nodes and what bounds the time; which collective. Logarithms to base 2."""
     size, gpus = floats(frame, "bytes", "gpus")
     share: Any = priced.terms["link"] / np.maximum(priced.time, 1e-12)
@@ -77,7 +77,13 @@ def library(frame: pd.DataFrame) -> pd.Series[Any]:
 
 def start_up(frame: pd.DataFrame) -> pd.Series[Any]:
     """Start of the library's kernel, or its dispatch where the row holds it: by collective, library, GPUs and nodes."""
-    return frame["op"].astype(str) + " | " + library(frame) + " " + joined(frame.assign(nodes=nodes(frame)), "gpus", "nodes")
+    return (
+        frame["op"].astype(str)
+        + " | "
+        + library(frame)
+        + " "
+        + joined(frame.assign(nodes=nodes(frame)), "gpus", "nodes")
+    )
 
 
 FAMILY = Family(

@@ -68,7 +68,7 @@ def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, F
 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         rows = (frame["dtype"] == dtype).to_numpy()
-        columns = {name: values[rows] for name, values in priced.terms.items()}
+        columns: dict[str, Any] = {name: values[rows] for name, values in priced.terms.items()}
         none = np.zeros(rows.sum())
         own = reference.Priced(priced.time[rows], bound=none.astype(np.int64), lower=none, **columns)
         return reference.features(shapes(part, dtype), own, own.time, float(np.max(rates.sm_count)))

@@ -19,6 +19,7 @@ from hwspecs.errors import StudyError
 from tests.workloads.conftest import MODEL
 from workloads import cache, capture, trace
 from workloads.cache import trace_of
+from workloads.capture import CapturedPass
 from workloads.model import find
 from workloads.trace import Trace
 
@@ -136,7 +137,7 @@ def test_says_that_it_captures_on_a_terminal_only(
     terminal: bool, sd: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path))
-    monkeypatch.setattr(capture, "capture", lambda *_, **__: None)
+    monkeypatch.setattr(capture, "capture", lambda *_, **__: CapturedPass((), (), (), (), 0, 0))
     monkeypatch.setattr(capture, "assemble", lambda *_: sd)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     trace_of(MODEL, REQUEST(width=768))

@@ -1,0 +1,147 @@
+"""One matrix product at a time, in microseconds: the calibrated level of `sim.gemm_reference`, compiled.
+
+    predict = predictor("a100-sxm-80gb", "bf16", "vllm 0.14.0")
+    predict(4096, 5120, 5120)     # seconds
+
+The same formulas, features and networks as the array code, on scalars. numba is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwspecs.device import load as load_device
+from hwspecs.errors import CalibrationError
+from hwspecs.rates import rates
+from sim import fitted as fits
+from sim import formulas, gemm_reference, residual, tiles, traffic
+from sim.compiled import _rebound
+from sim.correct import WEIGHT_COPIES
+from sim.formulas import Chip, TileTerms, fourth, fourth_root, gemm
+from sim.gemm_reference import NAMES, fill, quantised
+from workloads.cache import folder
+from workloads.kind import ITEMSIZE
+
+MENU, BOUND = tiles.MENU, residual.BOUND
+COMPILED = ("fourth_root", "fourth", "occupancy", "paid_waves", "whole", "gemm")
+
+
+class Memory(NamedTuple):
+    """What a product reads of the memory system: B, B/s, s, and the peaks that bound it."""
+
+    itemsize: float
+    reach: float  # B touched in between at which half of a read misses L2
+    achieved: float  # B/s that tiled kernels reach
+    peak_bandwidth: float  # B/s
+    peak_rate: float  # FLOP/s
+    gap: float  # s to the next kernel
+    sm_count: float
+    copies: float
+
+
+def predictor(device: str, dtype: str = "bf16", software: str = "") -> Callable[[float, float, float], float]:
+    """A function (m, n, k) -> seconds of C[m,n] = A[m,k] B, weights cold, on a device that a fit holds.
+
+    Raises CalibrationError where no fit has 16-bit products of this device.
+    """
+    fitted = fits.find(device)
+    part = fitted.parts.get("gemm/16-bit") if fitted else None
+    if part is None or part.residual is None or dtype not in part.dtypes or device not in part.devices:
+        raise CalibrationError(f"no fit holds {dtype} matrix products of '{device}'")
+    on, terms, r = part.rates(rates(load_device(device))), part.terms(fits.base_terms()), part.residual
+    chip = tiles.chip(on, terms, on.tensor[dtype], on.vector[dtype])
+    peak = float(np.max(on.sm_count * on.sm_clock * on.matmul(dtype)))
+    bandwidth = float(np.max(on.hbm_bandwidth))
+    memory = Memory(
+        float(ITEMSIZE[dtype]), float(np.max(traffic.reach(on, terms))), bandwidth * terms.hbm_tile, bandwidth, peak,
+        float(np.max(on.launch_gap)), float(np.max(on.sm_count)), WEIGHT_COPIES,
+    )  # fmt: skip
+    wanted = np.array([NAMES.index(name) if name in NAMES else -1 for name in r.names], dtype=np.int64)
+    flags = np.array([1.0 if name == software else 0.0 for name in r.conditions])
+    scaling = np.stack([r.centre, 1.0 / r.scale, r.low, r.high])
+    weights = tuple(tuple(np.ascontiguousarray(w) for w, _ in network) for network in r.layers)
+    biases = tuple(tuple(np.ascontiguousarray(b) for _, b in network) for network in r.layers)
+    plain = Chip(*(float(np.max(value)) for value in chip))
+    known = plain, tiles.tile_terms(terms), memory, wanted, flags, scaling, weights, biases
+    one = _compiled()
+
+    def predict(m: float, n: float, k: float) -> float:
+        return float(one(float(m), float(n), float(k), *known))
+
+    return predict
+
+
+@cache
+def _compiled() -> Callable[..., float]:
+    """The compiled function, kept in the cache folder under a digest of the code that it is made of."""
+    sources = b"".join(Path(str(m.__file__)).read_bytes() for m in (formulas, gemm_reference))
+    digest = hashlib.sha256(sources + Path(__file__).read_bytes()).hexdigest()[:16]
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder() / f"compiled-{digest}"))
+    import numba
+
+    fast = {"nnan", "nsz", "arcp", "contract", "reassoc"}
+    plain: dict[str, Any] = dict(vars(formulas))
+    names: dict[str, Any] = {**vars(gemm_reference), **globals()}
+    for name in COMPILED:
+        plain[name] = names[name] = numba.njit(fastmath=fast, inline="always")(_rebound(plain[name], plain))
+    for function in (quantised, fill, _network, _one):
+        names[function.__name__] = numba.njit(fastmath=fast)(_rebound(function, names))
+    compiled: Callable[..., float] = names["_one"]
+    return compiled
+
+
+def _one(
+    m: float, n: float, k: float, chip: Chip, p: TileTerms, memory: Memory, wanted: NDArray[np.int64], flags: Any,
+    scaling: Any, weights: Any, biases: Any,
+) -> float:  # fmt: skip
+    """Seconds of one product: `sim.gemm_reference.price`, its features, the networks."""
+    flops, size = 2.0 * m * n * k, memory.itemsize
+    reads, writes = size * (m * k + n * k), size * m * n
+    distance = size * (m * k + m * n + memory.copies * n * k)
+    moved = reads / (1.0 + fourth(memory.reach / distance)) + writes
+    hbm = moved / memory.achieved
+    best, least = 0, np.inf
+    for i in range(MENU.shape[0]):
+        t = gemm(chip, p, 1.0, m, n, k, size, flops, MENU[i, 0], MENU[i, 1], MENU[i, 2])
+        time = fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + fourth(hbm)) + t.fixed
+        if time < least:
+            best, least = i, time
+    bm, bn, split = MENU[best, 0], MENU[best, 1], MENU[best, 2]
+    t = gemm(chip, p, 1.0, m, n, k, size, flops, bm, bn, split)
+    total = least + memory.gap
+    seen = np.empty(64)
+    fill(seen, 1.0, m, n, k, total, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, bm, bn, split, memory.sm_count)
+    count = len(wanted)
+    x = np.zeros(count + len(flags), dtype=np.float32)
+    for i in range(count):
+        value = seen[wanted[i]] if wanted[i] >= 0 else 0.0
+        x[i] = (min(max(value, scaling[2, i]), scaling[3, i]) - scaling[0, i]) * scaling[1, i]
+    x[count:] = flags
+    away = 0.0
+    for i in range(len(weights)):
+        away += _network(x, weights[i], biases[i]) / len(weights)
+    lower = max(flops / memory.peak_rate, moved / memory.peak_bandwidth)
+    return max(total * np.exp(min(max(away, -BOUND), BOUND)), lower)
+
+
+def _network(x: Any, weights: Any, biases: Any) -> float:
+    """One network of one row: SiLU between the layers."""
+    for i in range(len(weights)):
+        y = biases[i].copy()
+        w = weights[i]
+        for a in range(len(x)):
+            for b in range(len(y)):
+                y[b] += x[a] * w[a, b]
+        if i < len(weights) - 1:
+            for b in range(len(y)):
+                y[b] = y[b] / (np.float32(1.0) + np.exp(-y[b]))
+        x = y
+    return float(x[0])

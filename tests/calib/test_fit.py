@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calib.fit import Rows, fit_part, held_units, parts_of, predicted
+from calib.make import made, rows_on
+from calib.network import Recipe
+from calib.predict import predict, target
+from calib.score import score, to_json
+from calib.table import Measurements, read
+from hwspecs import device
+from hwspecs.errors import CalibrationError
+from sim import fitted as fits
+from sim.fitted import Fitted, Part
+from sim.residual import BOUND
+from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
+
+SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, ensemble=1)
+
+
+def rows_of(frame: Any) -> Rows:
+    (rows,) = parts_of(frame)
+    return replace(rows, family=replace(rows.family, size=(16, 1), fitted=tuple(KNOWN)))
+
+
+@pytest.fixture(scope="module")
+def learned() -> Part:
+    """A fit of rows that a plain physical model cannot explain: one software is slower where m is small."""
+    frame = gemm_table(1500)
+    other = frame.assign(software="another", latency_us=frame.latency_us * np.where(frame.m < 4096, 1.3, 1.0))
+    import pandas as pd
+
+    return fit_part(rows_of(pd.concat([frame, other], ignore_index=True)), SMALL)
+
+
+@pytest.fixture(scope="module")
+def written(learned: Part, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fit") / "mine.yaml"
+    fits.dump(Fitted("mine", {learned.name: learned}, {"seed": 0}), path)
+    return path
+
+
+def test_known_parameters_are_recovered_within_their_standard_errors() -> None:
+    part = fit_part(rows_of(gemm_table(900)), SMALL)
+    away = {name: (part.parameters[name].value - value) / part.parameters[name].error for name, value in KNOWN.items()}
+    assert max(map(abs, away.values())) < 3, away
+    assert np.mean(np.square(list(away.values()))) < 2.5, away
+    assert all(p.error < 0.2 * p.value for p in part.parameters.values())
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(10, 1), (100, 6), (500, len(KNOWN))])
+def test_few_rows_refit_what_they_can_carry(rows: int, expected: int) -> None:
+    part = fit_part(rows_of(gemm_table(rows)), SMALL)
+    assert list(part.parameters) == list(KNOWN)[:expected]
+    assert part.residual is None
+
+
+def test_ten_rows_find_the_sustained_rate() -> None:
+    only = {"tensor_sustained": 0.6}
+    from sim.fitted import base_terms
+
+    known = {name: getattr(base_terms(), name) for name in KNOWN if name != "tensor_sustained"} | only
+    frame = gemm_table(400, known=known)
+    large = frame[frame.latency_us > 300].head(10).reset_index(drop=True)
+    part = fit_part(rows_of(large), SMALL)
+    assert part.parameters["tensor_sustained"].value == pytest.approx(0.6, rel=0.05)
+
+
+def test_units_are_held_out_whole() -> None:
+    unit = np.random.default_rng(0).integers(0, 50, 1000)
+    held = held_units(unit, seed=1)
+    assert not set(unit[held]) & set(unit[~held])
+    assert 0.1 < held.mean() < 0.3
+
+
+def test_a_fit_is_the_same_again() -> None:
+    a, b = (fit_part(rows_of(gemm_table(1200)), SMALL) for _ in range(2))
+    assert a.parameters == b.parameters
+    assert a.held_out == b.held_out
+
+
+def test_the_correction_explains_what_physics_does_not(learned: Part) -> None:
+    assert learned.residual is not None
+    frame = gemm_table(400, seed=9)
+    slow = frame.assign(software="another", latency_us=frame.latency_us * np.where(frame.m < 4096, 1.3, 1.0))
+    rows = rows_of(slow)
+    error = np.abs(predicted(rows, learned)[0] / rows.measured - 1)
+    plain = np.abs(predicted(rows, replace(learned, residual=None))[0] / rows.measured - 1)
+    assert error.mean() < 0.8 * plain.mean()
+
+
+def test_an_unknown_software_gets_what_lies_between(learned: Part) -> None:
+    assert learned.residual is not None
+    frame = gemm_table(200, seed=3)
+    frame = frame[frame.m < 400].reset_index(drop=True)
+    times = [predicted(rows_of(frame.assign(software=s)), learned)[0] for s in ("made up", "new", "another")]
+    means = [float(np.log(t).mean()) for t in times]
+    assert means[0] - 0.02 < means[1] < means[2] + 0.02
+
+
+def test_the_correction_is_bounded_and_constant_beyond_its_range(learned: Part) -> None:
+    r = learned.residual
+    assert r is not None
+    inside = {name: np.array([value]) for name, value in zip(r.names, r.high, strict=True)}
+    beyond = {name: values + 100 * np.abs(values) + 100 for name, values in inside.items()}
+    assert r(inside, ["new"]) == pytest.approx(r(beyond, ["new"]), abs=1e-6)
+    assert r.outside(beyond).all()
+    assert not r.outside(inside).any()
+    wild = {name: np.random.default_rng(0).normal(0, 1e3, 500) for name in r.names}
+    assert np.abs(r(wild, ["new"] * 500)).max() <= BOUND
+
+
+def test_a_fit_comes_back_from_its_files(learned: Part, written: Path) -> None:
+    back = fits.load(str(written)).parts[learned.name]
+    rows = rows_of(gemm_table(50, seed=4))
+    assert predicted(rows, back)[0] == pytest.approx(predicted(rows, learned)[0], rel=2e-3)
+    assert back.devices == (DEVICE,)
+    assert back.extents["m"] == pytest.approx(learned.extents["m"])
+
+
+def test_a_correction_is_for_its_own_device_only() -> None:
+    own = device.load(DEVICE)
+    assert fits.applies(own, (DEVICE,))
+    assert not fits.applies(own, ("l40s",))
+    assert not fits.applies(replace(own, hbm=replace(own.hbm, bandwidth=own.hbm.bandwidth * 1.01)), (DEVICE,))
+
+
+def test_rows_on_other_devices_are_priced_by_physics(written: Path) -> None:
+    frame = gemm_table(40).assign(device_id="l40s")
+    frame["flops"], frame["read_bytes"], frame["write_bytes"] = 1e9, 1e6, 1e6
+    on = target(str(written))
+    assert set(predict(frame, on).why) == {"another device"}
+    alone = predict(frame, replace(on, devices=("l40s",)))
+    assert set(alone.level) == {"physical"}
+    assert not alone.in_range.any()
+
+
+def test_levels_and_intervals(written: Path) -> None:
+    frame = gemm_table(60)
+    frame["flops"] = 2 * frame.m * frame.n * frame.k
+    frame["read_bytes"], frame["write_bytes"] = 2 * frame.k * (frame.m + frame.n), 2 * frame.m * frame.n
+    on = target(str(written))
+    times = {level: predict(frame, on, level) for level in ("roofline", "physical", "calibrated")}
+    assert (times["roofline"].predicted <= times["physical"].predicted * 1.2).all()
+    best = times["calibrated"]
+    assert (best.low < best.predicted).all()
+    assert (best.predicted < best.high).all()
+    assert best.in_range.all()
+    assert not predict(frame.assign(m=1e6), on).in_range.any()
+    with pytest.raises(ValueError, match=r"level: found 'best', expected one of roofline, physical, calibrated"):
+        predict(frame, on, "best")
+
+
+def test_a_score_has_what_it_promises(written: Path) -> None:
+    frame = gemm_table(200, seed=5).assign(path="t.csv", line=np.arange(200) + 2)
+    frame["flops"], frame["read_bytes"], frame["write_bytes"] = 1e9, 1e6, 1e6
+    found = to_json(score(Measurements(frame, (), ()), target(str(written)), "mine"))
+    (cell,) = found["ops"]
+    keys = "op dtype device software rows scored mape median p90 worst bias coverage80"
+    assert set(keys.split()) == set(cell)
+    assert cell["scored"] == found["overall"]["scored"] == 200
+    assert cell["mape"] < 8
+    assert len(found["worst"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("l40z", r"--hardware: found 'l40z', expected a device or a fit; .*l40s"),
+        ("nothing-like-it", r"--hardware: found 'nothing-like-it', expected a device or a fit"),
+    ],
+)
+def test_unknown_hardware(name: str, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        target(name)
+
+
+def test_nothing_to_fit() -> None:
+    with pytest.raises(CalibrationError, match=r"no row of the tables is of l40s; nothing to fit"):
+        rows_on(gemm_table(5), "l40s")
+
+
+def test_no_fit(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("# kind: fit\nparts: 3\n")
+    with pytest.raises(CalibrationError, match=r"bad.yaml: not a fit: .*; write it again with 'framecast calib fit'"):
+        fits.load(str(bad))
+    with pytest.raises(CalibrationError, match=r"cannot read the fit: No such file"):
+        fits.load(str(tmp_path / "none.yaml"))
+
+
+def test_a_small_table_is_fitted_and_scored_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    gemm_table(120).drop(columns="device_id").to_csv("mine.csv", index=False)
+    said: list[str] = []
+    fitted = made(read("mine.csv"), DEVICE, "mine", ["mine.csv"], 0, 1, said.append)
+    fits.dump(fitted, tmp_path / "mine-fit.yaml")
+    assert said == ["gemm/16-bit: 120 rows, too few for a correction: only physical terms are refitted"]
+    assert len(fitted.provenance["tables"]["mine.csv"]) == 64
+    found = score(read("mine.csv"), target("mine-fit"), "mine-fit")
+    assert to_json(found)["overall"]["mape"] < 6

@@ -157,14 +157,18 @@ def fit_part(rows: Rows, recipe: Recipe, say: Callable[[str], None] = lambda _: 
         say(_why_not(rows, physical))
         return replace(physical, held_out=errors(*_compared(rows, physical)))
     held = held_units(rows.unit, recipe.seed)
-    trial = _learned(rows.take(~held), physical, recipe)
-    kept_out = rows.take(held)
+    trial, kept_out = trained(rows.take(~held), recipe), rows.take(held)
     measured, guess = _compared(kept_out, trial)
     final = _learned(rows, physical, recipe)
     return replace(
         final, held_out=errors(measured, guess), intervals=intervals(kept_out.condition, measured, guess),
         rows={**physical.rows, "held_out": int(held.sum())},
     )  # fmt: skip
+
+
+def trained(rows: Rows, recipe: Recipe) -> Part:
+    """Both stages, of these rows alone."""
+    return _learned(rows, _physical_stage(rows, recipe.seed), recipe)
 
 
 def _compared(rows: Rows, part: Part) -> tuple[Floats, Floats]:

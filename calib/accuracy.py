@@ -153,16 +153,16 @@ def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path]) -> 
     return "\n\n".join(
         [
             "# How far the models are from measurements (A100)",
-            f"Made by `make accuracy TABLES=dir` from {', '.join(p.name for p in files)}: {len(frame)} rows of {devices}. Every line "
-            "is a fit without the rows that it is scored on, by the recipe of `framecast calib fit` (seed 0). What is committed as "
-            "`sim/calibrations/a100.yaml` is the same recipe on all rows. Errors are of single rows, in percent of the measured "
-            "time; nothing is left out of the scores.",
+            f"Made by `make accuracy TABLES=dir` from {', '.join(p.name for p in files)}: {len(frame)} rows of {devices}.\n"
+            "Every line is a fit without the rows that it is scored on, by the recipe of `framecast calib fit` (seed 0). What is\n"
+            "committed as `sim/calibrations/a100.yaml` is the same recipe on all rows. Errors are of single rows, in percent of the\n"
+            "measured time; nothing is left out of the scores.",
             _table(heads, list(_lines(found))),
             f"Missed: {'; '.join(missed)}." if missed else "Every figure that was asked for is met.",
             "## By software\nThe software of a row selects the condition of the fit; a convolution's is its algorithm.",
             _table(softwares, list(_software_lines(found))),
-            "## What each level adds\n`physical` are the terms that all devices share, with the fitted launch floors; `refitted` the same "
-            "terms fitted on this device; `calibrated` the learned correction on top.",
+            "## What each level adds\n`physical` are the terms that all devices share, with the fitted launch floors; `refitted` the\n"
+            "same terms fitted on this device; `calibrated` the learned correction on top.",
             _table(steps, [_steps(f) for f in found]),
             _limits(),
         ]
@@ -197,17 +197,15 @@ def _met(target: Target, e: Mapping[str, float]) -> str:
 
 
 def _limits() -> str:
-    return (
-        "## What not to use it for\n"
-        "- The correction is for the devices named above, with none of their numbers changed. Everything else is priced by the "
-        "physical terms, sweeps and searches always.\n"
-        "- It covers the shapes between the smallest and the largest of each extent in the tables; beyond, it is held constant, and "
-        "rows are marked `in_range = False`.\n"
-        "- A run (`--level calibrated`) corrects 16-bit matrix products with shared weights only: the attention that was measured "
-        "is causal, head_dim 128, inside a serving layer, and no table has 16-bit convolutions in number.\n"
-        "- The four serving libraries call the same matrix kernels and still differ by 1.11 (median) to 1.29 (90th percentile) at one "
-        "shape; sglang 0.5.9 is the noisiest, and times of 'torch + vLLM kernels' are rounded to 1 us. No model can be closer."
-    )
+    return """## What not to use it for
+- The correction is for the devices named above, with none of their numbers changed. Everything else is priced by the physical
+  terms, sweeps and searches always.
+- It covers the shapes between the smallest and the largest of each extent in the tables; beyond, it is held constant, and rows
+  are marked `in_range = False`.
+- A run (`--level calibrated`) corrects 16-bit matrix products with shared weights only: the attention that was measured is
+  causal, head_dim 128, inside a serving layer, and no table has 16-bit convolutions in number.
+- The four serving libraries call the same matrix kernels and still differ by 1.11 (median) to 1.29 (90th percentile) at one
+  shape; sglang 0.5.9 is the noisiest, and times of 'torch + vLLM kernels' are rounded to 1 us. No model can be closer."""
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -168,7 +168,8 @@ def fit_part(rows: Rows, recipe: Recipe, say: Callable[[str], None] = lambda _: 
 
 def trained(rows: Rows, recipe: Recipe) -> Part:
     """Both stages, of these rows alone."""
-    return _learned(rows, _physical_stage(rows, recipe.seed), recipe)
+    physical = _physical_stage(rows, recipe.seed)
+    return _learned(rows, physical, recipe) if _can_learn(rows) else physical
 
 
 def _compared(rows: Rows, part: Part) -> tuple[Floats, Floats]:

@@ -57,7 +57,8 @@ def rows_on(frame: pd.DataFrame, hardware: str | None) -> pd.DataFrame:
         raise CalibrationError(
             f"no row of the tables is of {hardware or 'a device that framecast knows'}; nothing to fit"
         )
-    return frame.assign(device_id=ids)[kept].reset_index(drop=True)
+    out: pd.DataFrame = frame.assign(device_id=ids)[kept].reset_index(drop=True)
+    return out
 
 
 def report(fitted: Fitted) -> str:
@@ -90,7 +91,7 @@ def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.Da
 def _shapes(path: Path, raw: pd.DataFrame, hardware: str | None, on: Target) -> pd.DataFrame:
     """Our columns of the rows that say all that their operator needs. Rows without a device, or of one that the hardware's fit is
     not for, are taken as shapes to price on the hardware."""
-    blank = {"latency_us": UNSEEN_LATENCY_US, "device": hardware or "", "timing": "kernel", "software": ""}
+    blank: dict[str, Any] = {"latency_us": UNSEEN_LATENCY_US, "device": hardware or "", "timing": "kernel", "software": ""}
     full = raw.assign(**{name: value for name, value in blank.items() if name not in raw})
     frame = table._schema(path, full)
     ids = {name: "|".join(device_ids(str(name))) for name in frame["device"].map(str).unique()}

@@ -115,4 +115,4 @@ def _variance(jacobian: Floats, r: Floats, spread: float, prior: Floats, groups:
     scores = np.zeros((int(groups.max()) + 1, jacobian.shape[1]))
     np.add.at(scores, groups, jacobian * (weight * r)[:, None])
     sandwich = bread @ (scores.T @ scores + np.diag(prior**2)) @ bread
-    return np.maximum(np.diag(bread), np.diag(sandwich))
+    return np.asarray(np.maximum(np.diag(bread), np.diag(sandwich)))

@@ -168,7 +168,7 @@ def _roofline(rows: Rows, id_: str) -> Floats:
     flops = frame["flops"].to_numpy(dtype=np.float64)
     moved = (frame["read_bytes"] + frame["write_bytes"]).to_numpy(dtype=np.float64)
     rate = np.array([peak.get(str(t), peak["fp32"]) for t in frame["dtype"]])
-    return np.maximum(np.maximum(flops / rate, moved / float(np.max(on.hbm_bandwidth))), 1e-9)
+    return np.asarray(np.maximum(np.maximum(flops / rate, moved / float(np.max(on.hbm_bandwidth))), 1e-9))
 
 
 def covered(rows: Rows, part: Part) -> NDArray[np.bool_]:

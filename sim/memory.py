@@ -70,7 +70,13 @@ def _alive(trace: Trace) -> Floats:
     first, last = np.full(len(trace.tensor_bytes), trace.calls), np.full(len(trace.tensor_bytes), -1)
     np.minimum.at(first, ids, calls)
     np.maximum.at(last, ids, calls)
-    used = (last >= 0) & ~trace.tensor_is_weight
+    state = np.zeros(len(first), dtype=bool)  # at rest, but written in place: a KV cache, there for its whole segment
+    state[trace.output_ids] = True
+    state &= trace.tensor_is_weight
+    segment = trace.call_segment()[first[state]]
+    first[state] = np.array([s.start for s in trace.segments])[segment]
+    last[state] = np.array([s.stop - 1 for s in trace.segments])[segment]
+    used = (last >= 0) & (~trace.tensor_is_weight | state)
     change = np.zeros(trace.calls + 1)
     np.add.at(change, first[used], trace.tensor_bytes[used])
     np.subtract.at(change, last[used] + 1, trace.tensor_bytes[used])

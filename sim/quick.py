@@ -129,7 +129,7 @@ def _one(
     for i in range(len(weights)):
         away += _network(x, weights[i], biases[i]) / len(weights)
     lower = max(flops / memory.peak_rate, moved / memory.peak_bandwidth)
-    return max(total * np.exp(min(max(away, -BOUND), BOUND)), lower)
+    return float(max(total * np.exp(min(max(away, -BOUND), BOUND)), lower))
 
 
 def _network(x: Any, weights: Any, biases: Any) -> float:

@@ -4,7 +4,7 @@ SCENARIO ?= examples/stable-diffusion-a100.yaml
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test lint types bench clean
+.PHONY: run test lint types bench clean accuracy
 
 run: $(STAMP)
 	@$(BIN)/framecast run "$(SCENARIO)"
@@ -20,6 +20,10 @@ types: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.run
+
+accuracy: $(STAMP)
+	@test -n "$(TABLES)" || { echo "TABLES: the folder of the measurement tables: make accuracy TABLES=measurements"; exit 2; }
+	@$(BIN)/python -m calib.accuracy $(TABLES)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "framecast needs Python 3.11 or newer; found $$($(PYTHON) --version). Say which with: make PYTHON=/path/to/python3.11"; exit 2; }

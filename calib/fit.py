@@ -36,7 +36,18 @@ FEW, SOME = (
     400,
 )  # rows below which only the first, or the first six, parameters are refitted: transfer notes, section 6
 SIX = 6
-LEARNED_ROWS, LEARNED_UNITS = 1000, 40  # from which a correction is learned
+LEARNED_ROWS, LEARNED_UNITS = 400, 40  # from which a correction is learned,
+MANY_ROWS = 1000  # and from which it may be more than a smooth one
+SMOOTH = {  # the recipe below it; noise in standard deviations of a feature
+    "depth": 2,
+    "noise": 0.6,
+    "decay": 0.1,
+    "batch": 128,
+    "rate": 3e-3,
+    "least_steps": 1500,
+}
+SMOOTH_WIDTH = 32
+TIGHT = {"tensor_sustained": 0.2}  # where the device's file names it; ten points must not move it by half
 SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
 LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units
 FLOOR_SPREAD = 0.1
@@ -245,7 +256,7 @@ def _starts(rows: Rows, names: tuple[str, ...]) -> dict[str, Start]:
     out = {}
     for name in names:
         value = float(np.max(getattr(first if name in RATES else terms, name)))
-        out[name] = Start(value, LOOSE.get(name, SPREAD), MOST.get(name, np.inf))
+        out[name] = Start(value, (LOOSE | TIGHT).get(name, SPREAD), MOST.get(name, np.inf))
     for label in sorted(set(rows.floor) - {""}):
         least = float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE))
         out[f"floor {label}"] = Start(least, FLOOR_SPREAD)
@@ -269,7 +280,9 @@ def _learned(rows: Rows, part: Part, recipe: Recipe) -> Part:
 
     p = with_floor(rows, part)
     width, epochs = rows.family.size
-    own = replace(recipe, width=width, epochs=epochs)
+    own = replace(recipe, width=width, epochs=epochs, **rows.family.recipe)
+    if len(rows) < MANY_ROWS:
+        own = replace(recipe, width=SMOOTH_WIDTH, epochs=1, **SMOOTH)  # type: ignore[arg-type]
     residual: Residual = train(
         seen(rows, p), rows.condition.tolist(), np.log(rows.measured / p.time), np.ones(len(rows)), own
     )

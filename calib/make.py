@@ -47,8 +47,7 @@ def rows_on(frame: pd.DataFrame, hardware: str | None) -> pd.DataFrame:
     """Rows of the hardware (a device, or a name such as 'a100' that stands for several) that some family prices."""
     wanted = None
     if hardware is not None:
-        on = target(hardware)
-        wanted = (hardware,) if hardware in device.device_names() else on.devices
+        wanted = (hardware,) if hardware in device.device_names() else device_ids(hardware) or target(hardware).devices
     ids = chosen_devices(frame["device_id"], wanted)
     kept = np.isin(ids.astype(str), device.device_names()) & (family_of(frame["op"]) != "")
     if wanted is not None:
@@ -91,7 +90,12 @@ def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.Da
 def _shapes(path: Path, raw: pd.DataFrame, hardware: str | None, on: Target) -> pd.DataFrame:
     """Our columns of the rows that say all that their operator needs. Rows without a device, or of one that the hardware's fit is
     not for, are taken as shapes to price on the hardware."""
-    blank: dict[str, Any] = {"latency_us": UNSEEN_LATENCY_US, "device": hardware or "", "timing": "kernel", "software": ""}
+    blank: dict[str, Any] = {
+        "latency_us": UNSEEN_LATENCY_US,
+        "device": hardware or "",
+        "timing": "kernel",
+        "software": "",
+    }
     full = raw.assign(**{name: value for name, value in blank.items() if name not in raw})
     frame = table._schema(path, full)
     ids = {name: "|".join(device_ids(str(name))) for name in frame["device"].map(str).unique()}

@@ -28,7 +28,7 @@ class Recipe:
     dropped: float = 0.1
     noise: float = 0.0
     least_steps: int = 3000
-    ensemble: int = 2
+    ensemble: int = 1
     seed: int = 0
 
 

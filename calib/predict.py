@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.devices import CHIPS, device_ids
+from calib.devices import CHIPS, device_ids, peaks
 from calib.families.base import Floats
 from calib.fit import Rows, parts_of, predicted, priced
 from hwspecs import device
@@ -119,8 +119,7 @@ def _refused(frame: pd.DataFrame, ids: NDArray[np.object_], on: Target, out: Pre
 
 
 def _lacks(id_: str) -> set[str]:
-    d = device.load(id_)
-    return {t for t in device.DTYPES if d.matmul_rate(t) <= 0}
+    return set(device.DTYPES) - set(peaks(id_).flops)
 
 
 def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> None:

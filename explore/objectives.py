@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass as spec_dataclass
 
 from explore.evaluate import OUTPUTS, RATES, Workload, evaluate, prepare
 from explore.front import differences
-from explore.space import Axis, Origin, axes, fields, section, show, tidied
+from explore.space import Axis, Origin, axes, fields, section, settled, show, tidied, with_section
 from hwspecs import spec, units
 from hwspecs.errors import SpecError, nearest
 from hwspecs.nodes import Node
@@ -129,10 +129,10 @@ class Search:
 
 def read(origin: Origin) -> Search:
     """The `search:` section. SpecError lists every problem of it; also where the model cannot be captured."""
-    node = section(origin, "search", EXAMPLE)
-    assert isinstance(node.value, dict)
     names = [f.path for f in spec.fields(Options)]
-    problems: list[str] = []
+    node, problems = settled(section(origin, "search", EXAMPLE), "search", names)
+    assert isinstance(node.value, dict)
+    origin = with_section(origin, "search", node)
     options = _attempt(problems, _options, replace(node, value={k: v for k, v in node.value.items() if k in names}))
     varied = replace(node, value={k: v for k, v in node.value.items() if k not in names})
     found: list[Axis] = _attempt(problems, lambda: axes(origin, varied, "search", searched=True, options=names)) or []

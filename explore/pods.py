@@ -40,6 +40,10 @@ class Row:
         """Seconds, counting that one host thread launches everything: what the verdict compares."""
         return max(self.played.makespan, self.played.host)
 
+    def fits(self, found: Comparison) -> bool:
+        """Memory holds it."""
+        return self.played.memory <= found.scenario.device.hbm.capacity
+
     @property
     def launch_bound(self) -> bool:
         """The host needs longer to launch the kernels than the device to run them."""
@@ -115,6 +119,8 @@ def search(
 
 def verdict(found: Comparison) -> str:
     """One line: which way wins, by how much, and whether that hinges on how kernels share the SMs."""
+    if alone := _alone(found):
+        return alone
     best = found.rows["best"]
     rivals = {name: found.rows[name].at_least for name in ("batched", "serial") if name in found.rows}
     rival = min(rivals, key=lambda name: rivals[name])
@@ -135,6 +141,22 @@ def verdict(found: Comparison) -> str:
     return (
         f"{mode} pods win here: {_by(gain)} faster than {against}, {_by(held)} if a kernel keeps the SMs it fills{pace}"
     )
+
+
+def _alone(found: Comparison) -> str:
+    """Why nothing can run together, '' where something can."""
+    pods, count = found.pods, found.rows["serial"].played.schedule.count
+    if count == 1:
+        field = "pods.count" if pods.members == "requests" else "request.steps"
+        return f"there is nothing to run together: {field} is 1"
+    if _most(pods, count) == 1:
+        return "there is nothing to run together: pods.budget.largest is 1"
+    together = [row.played.schedule.largest for name, row in found.rows.items() if name != "serial" and row.fits(found)]
+    if max(together, default=1) > 1:
+        return ""
+    if pods.search.size == (1,):
+        return "there is nothing to run together: pods.search.size is 1"
+    return f"nothing but serial fits {number(found.scenario.device.hbm.capacity / 1e9)} GB"
 
 
 def _by(ratio: float) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from explore.completion import settings
 from hwspecs.completion import files
 from hwspecs.notes import shows_progress
 
@@ -26,7 +27,12 @@ def register(cli: click.Group) -> None:
 @click.command()
 @click.argument("scenario", shell_complete=files)
 @click.option(
-    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one field, e.g. pods.search.size='[1, 4]'."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=settings,
+    help="Change one field, e.g. pods.search.size='[1, 4]'.",
 )
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="Schedules to try in all; else pods.trials.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")

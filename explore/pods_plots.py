@@ -73,7 +73,7 @@ def _bars(axes: Any, one: Inference, best: Played, streams: int) -> list[tuple[A
             boxes.setdefault((stream, colour), []).append((begin + start, end - start))
     for (stream, colour), spans in boxes.items():
         axes.broken_barh(spans, (stream - 0.36, 0.72), color=colour, linewidth=0)
-    axes.set_yticks(range(streams), [str(i) for i in range(streams)])
+    axes.set_yticks(range(streams), [str(i + 1) for i in range(streams)])
     axes.set_ylim(streams - 0.4, -0.6)
     axes.set_ylabel("stream")
     step_names = " and ".join(names[s] for s in one.steps)
@@ -94,7 +94,7 @@ def _curve(axes: Any, found: Comparison) -> None:
     axes.set_yticks([0, 50, 100])
     axes.set_xlim(0, edges[-1])
     axes.set_ylabel("HBM bandwidth\n(% of peak)")
-    axes.set_xlabel("time (s)")
+    axes.set_xlabel(f"time (s); bandwidth: mean in each of {BINS} bins")
     axes.legend(loc="upper left", ncols=3, frameon=False, fontsize=9.5, borderaxespad=0.1)
 
 

@@ -73,6 +73,9 @@ def load(scenario: Scenario, steps: int | None) -> tuple[Pods, Schedule | None]:
 
     SpecError with every problem, placed in the file.
     """
+    if "pods" not in scenario.sections:
+        text = "missing; expected what runs together, for example `pods: {members: requests, count: 4}`"
+        raise SpecError(f"{scenario.path}: pods: {text}")
     pods = section(scenario, "pods", Pods)
     node = scenario.sections["pods"]
     if pods.members == "steps" and steps is None:

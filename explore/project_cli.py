@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from explore.completion import settings
 from hwspecs.completion import files
 from hwspecs.notes import shows_progress
 
@@ -29,7 +30,12 @@ def register(cli: click.Group) -> None:
 @click.command()
 @click.argument("scenario", shell_complete=files)
 @click.option(
-    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one field, e.g. project.frames='[8, 64]'."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=settings,
+    help="Change one field, e.g. project.frames='[8, 64]'.",
 )
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."

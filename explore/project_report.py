@@ -158,7 +158,7 @@ def _memory(found: Projection) -> str:
     lines = []
     for c in found.crossovers:
         inside = [p.frames for p in found.of(c.height, c.width) if p.fits]
-        what = f"up to {max(inside)} frames" if inside else "none of the frame counts"
+        what = f"up to {counted(max(inside))}" if inside else "at none of them"
         lines.append(f"{c.height} x {c.width} {what}")
     beyond = "" if all(p.fits for p in found.points) else "; times beyond are those of a device with enough memory"
     return f"Fits {capacity} GB, of the frame counts asked for: {', '.join(lines)}{beyond}."
@@ -166,11 +166,9 @@ def _memory(found: Projection) -> str:
 
 def _calibration(found: Projection) -> str:
     shares = [p.not_calibrated for p in found.points]
+    ends = " to ".join(dict.fromkeys(percent(share) for share in (min(shares), max(shares))))
     rest = ", ".join(name for name in REPORT_CLASSES if name not in (*NOT_REST, "Communication"))
-    return (
-        f"Not calibrated: {percent(min(shares))} to {percent(max(shares))} % of kernel time.\n"
-        f"Rest: {rest}, and attention of the text encoder and the decoder."
-    )
+    return f"Not calibrated: {ends} % of kernel time.\nRest: {rest}, and attention of the text encoder and the decoder."
 
 
 def _ratio(value: float, to: float) -> str:

@@ -38,7 +38,15 @@ def sweep_text(swept: Swept) -> str:
         colalign=["right"] * len(kept),
     )
     more = f"\n... and {count - LINES} more; `--format csv` prints all, `--out` writes them" if count > LINES else ""
-    return f"{s.name}: {s.model} on {s.device.title}, {count} points\n\n{table}{more}"
+    points = f"{count} point{'' if count == 1 else 's'}"
+    return f"{s.name}: {_subject(swept)}, {points}\n\n{table}{more}"
+
+
+def _subject(swept: Swept) -> str:
+    """'MODEL on DEVICE', without what varies."""
+    s, varied = swept.plan.origin.scenario, {axis.path for axis in swept.plan.axes}
+    model = "several models" if "model" in varied else s.model
+    return f"{model} on {'several devices' if 'device' in varied else s.device.title}"
 
 
 def sweep_json(swept: Swept) -> str:
@@ -83,7 +91,8 @@ def before(search: Search) -> str:
     goals = ", ".join(f"{direction} {name}" for name, direction in search.objectives.items())
     way = "NSGA-II" if len(search.objectives) > 1 else "TPE"
     size = f"{search.trials} designs in all, {search.batch} at a time"
-    return f"search: {len(search.axes)} fields, {goals}; {size} ({way}, seed {search.seed})"
+    count = len(search.axes)
+    return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {size} ({way}, seed {search.seed})"
 
 
 def resources_line(search: Search) -> str:

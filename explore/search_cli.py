@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from explore.completion import settings
 from hwspecs.completion import files
-from hwspecs.notes import shows_progress
+from hwspecs.notes import say, shows_progress
 
 if TYPE_CHECKING:
     from explore.answer import Answer
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
     from explore.sweep import Swept
 
 SETTING = click.option(
-    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change one field, e.g. device=h100-sxm."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=settings,
+    help="Change one field, e.g. device=h100-sxm; of a section, add or replace it; null takes it out.",
 )
 FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
 )
+TABLES = (".csv", ".parquet")  # endings of a table of `sweep --out`
 SEED = 999_999  # largest; as search.seed
 
 
@@ -59,11 +66,12 @@ def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None)
     from explore import sweep as sweeps
     from explore.space import origin
 
+    _check_out(out)
     plan = sweeps.plan(origin(scenario, overrides))
     with _bar(plan.index.shape[1], "point") as bar:
         swept = sweeps.sweep(plan, bar.update if bar is not None else None)
     if line := report.misfits(swept):
-        click.echo(f"warning: {line}", err=True)
+        say(f"warning: {line}")
     if out is not None:
         _write_sweep(swept, out)
     if form == "csv":
@@ -108,7 +116,7 @@ def search(
     wanted = objectives.read(origin(scenario, (*overrides, *settings)))
     default = str(Path(out) / "study.journal") if out is not None else f"{wanted.scenario.name}.journal"
     where = Location(study or default)
-    click.echo(report.before(wanted), err=True)
+    say(report.before(wanted))
     try:
         with _bar(wanted.trials, "design") as bar:
             done = run(wanted, where, _advance(bar, wanted))
@@ -154,12 +162,22 @@ def _advance(bar: Any, search: Search) -> Callable[[Trials], None] | None:
     return advance
 
 
+def _check_out(out: str | None) -> None:
+    """SpecError where PATH looks like a table of a kind that is not written."""
+    suffix = Path(out or "").suffix
+    if suffix and suffix not in TABLES and not Path(out or "").is_dir():
+        from hwspecs.errors import SpecError, nearest
+
+        wanted = "expected a table (.csv or .parquet), or a folder, whose name has no ending"
+        raise SpecError(f"--out {out}: found the ending '{suffix}', {wanted}{nearest(suffix, TABLES)}")
+
+
 def _write_sweep(swept: Swept, out: str) -> None:
     """One table, or a folder."""
     from sim.files import write_all
 
     path = Path(out)
-    if path.suffix in (".csv", ".parquet"):
+    if path.suffix in TABLES:
         write_all([(path.name, lambda target: _table(swept, target))], str(path.parent))
     else:
         write_all(_sweep_files(swept), out)

@@ -29,6 +29,7 @@ from sim.scenario import Scenario, load
 
 Value: TypeAlias = float | str | bool
 MOST = 1_000_000  # points of one range
+INSIDE = ("objectives", "resources")  # options of a section that hold fields of their own
 NAMES = (
     "model",
     "device",
@@ -115,8 +116,26 @@ def section(at: Origin, name: str, example: str) -> Node:
         raise SpecError(f"{at.path}: {name}: missing; expected fields that vary, for example `{name}: {{{example}}}`")
     if not isinstance(node.value, dict) or not node.value:
         wanted = f"fields that vary, for example `{example}`"
-        raise SpecError(node.problem(name, f"found {shown(node)}, expected {wanted}"))
+        found = "no fields" if node.value == {} else shown(node)
+        raise SpecError(node.problem(name, f"found {found}, expected {wanted}"))
     return node
+
+
+def settled(node: Node, name: str, options: Sequence[str]) -> tuple[Node, list[str]]:
+    """The section `name` with every field once, under its dotted path, and its problems: fields that the file gives twice.
+
+    What `--set` says counts; its `null` takes a field out. `options`: names of the section that are no fields.
+    """
+    problems: list[str] = []
+    once = _once(node, name, options, problems)
+    for part in (p for p in INSIDE if p in once and isinstance(once[p].value, dict)):
+        once[part] = replace(once[part], value=_once(once[part], f"{name}.{part}", (), problems))
+    return replace(node, value=once), problems
+
+
+def with_section(at: Origin, name: str, node: Node) -> Origin:
+    """The origin with one section as it was settled, so that the resolved scenario has each of its fields once."""
+    return replace(at, scenario=replace(at.scenario, sections={**at.scenario.sections, name: node}))
 
 
 def axes(at: Origin, node: Node, name: str, *, searched: bool, options: Sequence[str] = ()) -> list[Axis]:
@@ -128,7 +147,8 @@ def axes(at: Origin, node: Node, name: str, *, searched: bool, options: Sequence
     known = fields(at.scenario)
     problems: list[str] = []
     found = []
-    for path, child in _leaves(node):
+    assert isinstance(node.value, dict)
+    for path, child in node.value.items():
         try:
             if path not in known:
                 likely = [*options, *(k for k in known if not searched or k.startswith("device."))]
@@ -174,16 +194,29 @@ def setting(path: str, value: Value, unit: str) -> str:
     return f"{path}={show(value, '') if isinstance(value, bool | str) else units.format(value, unit)}"
 
 
-def _leaves(node: Node, prefix: str = "") -> Iterator[tuple[str, Node]]:
-    """Dotted paths, also where they were written as fields below fields; what `--set` says comes last and counts."""
+def _once(node: Node, at: str, options: Sequence[str], problems: list[str]) -> dict[str, Node]:
+    """Values by dotted path; a path that the file gives twice is noted."""
+    found: dict[str, Node] = {}
+    for path, leaf in _leaves(node, options):
+        before = found.get(path)
+        if before is not None and before.line and leaf.line:
+            lines = " and ".join(str((n.key or (n.line, 0))[0]) for n in (before, leaf))
+            problems.append(
+                leaf.at_key().problem(f"{at}.{path}", f"given twice, in lines {lines}; leave one of them out")
+            )
+        elif before is None or not leaf.line:
+            found[path] = leaf
+    return {path: leaf for path, leaf in found.items() if leaf.line or leaf.value is not None}
+
+
+def _leaves(node: Node, options: Sequence[str] = (), prefix: str = "") -> Iterator[tuple[str, Node]]:
+    """Dotted paths, also where they were written as fields below fields; an option is not looked into."""
     assert isinstance(node.value, dict)
-    last: dict[str, Node] = {}
     for name, child in node.value.items():
-        inner = _leaves(child, f"{prefix}{name}.") if isinstance(child.value, dict) else [(f"{prefix}{name}", child)]
-        for path, leaf in inner:
-            if path not in last or not leaf.line:
-                last[path] = leaf
-    yield from last.items()
+        if isinstance(child.value, dict) and child.value and name not in options:
+            yield from _leaves(child, (), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
 
 
 def _axis(at: Origin, field: spec.Field, node: Node, searched: bool) -> Axis:
@@ -249,7 +282,8 @@ def _read(at: Origin, field: spec.Field, item: Node) -> Value:
 
 def _placed(node: Node, at: str, path: str, problem: str) -> str:
     """A problem of a value, at the place in the section; one that has a place keeps it."""
-    text = re.sub(rf"^--set {re.escape(path)}: (?:{re.escape(path)}: )?", "", problem)
+    names = f"(?:{re.escape(at)}|{re.escape(path)})"
+    text = re.sub(rf"^--set {names}: (?:{names}: )*", "", problem)
     if re.match(r".+:\d+:\d+: ", text):
         return re.sub(rf"^(.+?:\d+:\d+: ){re.escape(path)}: ", rf"\g<1>{at}: ", text)
     return node.problem(at, text.removeprefix("--set "))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explore.evaluate import COMPILED_CHUNK, OUTPUTS, evaluate, prepare
-from explore.space import MOST, Axis, Origin, axes, product, section, tidied
+from explore.space import MOST, Axis, Origin, axes, product, section, settled, tidied, with_section
 from hwspecs.errors import SpecError, nearest
 from hwspecs.nodes import Node, shown
 from sim.scenario import Scenario
@@ -62,10 +62,10 @@ class Swept:
 def plan(origin: Origin) -> Plan:
     """Read the `sweep:` section. SpecError lists every problem of it."""
     node = section(origin, "sweep", EXAMPLE)
+    node, problems = settled(node, "sweep", ["mode"])
     assert isinstance(node.value, dict)
     fields = replace(node, value={name: child for name, child in node.value.items() if name != "mode"})
     mode = node.value.get("mode")
-    problems: list[str] = []
     if mode is not None and mode.value not in MODES:
         text = f"found {shown(mode)}, expected one of {', '.join(MODES)}{nearest(mode.text, MODES)}"
         problems.append(mode.problem("sweep.mode", text))
@@ -82,7 +82,7 @@ def plan(origin: Origin) -> Plan:
     if index is None:
         sizes = " x ".join(str(len(a.values)) for a in found)
         raise SpecError(node.problem("sweep", f"{sizes} points; expected at most {MOST} in all"))
-    return Plan(origin, tuple(found), index)
+    return Plan(with_section(origin, "sweep", node), tuple(found), index)
 
 
 def sweep(plan: Plan, progress: Callable[[int], None] | None = None) -> Swept:
@@ -130,7 +130,7 @@ def _scenarios(plan: Plan, outer: Sequence[int], combinations: Ints) -> list[Sce
         except SpecError as error:
             problems.extend(_placed(chosen, problem) for problem in error.problems)
     if problems:
-        raise SpecError(dict.fromkeys(problems))
+        raise SpecError(tidied(problems))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +15,10 @@ from sim.completion import sides
 
 if TYPE_CHECKING:
     from sim.compare import Side
+    from sim.result import Result
     from sim.scenario import Scenario
 
+YAML = (".yaml", ".yml")
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout."
 )
@@ -25,6 +28,18 @@ def register(cli: click.Group) -> None:
     """Add the commands to the command line."""
     for command in (explain, compare, sensitivity, report):
         cli.add_command(command)
+
+
+def _replayed(scenario: str, overrides: Sequence[str]) -> Result:
+    """The scenario's result; a warning where it does not fit into memory."""
+    from sim.feasible import problem
+    from sim.scenario import load
+    from sim.simulate import replay
+
+    result = replay(load(scenario, overrides))
+    if line := problem(result):
+        say(f"warning: {line}; the times below are those of a device with enough memory")
+    return result
 
 
 @click.command()
@@ -51,10 +66,8 @@ def explain(scenario: str, op: str, overrides: tuple[str, ...], form: str) -> No
     """
     from sim import explain_report
     from sim.explain import explain as explained
-    from sim.scenario import load
-    from sim.simulate import replay
 
-    found = explained(replay(load(scenario, overrides)), op)
+    found = explained(_replayed(scenario, overrides), op)
     click.echo(json.dumps(explain_report.to_json(found), indent=2) if form == "json" else explain_report.text(found))
 
 
@@ -87,7 +100,7 @@ def compare(a: str, b: str, scenario: str | None, overrides: tuple[str, ...], ou
     from sim import compare_report
     from sim.compare import compare as compared
 
-    sides = [_side(name, scenario, overrides) for name in (a, b)]
+    sides = [_side(name, other, scenario, overrides) for name, other in ((a, b), (b, a))]
     found = compared(*sides)
     if out is not None:
         from sim import profile_plots
@@ -99,17 +112,17 @@ def compare(a: str, b: str, scenario: str | None, overrides: tuple[str, ...], ou
     click.echo(json.dumps(compare_report.to_json(found), indent=2) if form == "json" else compare_report.text(found))
 
 
-def _side(name: str, scenario: str | None, overrides: tuple[str, ...]) -> Side:
-    """One of the two: a device under --scenario, a file of results, or a scenario."""
+def _side(name: str, other: str, scenario: str | None, overrides: tuple[str, ...]) -> Side:
+    """One of the two, beside the `other`: a device under --scenario, a file of results, or a scenario."""
     from pathlib import Path
 
     from hwspecs.errors import SpecError
     from sim.compare import of_files, of_result
-    from sim.scenario import load
-    from sim.simulate import replay
 
     if scenario is not None:
-        result = replay(load(scenario, [f"device={name}", *overrides]))
+        if _is_scenario(name):
+            raise SpecError(f"compare {name}: a scenario, but with --scenario both are devices; leave --scenario out")
+        result = _replayed(scenario, [f"device={name}", *overrides])
         return of_result(result, _on(result.scenario.model, result.scenario))
     path = Path(name)
     if path.is_dir() or path.suffix == ".json":
@@ -117,10 +130,13 @@ def _side(name: str, scenario: str | None, overrides: tuple[str, ...]) -> Side:
             raise SpecError(
                 f"--set {overrides[0]}: cannot change {name}, which is a result already; give its scenario instead"
             )
-        return of_files(path)
-    if path.suffix not in (".yaml", ".yml"):
-        raise SpecError(_neither(name))
-    result = replay(load(name, overrides))
+        side = of_files(path)
+        if not side.data.get("fits_memory", True):
+            say(f"warning: {name}: does not fit its device; its times are those of a device with enough memory")
+        return side
+    if path.suffix not in YAML:
+        raise SpecError(_neither(name, other))
+    result = _replayed(name, overrides)
     return of_result(result, _on(result.scenario.name, result.scenario))
 
 
@@ -129,11 +145,24 @@ def _on(what: str, scenario: Scenario) -> str:
     return f"{what} on {scenario.device.title} ({scenario.device.name})"
 
 
-def _neither(name: str) -> str:
+def _is_scenario(name: str) -> bool:
+    """Whether it is a YAML file with a model, which a device's has not."""
+    from pathlib import Path
+
+    from hwspecs.nodes import read
+
+    path = Path(name)
+    return path.suffix in YAML and path.is_file() and read(path).get("model") is not None
+
+
+def _neither(name: str, other: str) -> str:
     """What to give instead of a name that is no file of ours."""
     from hwspecs.device import device_names
     from hwspecs.errors import nearest
 
+    if name in device_names() and other.endswith(YAML):
+        way_out = f"hold it against another device: framecast compare DEVICE {name} --scenario {other}"
+        return f"compare {name}: a device needs a scenario to run; {way_out}"
     if name in device_names():
         return f"compare {name}: a device needs a scenario to run: add --scenario SCENARIO"
     wanted = "expected a scenario (.yaml), a result.json or its folder, or a device with --scenario"
@@ -163,6 +192,8 @@ def sensitivity(scenario: str, overrides: tuple[str, ...], step: str, out: str |
     from sim.sensitivity import sensitivity as found_by
 
     found = found_by(load(scenario, overrides), int(step) / 100)
+    if found.peak_memory > found.scenario.device.hbm.capacity:
+        _replayed(scenario, overrides)  # for its warning
     if out is not None:
         from sim import profile_plots
         from sim.files import text_file, write_all

@@ -69,7 +69,7 @@ def _verdict(c: Comparison) -> str:
     first, most = _faster("Latency", c.whole[0]), max(c.classes, key=lambda row: abs(row.delta))
     if not c.whole[1].delta:
         return first
-    there = f", most of the difference in {most.name} ({_signed(1e3 * most.delta)} ms)"
+    there = f", the largest part of the difference in {most.name} ({_signed(1e3 * most.delta)} ms)"
     shares = [side.data["host_bound_share"] for side in (c.a, c.b)]
     waits = f"the device waits for the host {percent(shares[0])} % of A's latency, {percent(shares[1])} % of B's"
     host = f"\nhost-bound: {waits}" if max(shares) > WAITING else ""

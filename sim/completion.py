@@ -19,11 +19,11 @@ def settings(_context: click.Context, _parameter: click.Parameter, incomplete: s
     names = {"device": device_names(), "software": software_names(), "model": list(models()), "level": list(LEVELS)}
     names |= {f"{part}.base": names[part] for part in ("device", "software")}
     values = [f"{field}={value}" for value in names.get(field, [])]
-    found = values if equals else [f"{path}=" for path in (*names, *_leaves())]
+    found = values if equals else [f"{path}=" for path in (*names, *leaves())]
     return [text for text in found if text.startswith(incomplete)]
 
 
-def _leaves() -> list[str]:
+def leaves() -> list[str]:
     """Paths of the fields of the device, the software and every model's request."""
     from hwspecs import spec
     from hwspecs.device import Device
@@ -35,6 +35,8 @@ def _leaves() -> list[str]:
 
 
 def sides(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem] | list[str]:
-    """What `compare` takes: devices under --scenario, else files."""
-    complete = devices if context.params.get("scenario") else files
-    return complete(context, parameter, incomplete)
+    """What `compare` takes: devices under --scenario, else files, and devices of which the beginning is there."""
+    named = devices(context, parameter, incomplete) if incomplete or context.params.get("scenario") else []
+    if context.params.get("scenario"):
+        return named
+    return [*files(context, parameter, incomplete), *map(CompletionItem, named)]

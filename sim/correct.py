@@ -41,9 +41,10 @@ def factors(kernels: Kernels, fitted: Fitted, device: str) -> Floats:
     part = fitted.parts.get(PART)
     if part is None or part.residual is None or device not in part.devices:
         return out
+    products = np.array([family.startswith("gemm/") for family in kernels.family]) & (kernels.gemm[0] == 1)
     dtypes = np.array(kernels.dtype, dtype=object)
     for dtype in part.dtypes:
-        rows = np.flatnonzero((dtypes == dtype) & (kernels.gemm[0] == 1))
+        rows = np.flatnonzero((dtypes == dtype) & products)
         if len(rows):
             out[rows] = _of_products(kernels.gemm[1:, rows], dtype, part, rates(load_device(device)))
     return out

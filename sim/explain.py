@@ -61,12 +61,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run the operator; time None where neither the software nor the comparison priced it."""
+    """A way to run the operator; time None where neither the software nor the comparison priced it. `possible`: it has a
+    kernel for the operator's shape and type; `allowed`: that, and the software may choose it."""
 
     name: str
     kernels: int
     time: float | None
     allowed: bool
+    possible: bool
     taken: bool
 
 
@@ -215,9 +217,12 @@ def _ways(result: Result, call: int) -> Iterator[Way]:
     own = dict(_priced_ways(result.priced, call))
     compared = dict(w for p in result.attention.values() for w in _priced_ways(p, call))
     taken = next(name for name, (_, _, chosen) in own.items() if chosen)
-    for way in kinds()[result.trace.kinds[_kind(result.trace, call)]].ways:
+    trace, op = result.trace, result.trace.call_op[[call]]
+    kind = kinds()[trace.kinds[_kind(trace, call)]]
+    for way in kind.ways:
+        possible = bool(np.all(way.possible(trace.dims(kind.name, op), trace.op_itemsize()[op])))
         kernels, time, _ = own.get(way.name) or compared.get(way.name) or (0, None, False)
-        yield Way(way.name, kernels, time, way.name in own, way.name == taken)
+        yield Way(way.name, kernels, time, way.name in own, possible, way.name == taken)
 
 
 def _priced_ways(priced: Priced, call: int) -> Iterator[tuple[str, tuple[int, float, bool]]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hwspecs import units
-from sim.explain import TERMS, Change, Explained, about
+from sim.explain import TERMS, Change, Explained, Way, about
 from sim.report import number, percent, quantity, seconds, table
 
 SCHEMA_VERSION = 1  # of the JSON
@@ -111,11 +111,19 @@ def _ways(e: Explained) -> str:
     why = "the fastest that is allowed" if allowed > 1 else "the only one that the software allows"
     rows = []
     for way in e.ways:
-        note = (
-            f"taken: {why}" if way.taken else "" if way.allowed else f"not allowed by {e.result.scenario.software.name}"
-        )
+        note = f"taken: {why}" if way.taken else "" if way.allowed else _why_not(e, way)
         rows.append([way.name, str(way.kernels or ""), _us(way.time) if way.time is not None else "", note])
     return "Ways to run it\n" + table(rows, ("way", "kernels", "us with gaps", ""), "lrrl")
+
+
+def _why_not(e: Explained, way: Way) -> str:
+    """Why a way is none that the software may choose from: the call, or what the scenario says."""
+    s, attention = e.result.scenario.software, about(e)["kind"] == "attention"
+    if not way.possible:
+        other = next(w.name for w in e.ways if w.taken)
+        fallback = attention and way.name == "memory-efficient"
+        return "not for this call: flash-2 has a kernel" if fallback else f"no kernel for this call: it runs as {other}"
+    return f"not allowed: attention: {s.attention} in the scenario" if attention else f"not allowed by {s.name}"
 
 
 def _kernels(e: Explained) -> str:

@@ -25,6 +25,7 @@ INVISIBLE, NAMED = (
     0.005,
     0.04,
 )  # of the longest bar of the tornado: below, a field is left out; below, no number is written
+STEP_OFF = 0.25  # of the step: a whole number that is farther from where it should be is named with its values
 NARROW = 0.12  # share of the width below which a component's name would not fit
 
 
@@ -158,7 +159,7 @@ def tornado(found: Sensitivity, path: Path) -> None:
                 axes.text(change, i, f" {change:+.2g} % ", **look)
     axes.axvline(0, color="black", linewidth=1)
     axes.margins(x=0.12)
-    axes.set_yticks(range(len(fields)), [label(f) for f in reversed(fields)])
+    axes.set_yticks(range(len(fields)), [label(f, found.step) for f in reversed(fields)])
     axes.set_xlabel(f"change of the latency of {seconds(found.latency)} (%)")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -177,9 +178,13 @@ def _spread(f: Field, latency: float) -> float:
     return max(abs(f.low_latency - latency), abs(f.high_latency - latency))
 
 
-def label(f: Field) -> str:
-    """A field on an axis: without the part that most of them share, with its value."""
-    return f"{f.path.removeprefix('device.')}  ({quantity(f.value, f.unit)})"
+def label(f: Field, step: float) -> str:
+    """A field on an axis: without the part that most of them share, with its value; where it could not change by `step`
+    (a fraction), also with the values that were priced: 'l2.partitions  (2; priced: 1 and 3)'."""
+    ends = [(v, f.value * factor) for v, factor in ((f.low, 1 - step), (f.high, 1 + step)) if v is not None]
+    near = all(abs(value - asked) <= STEP_OFF * step * f.value for value, asked in ends)
+    priced = "" if near else f"; priced: {' and '.join(quantity(v, f.unit) for v, _ in ends)}"
+    return f"{f.path.removeprefix('device.')}  ({quantity(f.value, f.unit)}{priced})"
 
 
 def comparison(c: Comparison, path: Path) -> None:

@@ -77,4 +77,5 @@ FAMILY = Family(
     ),
     part=_part,
     size=(128, 160),
+    recipe={"depth": 4, "rate": 5e-3},
 )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -67,6 +67,7 @@ class Family:
         extents: columns whose range over the fit is what the calibration covers.
         fitted: names of `Terms` that the fit may change, and of RATES, which belong to the device; most telling first.
         size: hidden width and epochs of the correction's network.
+        recipe: what else of `calib.network.Recipe` differs for this family.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Family:
     fitted: tuple[str, ...] = ()
     part: Callable[[pd.DataFrame], pd.Series[Any]] = lambda frame: constant(frame, "")
     size: tuple[int, int] = (96, 80)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache

@@ -77,7 +77,7 @@ def test_large_all_reduce_near_the_published_one() -> None:
 
 
 def test_networks_and_boards_are_slower() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {},
         {"nodes": 2.0},
         {"nodes": 2.0, "gpus": 2.0},

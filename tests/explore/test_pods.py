@@ -17,6 +17,7 @@ from explore.pods import Comparison, Row, compare, verdict
 from explore.pods_plots import curve, gantt
 from explore.pods_report import text, to_json
 from sim import concurrent
+from sim.report import number
 from sim.scenario import load
 from sim.schedule import podded
 from tests.sim.toy import toy_trace, write
@@ -105,6 +106,18 @@ def test_sizes_that_do_not_fit_are_left_out_and_said(tmp_path: Path) -> None:
     assert result.rows["lockstep"].played.schedule.largest == 2
     assert all(r.played.memory <= room for r in result.rows.values())
     assert "Not tried: pods of 4, which do not fit into 0.0" in text(result)
+
+
+def test_where_nothing_runs_together_the_verdict_says_why(tmp_path: Path) -> None:
+    alone = "there is nothing to run together: "
+    assert verdict(found(tmp_path, REQUESTS, "pods.count=1")) == f"{alone}pods.count is 1"
+    assert verdict(found(tmp_path, STEPS, "pods.budget.largest=1", "pods.search.size=[1]")) == (
+        f"{alone}pods.budget.largest is 1"
+    )
+    one = concurrent.inference(load(write(tmp_path, REQUESTS)))
+    room = one.weights + 1.2 * one.largest("whole")
+    told = verdict(found(tmp_path, REQUESTS, f"device.hbm.capacity={room:.0f} B"))
+    assert told == f"nothing but serial fits {number(room / 1e9)} GB"
 
 
 def test_text_says_what_it_must(tmp_path: Path) -> None:

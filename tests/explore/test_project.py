@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def test_the_text_names_units_and_ends_with_the_crossovers(found: Projection) ->
     table = lines[lines.index("Where temporal attention overtakes spatial attention") + 3 :]
     assert table[0].startswith("64 x 64  ")
     assert any(
-        line.startswith("Fits 80.0 GB, of the frame counts asked for: 64 x 64 up to 1024 frames") for line in table
+        line.startswith("Fits 85.9 GB, of the frame counts asked for: 64 x 64 up to 1024 frames") for line in table
     )
     assert all(len(line) < 150 or line.startswith(("on ", "64 x", "Fits")) for line in lines)
 
@@ -221,3 +222,10 @@ def test_an_image_size_of_its_own_and_one_frame_count(scenario: Path) -> None:
         scenario, ["project.sizes=[]", "project.frames=[16]", "request.height=64", "request.width=64"]
     )
     assert load(loaded) == ([(64, 64)], [16])
+
+
+def test_memory_that_holds_nothing_and_shares_that_are_one(found: Projection) -> None:
+    points = tuple(replace(p, fits=False, not_calibrated=0.691) for p in found.points)
+    shown = text(replace(found, points=points))
+    assert "of the frame counts asked for: 64 x 64 at none of them, " in shown
+    assert "Not calibrated: 69.1 % of kernel time." in shown

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from explore.space import Range, axes, fields, parse, section
+from explore.space import Range, axes, fields, parse, section, settled
 from tests.explore.toys import opened
 
 
@@ -45,7 +45,9 @@ def test_points_of_a_range(tmp_path: Path) -> None:
 def test_fields_below_fields_and_set(tmp_path: Path) -> None:
     text = "sweep:\n  device: {hbm: {bandwidth: [1 TB/s]}}\n  request.steps: [5]\n"
     at = opened(tmp_path, text, "sweep.request.steps=[7, 8]")
-    found = axes(at, section(at, "sweep", ""), "sweep", searched=False)
+    node, problems = settled(section(at, "sweep", ""), "sweep", ["mode"])
+    assert problems == []
+    found = axes(at, node, "sweep", searched=False)
     assert [(a.path, a.values) for a in found] == [("device.hbm.bandwidth", (1e12,)), ("request.steps", (7, 8))]
 
 

@@ -157,10 +157,17 @@ def test_a_changed_space_is_refused(tmp_path: Path, override: str, change: str) 
 
 def test_a_changed_scenario_is_refused(tmp_path: Path) -> None:
     searched(tmp_path)
-    with pytest.raises(
-        StudyError, match=r"space changed since trial 20: scenario was \w+, is \w+, latency_s of the base"
-    ):
-        searched(tmp_path, "request.steps=3")
+    for settings, change in (
+        (["request.steps=3"], "request.steps was 50, is 3"),
+        (["software.attention=unfused", "device.hbm.latency=500 ns"],
+         "device.hbm.latency was 404 ns, is 500 ns, software.attention was flash-2, is unfused"),
+    ):  # fmt: skip
+        with pytest.raises(StudyError) as caught:
+            searched(tmp_path, *settings)
+        way_out = "start with --study NEW or restore the space"
+        assert str(caught.value) == f"{tmp_path}/s.journal: space changed since trial 20: {change}; {way_out}"
+    with pytest.raises(StudyError, match=r"device\.name was a100-sxm-80gb, is h100-sxm, .*, \d+ more fields; start"):
+        searched(tmp_path, "device=h100-sxm")
 
 
 @pytest.mark.parametrize("content", ["hello", "hello\n", '{"a": 1}\n', "\x00\x00\n"])
@@ -312,3 +319,12 @@ def test_memory_is_the_only_constraint_that_is_always_there(tmp_path: Path) -> N
     search = objectives.read(origin(str(tmp_path / "x.yaml")))
     assert list(search.identity())[:2] == ["device.sm_count", "objective 1"]
     assert run(search, Location(str(tmp_path / "s.journal"))).constraints == ["violation: memory"]
+
+
+def test_quiet_says_nothing_before_a_search(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    path = str(write(tmp_path, SEARCH))
+    monkeypatch.chdir(tmp_path)
+    assert command(capsys, monkeypatch, path, "--trials", "4", "-q")[2] == ""
+    one = ("--set", "search.device.sm_count=null", "--set", "search.device.l2.capacity=null", "--study", "one.journal")
+    err = command(capsys, monkeypatch, path, "--trials", "4", *one)[2]
+    assert err.startswith("search: 1 field, minimize latency_s")

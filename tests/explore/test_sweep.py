@@ -141,6 +141,18 @@ def test_a_warning_where_memory_is_too_small(tmp_path: Path, capsys: Any, monkey
     assert (code, err) == (0, f"warning: {path}: {text}\n")
 
 
+def test_an_ending_that_is_no_table(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    path, out = str(write(tmp_path, GRID)), str(tmp_path / "a.txt")
+    text = "found the ending '.txt', expected a table (.csv or .parquet), or a folder, whose name has no ending"
+    assert run(capsys, monkeypatch, "sweep", path, "--out", out) == (2, "", f"--out {out}: {text}\n")
+
+
+def test_the_title_leaves_out_what_varies(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    path = str(write(tmp_path, "sweep:\n  device: [h100-sxm, a100-sxm-80gb]\n"))
+    out = run(capsys, monkeypatch, "sweep", path)[1]
+    assert out.startswith("toy: stable-diffusion-1.5 on several devices, 2 points\n")
+
+
 def test_files(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     path, out = str(write(tmp_path, GRID)), tmp_path / "out"
     assert run(capsys, monkeypatch, "sweep", path, "--out", str(out))[0] == 0

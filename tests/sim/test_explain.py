@@ -96,6 +96,14 @@ def test_both_ways_of_attention_are_shown_and_one_is_taken(toy: Result) -> None:
     assert unfused > fused
 
 
+def test_a_way_that_is_not_taken_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Result) -> None:
+    shown = text(explain(toy, "down.0.attn"))
+    assert "not allowed: attention: flash-2 in the scenario" in shown
+    assert "not for this call: flash-2 has a kernel" in shown
+    shown = text(explain(result(monkeypatch, tmp_path, "software.attention=unfused"), "down.0.attn"))
+    assert "not allowed: attention: unfused in the scenario" in shown
+
+
 def test_auto_allows_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = explain(result(monkeypatch, tmp_path, "software.attention=auto"), "down.0.attn")
     assert {way.name for way in found.ways if way.allowed} >= {"flash-2", "unfused"}

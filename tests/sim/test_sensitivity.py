@@ -104,6 +104,16 @@ def test_a_share_is_not_doubled_beyond_one(monkeypatch: pytest.MonkeyPatch, tmp_
     assert field.high is None or field.high <= 1
 
 
+def test_whole_numbers_that_cannot_change_by_the_step_are_named_with_their_values(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = run(monkeypatch, tmp_path)
+    labels = {f.path: profile_plots.label(f, found.step) for f in found.fields}
+    assert labels["device.l2.partitions"] == "l2.partitions  (2; priced: 1 and 4)"
+    assert labels["device.sm_count"] == "sm_count  (108)"
+    assert labels["device.hbm.bandwidth"] == "hbm.bandwidth  (2.039 TB/s)"
+
+
 def test_text_json_and_tornado(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = run(monkeypatch, tmp_path)
     shown = sensitivity_report.text(found)

@@ -69,7 +69,12 @@ def test_compare(program: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "more", "message"),
     [
-        ("SCENARIO", "h100-sxm", (), "compare h100-sxm: a device needs a scenario to run: add --scenario SCENARIO"),
+        ("SCENARIO", "h100-sxm", (), "compare h100-sxm: a device needs a scenario to run; hold it against another device:"
+         " framecast compare DEVICE h100-sxm --scenario SCENARIO"),
+        ("a100-sxm-80gb", "h100-sxm", (),
+         "compare a100-sxm-80gb: a device needs a scenario to run: add --scenario SCENARIO"),
+        ("a100-sxm-80gb", "SCENARIO", ("--scenario", "SCENARIO"),
+         "compare SCENARIO: a scenario, but with --scenario both are devices; leave --scenario out"),
         (
             "SCENARIO", "h100-sx", (),
             "compare h100-sx: expected a scenario (.yaml), a result.json or its folder, or a device with --scenario;"
@@ -85,8 +90,9 @@ def test_sides_that_cannot_be(
     program: Any, tmp_path: Path, a: str, b: str, more: tuple[str, ...], message: str
 ) -> None:
     names = {"SCENARIO": str(write(tmp_path)), "FOLDER": str(tmp_path)}
-    code, out, err = program("compare", names.get(a, a), names.get(b, b), *more)
-    assert (code, out, err) == (2, "", message.replace("FOLDER", str(tmp_path)) + "\n")
+    code, out, err = program("compare", names.get(a, a), names.get(b, b), *(names.get(m, m) for m in more))
+    found = err.replace(names["SCENARIO"], "SCENARIO").replace(str(tmp_path), "FOLDER")
+    assert (code, out, found) == (2, "", message + "\n")
 
 
 def test_sensitivity(program: Any, tmp_path: Path) -> None:
@@ -115,6 +121,16 @@ def test_quiet_drops_warnings_and_keeps_errors(program: Any, tmp_path: Path) -> 
     code, _, err = program("run", *args, "-q", "--strict")
     assert code == 3
     assert "does not fit" in err
+
+
+def test_what_does_not_fit_is_warned_of(program: Any, tmp_path: Path) -> None:
+    path, small = str(write(tmp_path)), ("--set", "device.hbm.capacity=1 MB")
+    for args in (("explain", path, "--op", "conv_out"), ("sensitivity", path), ("compare", path, path)):
+        code, _, err = program(*args, *small)
+        assert code == 0
+        assert err.startswith(f"warning: {path}: does not fit a100-sxm-80gb: needs ")
+        assert err.endswith("; the times below are those of a device with enough memory\n")
+        assert program(*args, *small, "-q")[2] == ""
 
 
 def test_progress_is_for_terminals_that_are_not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,12 +228,19 @@ def test_names_are_completed() -> None:
     assert "stable-diffusion-1.5" in _tab("framecast trace stable", 2)
     assert "device.hbm.bandwidth=" in _tab("framecast run x.yaml --set device.hbm.b", 4)
     assert _tab("framecast run exa", 2) == ["exa"]  # the shell's own completion of files
+    assert "h100-sxm" in _tab("framecast compare h1", 2)
+    assert {"search.objectives=", "search.device.hbm.bandwidth="} <= set(
+        _tab("framecast search x.yaml --set search.", 4)
+    )
+    assert "sweep.device.hbm.bandwidth=" in _tab("framecast sweep x.yaml --set sweep.device.hbm", 4)
+    assert "pods.members=" in _tab("framecast pods x.yaml --set pods.", 4)
+    assert "project.frames=" in _tab("framecast project x.yaml --set project.", 4)
     assert set(_tab("framecast compare --scenario x.yaml a100-sxm-8", 4)) == {"a100-sxm-80gb"}
 
 
 def test_values_that_are_names_are_completed() -> None:
     nothing: Any = None
     assert settings(nothing, nothing, "device=h100") == ["device=h100-sxm"]
-    assert settings(nothing, nothing, "level=") == ["level=roofline", "level=physical"]
+    assert settings(nothing, nothing, "level=") == ["level=roofline", "level=physical", "level=calibrated"]
     assert settings(nothing, nothing, "request.height=") == []
     assert "request.height=" in settings(nothing, nothing, "request.h")

@@ -8,6 +8,7 @@ import pytest
 
 from explore import objectives
 from explore.evaluate import OUTPUTS
+from explore.space import origin
 from explore.sweep import plan, sweep
 from hwspecs.errors import SpecError
 from tests.explore.toys import SEARCH, opened, use_toy
@@ -155,7 +156,7 @@ def test_no_sweep(tmp_path: Path) -> None:
     assert problems(tmp_path, "") == [
         f"PATH: sweep: missing; expected fields that vary, for example `sweep: {{{example}}}`"
     ]
-    for text, found in (("3", "'3'"), ("", "nothing"), ("{}", "fields"), ("[1]", "a list of 1")):
+    for text, found in (("3", "'3'"), ("", "nothing"), ("{}", "no fields"), ("[1]", "a list of 1")):
         (problem,) = problems(tmp_path, f"sweep: {text}\n")
         assert problem.endswith(f": sweep: found {found}, expected fields that vary, for example `{example}`")
 
@@ -289,6 +290,42 @@ def test_problems_of_overrides(tmp_path: Path) -> None:
     ]
     found = problems(tmp_path, SEARCH, "search.objectives.speed=maximize")
     assert found == [f"--set search.objectives.speed: unknown output (allowed: {NUMBERS})"]
+
+
+def test_a_field_that_the_file_gives_twice(tmp_path: Path) -> None:
+    twice = "given twice, in lines 5 and 7; leave one of them out"
+    text = "  device.hbm.bandwidth: {0}\n  device.sm_count: [100]\n  device: {{hbm: {{bandwidth: {0}}}}}\n"
+    found = problems(tmp_path, "sweep:\n" + text.format("[1 TB/s]"))
+    assert found == [f"PATH:7:18: sweep.device.hbm.bandwidth: {twice}"]
+    found = problems(
+        tmp_path,
+        "search:\n" + text.format("1..8 TB/s").replace("[100]", "9..90") + "  objectives: {latency_s: minimize}\n",
+    )
+    assert found == [f"PATH:7:18: search.device.hbm.bandwidth: {twice}"]
+    weights = SEARCH + "  resources:\n    device.sm_count: 1\n    device:\n      sm_count: 2\n"
+    (problem,) = problems(tmp_path, weights)
+    assert problem.endswith("search.resources.device.sm_count: given twice, in lines 13 and 15; leave one of them out")
+
+
+def test_overrides_add_replace_and_take_out(tmp_path: Path) -> None:
+    settings = ("search.resources.device.sm_clock=3", "search.device.sm_count=9..90", "search.device.l2.capacity=null",
+                "search.objectives.latency_s=null")  # fmt: skip
+    found = objectives.read(opened(tmp_path, SEARCH, *settings))
+    assert found.resources == {"device.sm_clock": 3}
+    assert {axis.path: axis.text() for axis in found.axes} == {
+        "device.sm_count": "9–90",
+        "device.hbm.bandwidth": "1–8 TB/s log",
+    }
+    assert dict(found.objectives) == {"relative_resources": "minimize"}
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(found.scenario.resolved())
+    again = objectives.read(origin(str(resolved)))  # the resolved scenario is the search that was made
+    assert (again.axes[0].text(), again.objectives) == (found.axes[0].text(), found.objectives)
+
+
+def test_an_override_names_its_field_once(tmp_path: Path) -> None:
+    found = problems(tmp_path, "sweep:\n  request.height: [512]\n", "sweep.request.height=[500]")
+    assert found == ["--set sweep.request.height: found 500, expected a multiple of 8; nearest: 496, 504"]
 
 
 def test_no_search(tmp_path: Path) -> None:

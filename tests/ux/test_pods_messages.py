@@ -37,7 +37,7 @@ def lines(
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("", ["toy.yaml: pods.members: missing; expected one of steps, requests"]),
+        ("", ["toy.yaml: pods: missing; expected what runs together, for example `pods: {members: requests, count: 4}`"]),
         ("pods: 3\n", ["toy.yaml:4:7: pods: found '3', expected fields (" + FIELDS]),
         (
             "pods: {members: request, cuont: 4}\n",

@@ -60,7 +60,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
             GOOD + "request: {height: 500}\n",
             "PATH:3:19: request.height: found 500, expected a multiple of 8; nearest: 496, 504",
         ),
-        (GOOD + "level: fast\n", "PATH:3:8: level: found 'fast', expected one of roofline, physical"),
+        (GOOD + "level: fast\n", "PATH:3:8: level: found 'fast', expected one of roofline, physical, calibrated"),
         (GOOD + "name: 3\n", "PATH:3:7: name: found '3', expected text, in quotes"),
         (
             GOOD + "softwar: pytorch-eager\n",
@@ -201,7 +201,7 @@ def test_a_duplicate_field_hides_nothing(tmp_path: Path) -> None:
         load(path)
     assert [line.replace(str(path), "PATH") for line in caught.value.problems] == [
         "PATH:2:1: model: duplicate field; it is already set in line 1",
-        "PATH:3:8: level: found 'fast', expected one of roofline, physical",
+        "PATH:3:8: level: found 'fast', expected one of roofline, physical, calibrated",
         "PATH:4:7: found 'x', expected a number",
     ]
 

@@ -1,0 +1,32 @@
+"""What a shell completes behind --set of the commands that explore: the fields of their section, beside those of a run."""
+
+from __future__ import annotations
+
+import click
+
+from sim import completion
+
+
+def settings(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """PATH= of the fields of a scenario, and of the section that the command is named after."""
+    section = context.info_name or ""
+    own = [f"{section}.{path}=" for path in _paths(section)]
+    return [
+        *completion.settings(context, parameter, incomplete),
+        *(path for path in own if path.startswith(incomplete)),
+    ]
+
+
+def _paths(section: str) -> list[str]:
+    """Paths below `sweep`, `search`, `pods` or `project`."""
+    from explore import objectives, pods_spec, project
+    from explore.evaluate import RATES
+    from hwspecs import spec
+
+    if section == "sweep":
+        return ["mode", "model", "device", "software", "level", *completion.leaves()]
+    if section == "search":
+        options = [f.path for f in spec.fields(objectives.Options)]
+        inside = [f"objectives.{name}" for name in objectives.NUMBERS]
+        return [*options, *inside, *RATES, *(f"resources.{path}" for path in RATES)]
+    return [f.path for f in spec.fields({"pods": pods_spec.Pods, "project": project.Project}[section])]

@@ -1,0 +1,113 @@
+"""Laws of the cost models at the calibrated level: the shipped fit, and any correction that a fit could hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwspecs import device
+from hwspecs.errors import SpecError
+from hwspecs.rates import Rates, rates
+from sim import fitted as fits
+from sim.correct import factors, fit_of
+from sim.cost import cost
+from sim.residual import BOUND
+from sim.scenario import load
+from sim.simulate import replay
+from sim.tiles import per_kernel
+from tests.build import kernels
+from tests.laws.test_cost_laws import BETTER_DOWN, BETTER_UP, gemm, hardware, improved, operators
+
+FIT, DEVICE = "a100", "a100-sxm-80gb"
+correction = st.floats(-BOUND, BOUND).map(np.exp)
+
+
+def priced(op: tuple[str, Mapping[str, int]], on: Rates, factor: float) -> Any:
+    return cost(kernels([op]), on, "calibrated", factor=factor)
+
+
+@settings(max_examples=100, deadline=None)
+@given(operators(), hardware(), correction)
+def test_no_correction_beats_a_peak(op: tuple[str, Mapping[str, int]], on: Rates, factor: float) -> None:
+    c = priced(op, on, factor)
+    chip = np.asarray(on.sm_count * on.sm_clock)
+    rate = chip * per_kernel(on, c.kernels.dtype, "matmul")
+    assert (c.time >= c.kernels.flops / rate * (1 - 1e-9)).all()
+    assert (c.time >= c.hbm_bytes / np.asarray(on.hbm_bandwidth) * (1 - 1e-9)).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(operators(), hardware(), correction, st.sampled_from(BETTER_UP + BETTER_DOWN), st.floats(1.0, 4.0))
+def test_better_hardware_is_never_slower(
+    op: tuple[str, Mapping[str, int]], on: Rates, factor: float, name: str, by: float
+) -> None:
+    before, after = (priced(op, each, factor) for each in (on, improved(on, name, by)))
+    total = [float(c.per_row(c.time + c.gap).sum()) for c in (before, after)]
+    assert total[1] <= total[0] * (1 + 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(operators(), correction)
+def test_without_a_fit_the_level_is_physical(op: tuple[str, Mapping[str, int]], factor: float) -> None:
+    on = rates(device.load(DEVICE))
+    plain, same = cost(kernels([op]), on), priced(op, on, 1.0)
+    assert same.time == pytest.approx(plain.time, rel=1e-12)
+    changed = priced(op, on, factor).time
+    assert (changed <= plain.time * max(factor, 1.0) * (1 + 1e-9)).all()
+    assert (changed >= plain.time * min(factor, 1.0) * (1 - 1e-9)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 65536), st.integers(1, 65536), st.integers(1, 65536))
+def test_the_shipped_correction_is_bounded_for_any_product(m: int, n: int, k: int) -> None:
+    fitted = fits.load(FIT)
+    rows = kernels([gemm(m, n, k)])
+    factor = factors(rows, fitted, DEVICE)
+    assert (np.abs(np.log(factor)) <= BOUND + 1e-9).all()
+    assert np.isfinite(factor).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(operators())
+def test_only_matrix_products_with_weights_are_corrected(op: tuple[str, Mapping[str, int]]) -> None:
+    rows = kernels([op])
+    factor = factors(rows, fits.load(FIT), DEVICE)
+    other = np.array([not family.startswith("gemm/") for family in rows.family]) | (rows.gemm[0] != 1)
+    assert (factor[other] == 1.0).all()
+    assert (factors(rows, fits.load(FIT), "l40s") == 1.0).all()
+
+
+@pytest.mark.parametrize("name", device.device_names())
+def test_a_device_with_a_number_changed_has_no_correction(name: str) -> None:
+    own = device.load(name)
+    if fit_of(own) is not None:
+        assert fit_of(replace(own, sm_count=own.sm_count + 1)) is None
+        assert fit_of(replace(own, l2=replace(own.l2, capacity=own.l2.capacity * 2))) is None
+        assert fit_of(replace(own, title="another title")) is not None
+
+
+def test_a_run_at_the_calibrated_level() -> None:
+    scenario = load("examples/stable-diffusion-a100.yaml")
+    runs = {level: replay(replace(scenario, level=level)) for level in ("roofline", "physical", "calibrated")}
+    assert runs["roofline"].latency < runs["calibrated"].latency
+    assert runs["calibrated"].latency == pytest.approx(runs["physical"].latency, rel=0.2)
+    assert runs["calibrated"].latency != runs["physical"].latency
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["device.hbm.bandwidth=3 TB/s"], "device.hbm.bandwidth differs from its file"),
+        (["device=l40s"], "it was never fitted"),
+    ],
+)
+def test_a_device_that_was_not_fitted_has_no_calibrated_level(overrides: list[str], why: str) -> None:
+    scenario = load("examples/stable-diffusion-a100.yaml", [*overrides, "level=calibrated"])
+    with pytest.raises(SpecError, match=rf"level: found 'calibrated', which .* does not have: {why}; use physical"):
+        replay(scenario)

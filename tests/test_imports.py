@@ -38,7 +38,10 @@ ANYWHERE = {
     "diffusers": ("workloads/", "calib/"),
     "transformers": ("workloads/", "calib/"),
 }
-HEAVY = {"tabulate": ("sim/report.py", "calib/accuracy.py", "calib/make.py", "calib/score.py"), "numba": ("sim/engine.py",)}  # files that a warm run imports late, or never
+HEAVY = {
+    "tabulate": ("sim/report.py", "calib/accuracy.py", "calib/make.py", "calib/score.py"),
+    "numba": ("sim/engine.py",),
+}  # files that a warm run imports late, or never
 FILES = [p for package in MAY for p in sorted((ROOT / package).rglob("*.py"))]
 WARM = """
 import sys, json, framecast

@@ -25,6 +25,7 @@ from sim.calibration import load as load_physical
 from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
+RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
 KIND = "fit"  # of the file, beside hardware and software files
 PHYSICAL = "physical"  # the shipped file that is no fit
 
@@ -102,6 +103,13 @@ def applies(device: Device, to: tuple[str, ...]) -> bool:
     from hwspecs.rates import rates
 
     return device.name in to and rates(device) == rates(load_device(device.name))
+
+
+def fit_of(device: Device) -> Fitted | None:
+    """The fit that may correct runs on a device: one with this device in the part that runs use, every number as in its file."""
+    fitted = find(device.name)
+    part = fitted.parts.get(RUNS) if fitted else None
+    return fitted if part and part.residual and applies(device, part.devices) else None
 
 
 def names() -> list[str]:

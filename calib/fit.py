@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from calib import outliers
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
 from calib.physics import Start, least_squares
 from hwspecs import device
@@ -166,15 +167,22 @@ def fit_part(rows: Rows, recipe: Recipe, say: Callable[[str], None] = lambda _: 
     physical = _physical_stage(rows, recipe.seed)
     if not _can_learn(rows):
         say(_why_not(rows, physical))
-        return replace(physical, held_out=errors(*_compared(rows, physical)))
+        return _with_outliers(rows, replace(physical, held_out=errors(*_compared(rows, physical))))
     held = held_units(rows.unit, recipe.seed)
     trial, kept_out = trained(rows.take(~held), recipe), rows.take(held)
     measured, guess = _compared(kept_out, trial)
-    final = _learned(rows, physical, recipe)
-    return replace(
-        final, held_out=errors(measured, guess), intervals=intervals(kept_out.condition, measured, guess),
-        rows={**physical.rows, "held_out": int(held.sum())},
+    final = replace(
+        _learned(rows, physical, recipe), held_out=errors(measured, guess),
+        intervals=intervals(kept_out.condition, measured, guess), rows={**physical.rows, "held_out": int(held.sum())},
     )  # fmt: skip
+    return _with_outliers(rows, final)
+
+
+def _with_outliers(rows: Rows, part: Part) -> Part:
+    """The part with the number of rows far outside what it explains, and the names of the worst."""
+    measured, guess = _compared(rows, part)
+    count = int(outliers.found(measured, guess).sum())
+    return replace(part, rows={**part.rows, "outliers": count}, outliers=outliers.named(rows.frame, measured, guess))
 
 
 def trained(rows: Rows, recipe: Recipe) -> Part:
@@ -237,12 +245,10 @@ def _physical_stage(rows: Rows, seed: int) -> Part:
     unit = np.unique(some.unit, return_inverse=True)[1]
     found = least_squares(predict, some.measured, start, unit)
     part = _with(blank, found.values, found.errors, f"robust least squares, {len(some)} rows")
-    away = np.log(with_floor(rows, part).time / rows.measured)
-    outliers = int((np.abs(away - np.median(away)) > 6.0 * found.spread).sum())
     return replace(
         part, dtypes=tuple(sorted(set(rows.frame["dtype"]))), devices=tuple(sorted(set(rows.frame["device_id"]))),
         extents={n: (float(rows.frame[n].min()), float(rows.frame[n].max())) for n in rows.family.extents if n in rows.frame},
-        rows={"used": len(rows), "outliers": outliers},
+        rows={"used": len(rows)},
     )  # fmt: skip
 
 

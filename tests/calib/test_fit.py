@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from calib.fit import Rows, fit_part, held_units, parts_of, predicted
-from calib.make import made, rows_on
+from calib.make import made, report, rows_on
 from calib.network import Recipe
 from calib.predict import predict, target
 from calib.score import score, to_json
@@ -204,3 +204,24 @@ def test_a_small_table_is_fitted_and_scored_from_files(tmp_path: Path, monkeypat
     assert len(fitted.provenance["tables"]["mine.csv"]) == 64
     found = score(read("mine.csv"), target("mine-fit"), "mine-fit")
     assert to_json(found)["overall"]["mape"] < 6
+
+
+def test_rows_that_the_fit_does_not_explain_are_counted_and_the_worst_of_each_operator_named() -> None:
+    frame = gemm_table(300).assign(path="folder/mine.csv", line=np.arange(300) + 2)
+    wrong = np.arange(0, 300, 20)
+    frame.loc[wrong, "latency_us"] *= 3.0 + 0.1 * np.arange(len(wrong))
+    part = fit_part(rows_of(frame), SMALL)
+    assert part.rows["outliers"] == len(wrong)
+    places = [int(line.split(":")[1]) - 2 for line in part.outliers]
+    assert len(places) == 10
+    assert set(places) <= set(wrong)
+    m, n, k = (frame.at[280, name] for name in "mnk")
+    start = f"mine.csv:282: linear bf16, batch 1, m {m:g}, n {n:g}, k {k:g}, made up: measured "
+    assert part.outliers[0].startswith(start)
+    shown = report(Fitted("mine", {part.name: part}, {}))
+    assert "gemm/16-bit: 15 outliers (5.0 % of the rows), the worst of each operator\n  mine.csv:282: " in shown
+
+
+def test_a_fit_without_outliers_names_none() -> None:
+    part = fit_part(rows_of(gemm_table(300)), SMALL)
+    assert (part.rows["outliers"], part.outliers) == (0, ())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from calib.families.base import Floats
+from calib.few_accuracy import measured_few, section
 from calib.fit import HELD_OUT, Rows, errors, held_units, parts_of, predicted, priced, trained, with_floor
 from calib.make import rows_on
 from calib.table import read
@@ -155,8 +156,8 @@ def _levels(rows: Rows, part: Part) -> dict[str, Floats]:
     return {"physical": shared + floors, "physical, refitted": refitted}
 
 
-def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path]) -> str:
-    """docs/accuracy.md."""
+def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path], few: str) -> str:
+    """docs/accuracy.md; `few` is its section on new devices."""
     heads = ("held out", "rows", "asked: median / MAPE / p90 %", "median %", "MAPE %", "p90 %", "met")
     softwares = ("held out", "software, algorithm", "rows", "median %", "MAPE %", "p90 %")
     steps = ("held out", "physical: MAPE %", "physical, refitted: MAPE %", "calibrated: MAPE %")
@@ -176,6 +177,7 @@ def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path]) -> 
             "## What each level adds\n`physical` are the terms that all devices share, with the fitted launch floors;\n"
             "`refitted` the same terms fitted on this device; `calibrated` the learned correction on top.",
             _table(steps, [_steps(f) for f in found]),
+            few,
             _limits(),
         ]
     )
@@ -233,8 +235,10 @@ def main(arguments: Sequence[str]) -> None:
         for path in sorted(folder.glob(f"{name}.*"))
         if path.suffix in (".csv", ".gz", ".parquet")
     ]
-    frame = rows_on(read(files).frame, HARDWARE)
-    PAGE.write_text(page(measured_cases(frame), frame, files) + "\n", encoding="utf-8")
+    everything = read(files).frame
+    frame = rows_on(everything, HARDWARE)
+    few = section(measured_few(everything))
+    PAGE.write_text(page(measured_cases(frame), frame, files, few) + "\n", encoding="utf-8")
     print(f"{PAGE}: written", file=sys.stderr)
 
 

@@ -100,6 +100,6 @@ FAMILY = Family(
         "loop_latency", "tile_issue", "wave_share",
     ),
     size=(128, 120),
-    recipe={"depth": 4, "rate": 5e-3, "ensemble": 2},
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "ensemble": 2},
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

@@ -19,8 +19,8 @@ MOST_LEVELS = 1e-9  # standard deviation below which a feature is constant and l
 class Recipe:
     """How networks are trained. `rate` is the peak of a one-cycle schedule.
 
-    `dropped`: share of rows whose software is hidden. `noise`: on the features, in their standard deviations. `dropout`: share of
-    hidden units left out of a step. `relative`: the loss is the error in shares of the measured time, not in its logarithm.
+    `dropped`: share of rows whose software is hidden. `noise`: on the features, in their standard deviations. `relative`: the
+    loss is the error in shares of the measured time, not in its logarithm.
     """
 
     width: int = 96
@@ -31,7 +31,6 @@ class Recipe:
     decay: float = 1e-2
     dropped: float = 0.1
     noise: float = 0.0
-    dropout: float = 0.0
     relative: bool = False
     least_steps: int = 3000
     ensemble: int = 1
@@ -101,7 +100,6 @@ def _layers(inputs: int, recipe: Recipe) -> Any:
     layers: list[Any] = []
     for i in range(recipe.depth):
         layers += [torch.nn.Linear(inputs if i == 0 else recipe.width, recipe.width), torch.nn.SiLU()]
-        layers += [torch.nn.Dropout(recipe.dropout)] if recipe.dropout else []
     return torch.nn.Sequential(*layers, torch.nn.Linear(recipe.width, 1))
 
 

@@ -197,7 +197,6 @@ FAMILY = Family(
         "batch": 128,
         "noise": 0.1,
         "decay": 0.3,
-        "dropout": 0.4,
         "relative": True,
         "least_steps": 1500,
         "ensemble": 2,

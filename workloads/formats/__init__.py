@@ -1,0 +1,77 @@
+"""Traces from and for other programs: told apart by what is in a file when read, by its ending when written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hwspecs.errors import FramecastError, SpecError, nearest
+from workloads.trace import Trace
+
+WRITTEN = {
+    ".npz": "framecast's own",
+    ".parquet": "a table, one row a call",
+    ".et": "MLCommons Chakra",
+}  # ending -> what is in the file
+_KNOWN = "expected a trace of framecast (.npz), Parquet, Chakra (.et), or a PyTorch Profiler trace (.json, .json.gz)"
+
+
+def load(path: Path | str) -> Trace:
+    """The trace in a file: framecast's own, Parquet, Chakra, or a PyTorch Profiler timeline.
+
+    Raises SpecError or StudyError, one line, for a file that is missing, truncated, foreign or of another version.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(4096)
+    except OSError as error:
+        raise SpecError(f"{file}: cannot read the trace: {(error.strerror or str(error)).lower()}") from None
+    from workloads import trace as own
+    from workloads.formats import chakra, events, parquet
+
+    if start[:2] == b"PK":
+        return own.load(file)
+    if parquet.is_parquet(start):
+        return parquet.load(file)
+    if events.is_timeline(start):
+        from workloads.formats import profiler
+
+        return profiler.load(file).trace
+    if chakra.is_chakra(start):
+        return chakra.load(file)
+    raise SpecError(f"{file}: a format that framecast does not know; {_KNOWN}")
+
+
+def save(trace: Trace, path: Path | str) -> None:
+    """Write a trace in the format of the file's ending, all of it or nothing. SpecError for an ending or path that cannot be."""
+    file = Path(path)
+    if file.suffix not in WRITTEN:
+        endings = ", ".join(f"{ending} ({what})" for ending, what in WRITTEN.items())
+        raise SpecError(f"--out {path}: unknown ending '{file.suffix}'{nearest(file.suffix, WRITTEN)}; expected {endings}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            _write(trace, temporary, file.suffix)
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, FramecastError) as error:
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        raise SpecError(f"--out {path}: cannot write the trace: {why}") from None
+
+
+def _write(trace: Trace, path: Path, ending: str) -> None:
+    from workloads import trace as own
+    from workloads.formats import chakra, parquet
+
+    if ending == ".npz":
+        own.save(trace, path)
+    elif ending == ".parquet":
+        parquet.save(trace, path)
+    else:
+        path.write_bytes(chakra.to_bytes(trace))

@@ -1,0 +1,149 @@
+"""MLCommons Chakra execution traces, written and read: length-delimited protobuf messages, GlobalMetadata and then the nodes.
+
+A call is a COMP_NODE. What Chakra has a field for is in that field: name, data dependencies (through activations), tensors
+as in PyTorch's traces ([tensor id, storage id, offset, elements, element size, device]), and ASTRA-sim's attributes num_ops and
+tensor_size. Dimensions, module path and repeats are attributes of the node; the rest of a trace is in the attributes of
+the metadata, so that reading it back gives the same trace.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hwspecs.errors import StudyError
+from workloads.capture import CapturedCall
+from workloads.formats.chakra_schema import COMP, VERSION, messages
+from workloads.formats.rows import calls_of, header_of, restored
+from workloads.kind import ITEMSIZE
+from workloads.trace import Trace
+
+PREFIX = "framecast."  # of the attributes that are ours
+LARGEST = 1 << 28  # bytes of one message: more is another format
+FIELDS = ("kind", "dtype", "dims", "path", "in_attention", "inputs", "outputs")
+
+
+def save(trace: Trace, file: BinaryIO) -> None:
+    """Write a trace. Each call is a node, once: how often it runs is its attribute framecast.repeats."""
+    metadata, node_class = messages()
+    head = metadata(version=VERSION)
+    for name, text in header_of(trace).items():
+        head.attr.add(name=PREFIX + name, string_val=text)
+    _write(file, head)
+    repeats, flops, writer = trace.call_repeats(), trace.op_flops()[trace.call_op], dict[int, int]()
+    for index, call in enumerate(calls_of(trace)):
+        node = node_class(id=index, name=call.label, type=COMP)
+        node.data_deps.extend(dict.fromkeys(writer[t] for t in call.inputs if t in writer))
+        node.inputs.CopyFrom(_tensors(trace, call, call.inputs))
+        node.outputs.CopyFrom(_tensors(trace, call, call.outputs))
+        node.attr.add(name="is_cpu_op", bool_val=False)
+        node.attr.add(name="num_ops", int64_val=int(flops[index]))
+        touched = dict.fromkeys((*call.inputs, *call.outputs))
+        node.attr.add(name="tensor_size", uint64_val=sum(int(trace.tensor_bytes[t]) for t in touched))
+        node.attr.add(name=PREFIX + "repeats", int64_val=int(repeats[index]))
+        for name in FIELDS[:2] + FIELDS[3:4]:
+            node.attr.add(name=PREFIX + name, string_val=getattr(call, name))
+        node.attr.add(name=PREFIX + "in_attention", bool_val=call.in_attention)
+        for name in ("dims", "inputs", "outputs"):
+            node.attr.add(name=PREFIX + name).int64_list.values.extend(getattr(call, name))
+            node.attr[-1].int64_list.SetInParent()
+        _write(file, node)
+        writer.update(dict.fromkeys(call.outputs, index))
+
+
+def load(path: Path) -> Trace:
+    """Read a trace that framecast wrote. StudyError for a file that is truncated, foreign, or of another version."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        stored = path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"{path}: cannot read the trace: {(error.strerror or str(error)).lower()}") from None
+    metadata, node_class = messages()
+    parts = _parts(path, stored)
+    try:
+        head = metadata.FromString(next(parts, b""))
+    except DecodeError:
+        raise StudyError(f"{path}: not a Chakra trace: its first message is no GlobalMetadata") from None
+    if head.version != VERSION:
+        raise StudyError(f"{path}: Chakra version {head.version!r}, expected {VERSION!r}")
+    header = {a.name.removeprefix(PREFIX): a.string_val for a in head.attr if a.name.startswith(PREFIX)}
+    calls = []
+    for index, part in enumerate(parts):
+        try:
+            calls.append(_call(node_class.FromString(part)))
+        except DecodeError:
+            raise StudyError(f"{path}: node {index} is damaged; export the trace again") from None
+        except KeyError as error:
+            lacks = f"node {index} ('{node_class.FromString(part).name}') lacks the attribute {error}"
+            raise StudyError(f"{path}: {lacks}; expected a trace that framecast wrote") from None
+    return restored(path, header, calls)
+
+
+def is_chakra(stored: bytes) -> bool:
+    """Whether a file that begins with these bytes may be a Chakra trace: its first message begins with a version."""
+    size, at = _varint(stored, 0)
+    return 0 < size < LARGEST and stored[at : at + 1] == b"\x0a"  # field 1, length-delimited
+
+
+def _call(node: Any) -> CapturedCall:
+    attributes = {a.name.removeprefix(PREFIX): a for a in node.attr if a.name.startswith(PREFIX)}
+    lists = {name: tuple(attributes[name].int64_list.values) for name in ("dims", "inputs", "outputs")}
+    texts = {name: attributes[name].string_val for name in ("kind", "dtype", "path")}
+    return CapturedCall(label=node.name, in_attention=attributes["in_attention"].bool_val, **lists, **texts)
+
+
+def _tensors(trace: Trace, call: CapturedCall, ids: Iterable[int]) -> Any:
+    """An IOInfo: values, shapes and types, each a list as text, as PyTorch's execution traces have them."""
+    values, shapes, types = [], [], []
+    for tensor in ids:
+        size = int(trace.tensor_bytes[tensor])
+        item = ITEMSIZE[call.dtype] if size % ITEMSIZE[call.dtype] == 0 else 1
+        values.append([tensor, tensor, 0, size // item, item, "meta"])
+        shapes.append([size // item])
+        types.append(f"Tensor({call.dtype})")
+    _, node_class = messages()
+    return type(node_class().inputs)(values=json.dumps(values), shapes=json.dumps(shapes), types=json.dumps(types))
+
+
+def _write(file: BinaryIO, message: Any) -> None:
+    """One message after its length."""
+    data, size = message.SerializeToString(deterministic=True), bytearray()
+    rest = len(data)
+    while rest >= 0x80:
+        size.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    file.write(bytes(size) + bytes([rest]) + data)
+
+
+def _parts(path: Path, stored: bytes) -> Iterator[bytes]:
+    """The messages of a file. StudyError where it ends inside one."""
+    at, index = 0, 0
+    while at < len(stored):
+        size, start = _varint(stored, at)
+        if size < 0 or size > LARGEST or (index == 0 and not is_chakra(stored)):
+            raise StudyError(f"{path}: not a Chakra trace: no message of a sensible length at byte {at}")
+        if start + size > len(stored):
+            raise StudyError(f"{path}: truncated in message {index}, at byte {len(stored)} of {start + size}")
+        yield stored[start : start + size]
+        at, index = start + size, index + 1
+
+
+def _varint(stored: bytes, at: int) -> tuple[int, int]:
+    """A base-128 integer (protobuf encoding, 'varints') and where it ends; -1 where there is none."""
+    value = 0
+    for i, byte in enumerate(stored[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            return value, at + i + 1
+    return -1, at
+
+
+def to_bytes(trace: Trace) -> bytes:
+    """The bytes of a Chakra file."""
+    out = io.BytesIO()
+    save(trace, out)
+    return out.getvalue()

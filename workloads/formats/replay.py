@@ -1,0 +1,316 @@
+"""Operators of a timeline, run again on the meta device, so that the rules of a capture read their dimensions.
+
+A timeline holds the shapes, strides and scalars of an operator's arguments, neither its results nor which tensors it read.
+Results come from running it again without data. Tensors are told apart by dtype, shape and strides: an operator reads the
+latest that fits. Weights are the arguments at which torch's layers take them. torch is imported when called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workloads.capture import CapturedCall, Recorder, is_attention, launches
+from workloads.formats.events import Operator
+from workloads.kept import whole
+from workloads.ops.attention import DIMS, ROLES
+
+DTYPES = {
+    "float": "float32", "double": "float64", "c10::Half": "float16", "c10::BFloat16": "bfloat16", "long int": "int64",
+    "long": "int64", "int": "int32", "short int": "int16", "short": "int16", "signed char": "int8",
+    "unsigned char": "uint8", "bool": "bool", "c10::Float8_e4m3fn": "float8_e4m3fn", "c10::Float8_e5m2": "float8_e5m2",
+}  # fmt: skip
+# names of C++ types in 'Input type' (c10/util/typeid.h) -> torch's
+SCALAR_TYPES = (
+    "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", None, None, None, "bool", None, None,
+    None, "bfloat16", None, None, None, None, None, None, None, "float8_e5m2", "float8_e4m3fn",
+)  # fmt: skip  # torch/headeronly/core/ScalarType.h, in the order of the enumeration; None: not in use here
+MEMORY_FORMATS = ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d")  # c10/core/MemoryFormat.h
+LISTS = ("TensorList", "GenericList")
+ATTENTION = "aten::scaled_dot_product_attention"
+WEIGHTS = {
+    "aten::linear": (1, 2), "aten::conv1d": (1, 2), "aten::conv2d": (1, 2), "aten::conv3d": (1, 2),
+    "aten::convolution": (1, 2), "aten::group_norm": (2, 3), "aten::layer_norm": (2, 3), "aten::rms_norm": (2,),
+    "aten::embedding": (0,), "aten::batch_norm": (1, 2, 3, 4),
+    "aten::native_group_norm": (1, 2), "aten::native_layer_norm": (2, 3), "aten::_fused_rms_norm": (2,),
+}  # fmt: skip  # operator -> positions of parameters (native_functions.yaml)
+LATEST = 64  # tensors of one dtype, shape and strides that are remembered
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the operators computed.
+
+    Attributes:
+        calls: as a capture records them. tensor_bytes, tensor_is_weight: of the tensor ids that they name.
+        operator: index of the operator of each call. owner: of each operator, the call that its kernels belong to, or -1.
+        parameters: elements of all weights.
+        unknown: operators that could not be run again -> how often; they are priced as memory traffic.
+    """
+
+    calls: tuple[CapturedCall, ...]
+    tensor_bytes: tuple[int, ...]
+    tensor_is_weight: tuple[bool, ...]
+    operator: tuple[int, ...]
+    owner: tuple[int, ...]
+    parameters: int
+    unknown: Mapping[str, int]
+
+
+def replay(operators: Sequence[Operator], launched: frozenset[int]) -> Replayed:
+    """Run operators again in order; `launched`: indices of those that launched kernels themselves."""
+    import torch
+
+    recorder, tensors = Recorder(""), _Tensors()
+    owner, unknown, of_call = [-1] * len(operators), dict[str, int](), list[int]()
+    parents = {o.parent for o in operators}
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(whole(recorder.add))
+        for i, operator in enumerate(operators):
+            if operator.parent >= 0 and owner[operator.parent] != -1:
+                owner[i] = owner[operator.parent]  # inside one that is recorded, or passed over, as a whole
+                continue
+            if operator.parent < 0 or operators[operator.parent].name not in WEIGHTS:  # else that has named them
+                for position in WEIGHTS.get(operator.name, ()):
+                    tensors.weight(operator, position, recorder)
+            if _is_container(operator, i in launched, i in parents):
+                continue
+            recorder.stack = [(operator.path, any(is_attention(m.rpartition("_")[0]) for m in operator.modules))]
+            if not _run(operator, tensors, recorder) and (i in launched or i not in parents):
+                unknown[operator.name] = unknown.get(operator.name, 0) + 1
+            owner[i] = len(recorder.calls) - 1 if len(recorder.calls) > len(of_call) else _VIEW
+            of_call += [i] * (len(recorder.calls) - len(of_call))
+    return Replayed(
+        calls=tuple(map(_with_role, recorder.calls)),
+        tensor_bytes=tuple(int(s.nbytes()) for s in recorder.storages),
+        tensor_is_weight=tuple(s._cdata in recorder.weights for s in recorder.storages),
+        operator=tuple(of_call),
+        owner=tuple(max(o, -1) for o in owner),
+        parameters=tensors.parameters,
+        unknown=unknown,
+    )
+
+
+_VIEW = -2  # owner of an operator that launches nothing: what is inside it belongs to no call
+
+
+def _is_container(operator: Operator, has_kernels: bool, has_parts: bool) -> bool:
+    """Whether an operator is only the sum of the operators inside it, as the dispatcher would see it."""
+    if operator.name == ATTENTION or has_kernels:
+        return False
+    overload = _overload(operator)
+    if overload is None:
+        return has_parts
+    import torch
+
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd"))
+
+
+def _run(operator: Operator, tensors: _Tensors, recorder: Recorder) -> bool:
+    """Run one operator on the meta device and record it; False where that cannot be (then recorded as memory traffic)."""
+    import torch
+
+    overload = _overload(operator)
+    given = tensors.of(operator)
+    if overload is not None:
+        try:
+            args, kwargs = _arguments(overload, operator, given)
+            if operator.name == ATTENTION:
+                tensors.remember(torch.nn.functional.scaled_dot_product_attention(*args, **kwargs))
+                return True
+            out = overload(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):
+            pass  # needs data, or arguments that the timeline does not hold
+        else:
+            if launches(overload, args, kwargs, out):
+                name = str(overload.overloadpacket)
+                recorder.add(name, args, kwargs, out, torch.Tag.pointwise in overload.tags)
+            tensors.remember(out)
+            return True
+    read = [t for t in _flat(given) if t.dim()]
+    if read:
+        result = torch.empty_like(max(read, key=lambda t: t.numel()))
+        recorder.add(operator.name.replace("::", "."), read, {}, result, False)
+    return not read
+
+
+def _flat(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list):
+            yield from value
+        elif value is not None:
+            yield value
+
+
+def _overload(operator: Operator) -> Any:
+    """The torch operator that takes these arguments, or None."""
+    import torch
+
+    namespace, _, name = operator.name.partition("::")
+    packet = getattr(getattr(torch.ops, namespace, None), name, None) if name.isidentifier() else None
+    for overload in packet.overloads() if hasattr(packet, "overloads") else ():
+        found = getattr(packet, overload)
+        expected = found._schema.arguments
+        if len(expected) == len(operator.types) and all(
+            _takes(str(argument.type), given) for argument, given in zip(expected, operator.types, strict=True)
+        ):
+            return found
+    return None
+
+
+def _takes(expected: str, given: str) -> bool:
+    """Whether an argument of a schema type can have been recorded as `given` ('' is nothing, or nothing that is recorded)."""
+    if given in DTYPES:
+        return expected in ("Tensor", "Optional[Tensor]")
+    if given in LISTS:
+        return expected.startswith(("List[Tensor", "List[Optional[Tensor", "Optional[List[Tensor"))
+    if given == "ScalarList":
+        return "List[" in expected and "Tensor" not in expected
+    if given == "Scalar":
+        return "List[" not in expected and "Tensor" not in expected
+    return expected != "Tensor"
+
+
+def _arguments(overload: Any, operator: Operator, given: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments: tensors as given, everything else from its text."""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for argument, kind, text, tensor in zip(overload._schema.arguments, operator.types, operator.values, given, strict=True):
+        value = tensor if kind in DTYPES or kind in LISTS else _value(argument, kind, text)
+        if argument.kwarg_only:
+            kwargs[argument.name] = value
+        else:
+            args.append(value)
+    if "device" in kwargs and not any(True for _ in _flat(given)):
+        kwargs["device"] = "meta"
+    return args, kwargs
+
+
+def _value(argument: Any, kind: str, text: str) -> Any:
+    """What the text of an argument that is no tensor says."""
+    import torch
+
+    if kind == "ScalarList":
+        return [_number(part) for part in text.strip("[]").split(",") if part.strip()]
+    if kind != "Scalar" or not text or argument.name in ("layout", "pin_memory"):
+        return argument.default_value if argument.has_default_value() else None
+    if argument.name == "dtype":
+        return getattr(torch, SCALAR_TYPES[int(text)] or "")
+    return getattr(torch, MEMORY_FORMATS[int(text)]) if argument.name == "memory_format" else _number(text)
+
+
+def _number(text: str) -> bool | int | float:
+    text = text.strip()
+    if text in ("True", "False"):
+        return text == "True"
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+
+
+class _Tensors:
+    """The tensors that there are, on the meta device (scalars, which are arguments and no reads, on the CPU)."""
+
+    def __init__(self) -> None:
+        self._exact: dict[Any, list[Any]] = {}  # (dtype, shape, strides) -> latest last
+        self._sized: dict[Any, Any] = {}  # (dtype, elements) -> latest
+        self._weights: dict[Any, Any] = {}
+        self.parameters = 0
+
+    def remember(self, result: Any) -> None:
+        """The results of an operator are the latest of their form."""
+        import torch
+
+        for tensor in (result,) if isinstance(result, torch.Tensor) else result if isinstance(result, list | tuple) else ():
+            if isinstance(tensor, torch.Tensor):
+                key = (tensor.dtype, tuple(tensor.shape), tensor.stride())
+                self._exact[key] = [*self._exact.get(key, [])[1 - LATEST :], tensor]
+                self._sized[tensor.dtype, tensor.numel()] = tensor
+
+    def weight(self, operator: Operator, position: int, recorder: Recorder) -> None:
+        """Make the argument at a position a weight: the one of that module where modules are known, else one of its own."""
+        if position >= len(operator.types) or operator.types[position] not in DTYPES:
+            return
+        form = self._form(operator, position)
+        key = (operator.path, operator.name, position, form) if operator.modules else object()
+        if key not in self._weights:
+            self._weights[key] = _empty(*form)
+            self.parameters += self._weights[key].numel()
+        recorder.weights.add(self._weights[key].untyped_storage()._cdata)
+        self.remember(self._weights[key])
+
+    def of(self, operator: Operator) -> list[Any]:
+        """Tensor, list of tensors, or None, for each argument; several of one form are as many, in the order they were made."""
+        taken: set[int] = set()
+        found: list[Any] = []
+        for position in reversed(range(len(operator.types))):
+            kind = operator.types[position]
+            if kind in LISTS:
+                dims, strides = operator.dims[position], operator.strides[position]
+                pairs = zip(dims, strides, strict=True) if len(strides) == len(dims) else ((d, _dense(d)) for d in dims)
+                parts = [self._listed(tuple(d), tuple(s), taken) for d, s in reversed(list(pairs))]
+                found.append(parts[::-1])
+            else:
+                found.append(self._latest(self._form(operator, position), taken) if kind in DTYPES else None)
+        return found[::-1]
+
+    def _form(self, operator: Operator, position: int) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+        import torch
+
+        shape, strides = tuple(operator.dims[position]), tuple(operator.strides[position])
+        dtype = getattr(torch, DTYPES[operator.types[position]])
+        return dtype, shape, strides if len(strides) == len(shape) else _dense(shape)
+
+    def _listed(self, shape: tuple[int, ...], strides: tuple[int, ...], taken: set[int]) -> Any:
+        """One of a list, whose dtype is not recorded: that of the latest tensor of its form, else 32-bit floats."""
+        import torch
+
+        made = [key for key in self._exact if key[1:] == (shape, strides)]
+        return self._latest(made[-1] if made else (torch.float32, shape, strides), taken)
+
+    def _latest(self, form: tuple[Any, tuple[int, ...], tuple[int, ...]], taken: set[int]) -> Any:
+        dtype, shape, strides = form
+        if not shape:
+            import torch
+
+            return torch.zeros((), dtype=dtype)
+        there = self._exact.get(form, [])
+        tensor = next((t for t in reversed(there) if id(t) not in taken), there[-1] if there else None)
+        if tensor is None:
+            tensor = self._reshaped(form)
+            self.remember(tensor)
+        taken.add(id(tensor))
+        return tensor
+
+    def _reshaped(self, form: tuple[Any, tuple[int, ...], tuple[int, ...]]) -> Any:
+        """A view of the latest tensor with as many elements, which torch's kernel laid out in another way; else a new one."""
+        dtype, shape, strides = form
+        made = _empty(*form)
+        base = self._sized.get((dtype, made.numel()))
+        if base is None or made.untyped_storage().nbytes() != base.untyped_storage().nbytes():
+            return made
+        return base.as_strided(shape, strides, 0)
+
+
+def _empty(dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    import torch
+
+    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+
+
+def _dense(shape: Sequence[int]) -> tuple[int, ...]:
+    strides = [1]
+    for extent in reversed(shape[1:]):
+        strides.append(strides[-1] * max(extent, 1))
+    return tuple(reversed(strides)) if shape else ()
+
+
+def _with_role(call: CapturedCall) -> CapturedCall:
+    """Attention is self-attention where there are as many keys as queries: dataflow, which a capture reads, is not recorded."""
+    if call.kind != "attention":
+        return call
+    dims = dict(zip(DIMS, call.dims, strict=True))
+    role = ROLES.index("self" if dims["q_len"] == dims["kv_len"] else "cross")
+    return replace(call, dims=tuple((dims | {"role": role}).values()))

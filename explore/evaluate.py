@@ -6,14 +6,14 @@ the array code of `sim.cost`; large ones through the compiled loops, which give 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs.device import DTYPES
+from hwspecs.device import DTYPES, Device
 from hwspecs.rates import Rates, rates
 from sim import compiled, traffic
 from sim.calibration import load as load_calibration
@@ -128,6 +128,17 @@ def evaluate(workload: Workload, columns: Mapping[str, Floats], wanted: Collecti
     cut = [{path: column[lo : lo + chunk] for path, column in columns.items()} for lo in range(0, count, chunk)]
     parts = [price(workload, stack(workload, some), wanted) for some in cut]
     return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in wanted}
+
+
+def as_columns(devices: Sequence[Device]) -> dict[str, Floats]:
+    """Every number of some devices by path, each (devices,): columns of which `evaluate` makes one stack."""
+    every = rates(devices)
+    numbers: dict[str, Any] = {}
+    for path, place in RATES.items():
+        name, _, dtype = place.partition(".")
+        value = getattr(every, name)
+        numbers[path] = (value[dtype] if dtype else value).reshape(-1)
+    return numbers
 
 
 def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from hwspecs.errors import FramecastError, SpecError, nearest
+from hwspecs.notes import say
 from workloads.trace import Trace
 
 WRITTEN = {
@@ -15,6 +16,11 @@ WRITTEN = {
     ".et": "MLCommons Chakra",
 }  # ending -> what is in the file
 _KNOWN = "expected a trace of framecast (.npz), Parquet, Chakra (.et), or a PyTorch Profiler trace (.json, .json.gz)"
+
+
+def names_file(text: str) -> bool:
+    """Whether what a user typed in place of a model's id is a file: by its ending, or because it is there."""
+    return text.endswith((*WRITTEN, ".json", ".json.gz", ".chakra")) or Path(text).is_file()
 
 
 def load(path: Path | str) -> Trace:
@@ -38,7 +44,10 @@ def load(path: Path | str) -> Trace:
     if events.is_timeline(start):
         from workloads.formats import profiler
 
-        return profiler.load(file).trace
+        measured = profiler.load(file)
+        for line in profiler.notes(measured):
+            say(f"note: {file}: {line}")
+        return measured.trace
     if chakra.is_chakra(start):
         return chakra.load(file)
     raise SpecError(f"{file}: a format that framecast does not know; {_KNOWN}")

@@ -82,6 +82,18 @@ def load(path: Path) -> Measured:
     )
 
 
+def notes(measured: Measured) -> list[str]:
+    """What was assumed or left over, a line each; [] where nothing was."""
+    lines = []
+    if measured.unknown:
+        names = ", ".join(f"{name} {count}" for name, count in measured.unknown.items())
+        lines.append(f"operators without a model, taken as memory traffic: {names}")
+    if measured.unattributed:
+        most = ", ".join(f"{name} {1e6 * seconds:.1f} us" for name, seconds in list(measured.unattributed.items())[:3])
+        lines.append(f"{1e3 * sum(measured.unattributed.values()):.3f} ms of kernels belong to no operator: {most}")
+    return lines
+
+
 def _trace(path: Path, found: Replayed, calls: list[CapturedCall], steps: list[str]) -> Trace:
     """One segment a step; they share the weights, and so the module."""
     name = path.name.removesuffix(".gz").removesuffix(".json")

@@ -29,6 +29,7 @@ SCALAR_TYPES = (
     None, "bfloat16", None, None, None, None, None, None, None, "float8_e5m2", "float8_e4m3fn",
 )  # fmt: skip  # torch/headeronly/core/ScalarType.h, in the order of the enumeration; None: not in use here
 MEMORY_FORMATS = ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d")  # c10/core/MemoryFormat.h
+COPY = "aten::copy_"  # what a kernel that takes contiguous inputs runs before
 LISTS = ("TensorList", "GenericList")
 ATTENTION = "aten::scaled_dot_product_attention"
 WEIGHTS = {
@@ -66,13 +67,15 @@ def replay(operators: Sequence[Operator], launched: frozenset[int]) -> Replayed:
 
     recorder, tensors = Recorder(""), _Tensors()
     owner, unknown, of_call = [-1] * len(operators), dict[str, int](), list[int]()
+    copies: dict[int, int] = {}  # call -> the call that copies its input, which a capture records apart
     parents = {o.parent for o in operators}
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(whole(recorder.add))
         for i, operator in enumerate(operators):
             if operator.parent >= 0 and owner[operator.parent] != -1:
-                owner[i] = owner[operator.parent]  # inside one that is recorded, or passed over, as a whole
+                around = owner[operator.parent]  # it is recorded, or passed over, as a whole
+                owner[i] = copies.get(around, around) if operator.name == COPY else around
                 continue
             if operator.parent < 0 or operators[operator.parent].name not in WEIGHTS:  # else that has named them
                 for position in WEIGHTS.get(operator.name, ()):
@@ -83,6 +86,8 @@ def replay(operators: Sequence[Operator], launched: frozenset[int]) -> Replayed:
             if not _run(operator, tensors, recorder) and (i in launched or i not in parents):
                 unknown[operator.name] = unknown.get(operator.name, 0) + 1
             owner[i] = len(recorder.calls) - 1 if len(recorder.calls) > len(of_call) else _VIEW
+            if len(recorder.calls) - len(of_call) == 2:
+                copies[owner[i]] = owner[i] - 1
             of_call += [i] * (len(recorder.calls) - len(of_call))
     return Replayed(
         calls=tuple(map(_with_role, recorder.calls)),

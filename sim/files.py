@@ -48,7 +48,9 @@ def write_all(files: Files, folder: str, option: str = "--out") -> None:
             os.replace(path, target)
         missing = []
     except OSError as error:
-        raise SpecError(f"{option} {folder}: cannot write the results: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(
+            f"{option} {folder}: cannot write the results: {(error.strerror or str(error)).lower()}"
+        ) from None
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
 
 from hwspecs.device import Device
@@ -97,7 +98,9 @@ def _operators(trace: Trace) -> list[str]:
     texts = []
     for op in range(len(trace.op_kind)):
         sizes = [str(n) for n in trace.op_dims[op].tolist() if n > 1]
-        texts.append(f"{trace.labels[int(trace.op_label[op])]} {' x '.join(sizes)} {trace.dtypes[int(trace.op_dtype[op])]}")
+        texts.append(
+            f"{trace.labels[int(trace.op_label[op])]} {' x '.join(sizes)} {trace.dtypes[int(trace.op_dtype[op])]}"
+        )
     return [texts[op] for op in trace.call_op.tolist()]
 
 
@@ -105,7 +108,11 @@ def _lines(names: Sequence[str], measured: Measured, predicted: Floats | None) -
     """Calls of one name as one line."""
     found, which = np.unique(names, return_inverse=True)
     index = which.reshape(-1)
-    calls, kernels, seconds = np.bincount(index), np.bincount(index, measured.kernels), np.bincount(index, measured.seconds)
+    calls, kernels, seconds = (
+        np.bincount(index),
+        np.bincount(index, measured.kernels),
+        np.bincount(index, measured.seconds),
+    )
     ours: list[float | None] = [None] * len(found) if predicted is None else np.bincount(index, predicted).tolist()
     columns = zip(found.tolist(), calls.tolist(), kernels.tolist(), seconds.tolist(), ours, strict=True)
     lines = [Line(name, int(n), round(k), s, o) for name, n, k, s, o in columns]

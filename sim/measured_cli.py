@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwspecs.completion import files
+from hwspecs.completion import devices, files
 
 if TYPE_CHECKING:
     from sim.measured import Check, Line
@@ -25,7 +25,11 @@ def register(cli: click.Group) -> None:
 
 @click.command()
 @click.argument("timeline", shell_complete=files)
-@click.option("--device", help="What it was measured on: an id (framecast hardware list) or a device file.")
+@click.option(
+    "--device",
+    shell_complete=devices,
+    help="What it was measured on: an id (framecast hardware list) or a device file.",
+)
 @click.option("--software", default="pytorch-eager", show_default=True, help="How it ran: an id or a software file.")
 @click.option("--level", type=click.Choice(LEVELS), default="physical", show_default=True, help="Cost model.")
 @click.option("--calls", metavar="FILE", help="Also write every call with its measured time, as CSV.")

@@ -55,7 +55,9 @@ def _over_calls(views: Sequence[View], columns: Sequence[Any], what: str, path: 
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlim(0, stop - start)
         panel.grid(axis="y", color="#dddddd", linewidth=0.6)
-        panel.text(0.995, 0.97, _caption(view), transform=panel.transAxes, ha="right", va="top", fontsize=9.5, bbox=BACK)
+        panel.text(
+            0.995, 0.97, _caption(view), transform=panel.transAxes, ha="right", va="top", fontsize=9.5, bbox=BACK
+        )
     panels[len(panels) // 2].set_ylabel(what)
     panels[-1].set_xlabel("attention calls, in the order in which one inference makes them")
     legend(drawn, f"{views[0].trace.model}: {what} over the calls of one inference")
@@ -125,5 +127,7 @@ def _legend(drawn: Any, views: Sequence[View], what: str) -> None:
 
 def _source(views: Sequence[View]) -> str:
     request = {**views[0].trace.request}
-    fields = [f"{name} {value}" for name, value in request.items() if name in ("height", "width", "frames", "batch", "steps")]
+    fields = [
+        f"{name} {value}" for name, value in request.items() if name in ("height", "width", "frames", "batch", "steps")
+    ]
     return ", ".join(["trace of the model, no hardware", *(fields if len(views) == 1 else [])])

@@ -130,7 +130,9 @@ def assemble(model: str, request: Mapping[str, Any], passes: Sequence[tuple[str,
         **{name: tuple(values) for name, values in names.items()},
         op_kind=_ints(names["kinds"][kind] for kind, *_ in ops),
         op_dtype=_ints(names["dtypes"][dtype] for _, dtype, *_ in ops),
-        op_dims=np.array([dims + (0,) * (widest - len(dims)) for _, _, dims, _ in ops], np.int64).reshape(len(ops), widest),
+        op_dims=np.array([dims + (0,) * (widest - len(dims)) for _, _, dims, _ in ops], np.int64).reshape(
+            len(ops), widest
+        ),
         op_label=_ints(names["labels"][label] for *_, label in ops),
         call_op=_ints(ops[c.kind, c.dtype, c.dims, c.label] for c in calls),
         call_path=_ints(names["paths"][c.path] for c in calls),

@@ -60,10 +60,12 @@ def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **
     In place of a model, a trace in a FILE: one that --out wrote, or a timeline of the PyTorch Profiler (.json, .json.gz,
     recorded with record_shapes=True).
     """
+    from workloads import formats
+
+    if out is not None:
+        formats.check_ending(out)
     made = trace_for(model, common, overrides)
     if out is not None:
-        from workloads import formats
-
         formats.save(made, out)
     found = summary(made)
     click.echo(json.dumps(found, indent=2) if form == "json" else _described(found))

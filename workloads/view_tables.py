@@ -12,7 +12,16 @@ from typing import Any
 from workloads.kind import Ints
 from workloads.ops.attention import ROLES
 from workloads.trace import Trace
-from workloads.views import Attention, Intensity, Period, attention, histogram, intensities, matrix_bytes_per_pass, period
+from workloads.views import (
+    Attention,
+    Intensity,
+    Period,
+    attention,
+    histogram,
+    intensities,
+    matrix_bytes_per_pass,
+    period,
+)
 
 SCHEMA_VERSION = 1  # of the JSON
 SMALL = 0.005  # share of the FLOPs below which a component is left out of the text
@@ -66,7 +75,9 @@ def rows(views: Sequence[View]) -> dict[str, list[tuple[Any, ...]]]:
         "attention_calls": _calls, "sequence_length": _lengths, "sequence_histogram": _histogram,
         "similarity_memory": _memory, "arithmetic_intensity": _intensity,
     }  # fmt: skip
-    return {name: [(v.setting or v.trace.model, *row) for v in views for row in make(v)] for name, make in makers.items()}
+    return {
+        name: [(v.setting or v.trace.model, *row) for v in views for row in make(v)] for name, make in makers.items()
+    }
 
 
 def _calls(view: View) -> Iterator[tuple[Any, ...]]:
@@ -151,7 +162,15 @@ def _intensity_text(found: dict[str, list[tuple[Any, ...]]]) -> str:
         for r in found["arithmetic_intensity"]
         if r[2] >= SMALL * most[r[0]]
     ]
-    heads = ("", "component", "TFLOP", "weights, GB", "FLOP / B of weights", "of traffic, unfused", "of traffic, flash-2")
+    heads = (
+        "",
+        "component",
+        "TFLOP",
+        "weights, GB",
+        "FLOP / B of weights",
+        "of traffic, unfused",
+        "of traffic, flash-2",
+    )
     title = "Arithmetic intensity: FLOPs of one inference over the bytes of the model (the study), and over what kernels move"
     return f"{title}\n{_table(cells, heads, 'll')}"
 
@@ -164,4 +183,6 @@ def _table(cells: Sequence[Sequence[Any]], heads: Sequence[str], left: str = "l"
     from tabulate import tabulate
 
     sides = ["left"] * len(left) + ["right"] * (len(heads) - len(left))
-    return str(tabulate(cells, headers=heads, tablefmt="simple", disable_numparse=True, colalign=sides if cells else ()))
+    return str(
+        tabulate(cells, headers=heads, tablefmt="simple", disable_numparse=True, colalign=sides if cells else ())
+    )

@@ -158,8 +158,20 @@ def by_hand() -> dict[str, Any]:
             {**operator, "name": "mylib::fused_norm", "ts": 10.0, "dur": 5.0, "args": {"External id": 1, **half}},
             {**operator, "name": "aten::matmul", "ts": 20.0, "dur": 9.0, "args": {"External id": 2, **both}},
             {**operator, "name": "aten::mm", "ts": 21.0, "dur": 7.0, "args": {"External id": 3, **both}},
-            {**kernel, "name": "fused_norm_kernel", "ts": 30.0, "dur": 4.0, "args": {"External id": 1, "correlation": 5}},
-            {**kernel, "name": "ampere_h16816gemm", "ts": 40.0, "dur": 7.0, "args": {"External id": 3, "correlation": 6}},
+            {
+                **kernel,
+                "name": "fused_norm_kernel",
+                "ts": 30.0,
+                "dur": 4.0,
+                "args": {"External id": 1, "correlation": 5},
+            },
+            {
+                **kernel,
+                "name": "ampere_h16816gemm",
+                "ts": 40.0,
+                "dur": 7.0,
+                "args": {"External id": 3, "correlation": 6},
+            },
         ],
     }
 

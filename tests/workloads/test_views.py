@@ -14,7 +14,12 @@ from workloads.view_tables import HEADS, View, rows, to_csv
 from workloads.views import Period, attention, histogram, intensities, matrix_bytes_per_pass, period
 
 TEXT, HEADS_SD, BATCH, BYTES = 77, 8, 2, 2  # of Stable Diffusion 1.5, guidance as a batch of 2, fp16
-LEVELS = ((4096, 5), (1024, 5), (256, 5), (64, 1))  # positions -> blocks with attention: 2 down and 3 up, the bottom once
+LEVELS = (
+    (4096, 5),
+    (1024, 5),
+    (256, 5),
+    (64, 1),
+)  # positions -> blocks with attention: 2 down and 3 up, the bottom once
 
 
 def test_period_of_sd_is_a_step_of_the_unet(sd: Trace) -> None:
@@ -22,7 +27,11 @@ def test_period_of_sd_is_a_step_of_the_unet(sd: Trace) -> None:
     unet = next(s for s in sd.segments if s.name == "unet")
     kind = sd.kinds.index("attention")
     assert view.period is not None
-    assert view.period.calls == int((sd.call_kind()[unet.start : unet.stop] == kind).sum()) == 2 * sum(n for _, n in LEVELS)
+    assert (
+        view.period.calls
+        == int((sd.call_kind()[unet.start : unet.stop] == kind).sum())
+        == 2 * sum(n for _, n in LEVELS)
+    )
     assert view.period.times == unet.repeats == 50
 
 
@@ -51,7 +60,9 @@ def test_intensity_of_the_study_is_flops_over_the_bytes_of_the_model(sd: Trace) 
 def test_traffic_is_at_least_weights_and_results_of_every_pass(sd: Trace) -> None:
     for row, segment in zip(intensities(sd), sd.segments, strict=False):
         written = sum(int(sd.tensor_bytes[sd.outputs(c)].sum()) for c in range(segment.start, segment.stop))
-        assert row.traffic_bytes[1] >= segment.repeats * written * 0.9  # a norm's moments are written too; views are smaller
+        assert (
+            row.traffic_bytes[1] >= segment.repeats * written * 0.9
+        )  # a norm's moments are written too; views are smaller
 
 
 def test_first_runs_are_places_in_the_whole_sequence(sd: Trace) -> None:

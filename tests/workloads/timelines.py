@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 
-class Attention(nn.Module):
+class Attention(nn.Module):  # type: ignore[misc]
     """Self-attention with projections of its own."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """A little of everything that a diffusion model is made of."""
 
     def __init__(self) -> None:

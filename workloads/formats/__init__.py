@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from hwspecs.errors import FramecastError, SpecError, nearest
@@ -53,17 +52,21 @@ def load(path: Path | str) -> Trace:
     raise SpecError(f"{file}: a format that framecast does not know; {_KNOWN}")
 
 
+def check_ending(path: Path | str) -> None:
+    """Raise SpecError where a file's ending says no format that is written."""
+    ending = Path(path).suffix
+    if ending not in WRITTEN:
+        endings = ", ".join(f"{known} ({what})" for known, what in WRITTEN.items())
+        raise SpecError(f"--out {path}: unknown ending '{ending}'{nearest(ending, WRITTEN)}; expected {endings}")
+
+
 def save(trace: Trace, path: Path | str) -> None:
     """Write a trace in the format of the file's ending, all of it or nothing. SpecError for an ending or path that cannot be."""
+    check_ending(path)
     file = Path(path)
-    if file.suffix not in WRITTEN:
-        endings = ", ".join(f"{ending} ({what})" for ending, what in WRITTEN.items())
-        raise SpecError(f"--out {path}: unknown ending '{file.suffix}'{nearest(file.suffix, WRITTEN)}; expected {endings}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         try:
             _write(trace, temporary, file.suffix)
             os.replace(temporary, file)

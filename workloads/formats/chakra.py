@@ -23,7 +23,8 @@ from workloads.trace import Trace
 
 PREFIX = "framecast."  # of the attributes that are ours
 LARGEST = 1 << 28  # bytes of one message: more is another format
-FIELDS = ("kind", "dtype", "dims", "path", "in_attention", "inputs", "outputs")
+TEXTS = ("kind", "dtype", "path")  # attributes of a node that are text
+LISTS = ("dims", "inputs", "outputs")  # and lists of int64
 
 
 def save(trace: Trace, file: BinaryIO) -> None:
@@ -44,10 +45,10 @@ def save(trace: Trace, file: BinaryIO) -> None:
         touched = dict.fromkeys((*call.inputs, *call.outputs))
         node.attr.add(name="tensor_size", uint64_val=sum(int(trace.tensor_bytes[t]) for t in touched))
         node.attr.add(name=PREFIX + "repeats", int64_val=int(repeats[index]))
-        for name in FIELDS[:2] + FIELDS[3:4]:
+        for name in TEXTS:
             node.attr.add(name=PREFIX + name, string_val=getattr(call, name))
         node.attr.add(name=PREFIX + "in_attention", bool_val=call.in_attention)
-        for name in ("dims", "inputs", "outputs"):
+        for name in LISTS:
             node.attr.add(name=PREFIX + name).int64_list.values.extend(getattr(call, name))
             node.attr[-1].int64_list.SetInParent()
         _write(file, node)
@@ -91,9 +92,9 @@ def is_chakra(stored: bytes) -> bool:
 
 def _call(node: Any) -> CapturedCall:
     attributes = {a.name.removeprefix(PREFIX): a for a in node.attr if a.name.startswith(PREFIX)}
-    lists = {name: tuple(attributes[name].int64_list.values) for name in ("dims", "inputs", "outputs")}
-    texts = {name: attributes[name].string_val for name in ("kind", "dtype", "path")}
-    return CapturedCall(label=node.name, in_attention=attributes["in_attention"].bool_val, **lists, **texts)
+    dims, inputs, outputs = (tuple(attributes[name].int64_list.values) for name in LISTS)
+    kind, dtype, path = (attributes[name].string_val for name in TEXTS)
+    return CapturedCall(kind, dtype, dims, node.name, path, attributes["in_attention"].bool_val, inputs, outputs)
 
 
 def _tensors(trace: Trace, call: CapturedCall, ids: Iterable[int]) -> Any:

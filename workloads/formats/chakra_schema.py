@@ -47,8 +47,8 @@ def messages() -> tuple[Any, Any]:
     )  # fmt: skip
     node.field.add(name="type", number=3, label=1, type=14, type_name=".ChakraProtoMsg.NodeType")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    found = (pool.FindMessageTypeByName(f"ChakraProtoMsg.{name}") for name in ("GlobalMetadata", "Node"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    found = (pool.FindMessageTypeByName(f"ChakraProtoMsg.{name}") for name in ("GlobalMetadata", "Node"))
     metadata, node_class = (message_factory.GetMessageClass(descriptor) for descriptor in found)
     return metadata, node_class
 

@@ -23,6 +23,8 @@ WHERE = ("python_function", "user_annotation")  # categories that tell where an 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 MODULE, STEP = "nn.Module: ", "ProfilerStep#"  # prefixes that torch gives to the names of events
+LISTS = ("TensorList", "GenericList")  # types of arguments that are several tensors
+LARGEST = 1 << 40  # extent of an axis: above it, a file is damaged
 US = 1e-6  # s per microsecond, the unit of ts and dur
 EXPECTED = "expected a trace that torch.profiler exported (export_chrome_trace) with record_shapes=True"
 
@@ -83,7 +85,11 @@ def read(path: Path) -> Timeline:
     try:
         return _timeline(events)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"an event lacks {error}" if isinstance(error, KeyError) else f"an event has a field of another form: {error}"
+        what = (
+            f"an event lacks {error}"
+            if isinstance(error, KeyError)
+            else f"an event has a field of another form: {error}"
+        )
         raise SpecError(f"{path}: {what}; {EXPECTED}") from None
 
 
@@ -103,7 +109,7 @@ def _events(path: Path) -> list[Event]:
         raise SpecError(f"{path}: cannot read the trace: {(error.strerror or str(error)).lower()}") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise SpecError(f"{path}: truncated, or not JSON ({error.msg.lower()} at {where}); {EXPECTED}") from None
+        raise SpecError(f"{path}: truncated, or not JSON ({where}); {EXPECTED}") from None
     except (UnicodeDecodeError, RecursionError):
         raise SpecError(f"{path}: not JSON; {EXPECTED}") from None
     events = data.get("traceEvents") if isinstance(data, dict) else data
@@ -179,18 +185,37 @@ def _operator(event: Event, inside: _Open) -> Operator:
     args = _args(event)
     dims = tuple(args.get("Input Dims", ()))
     places = [p for p in inside.places if p and not p.startswith(STEP)]
+    types, strides = (
+        tuple(args.get("Input type", ("",) * len(dims))),
+        tuple(args.get("Input Strides", ([],) * len(dims))),
+    )
+    values = tuple(args.get("Concrete Inputs", ("",) * len(dims)))
+    alike = len(types) == len(dims) == len(strides) == len(values)
+    if not (alike and all(map(_is_argument, types, dims, strides))):
+        raise ValueError(f"operator {event['name']} has {len(types)} types, dims {dims}, strides {strides}")
     return Operator(
         name=str(event["name"]),
         parent=next((i for i in reversed(inside.operators[:-1]) if i >= 0), -1),
-        types=tuple(args.get("Input type", ("",) * len(dims))),
+        types=types,
         dims=dims,
-        strides=tuple(args.get("Input Strides", ([],) * len(dims))),
-        values=tuple(args.get("Concrete Inputs", ("",) * len(dims))),
+        strides=strides,
+        values=tuple(map(str, values)),
         path=".".join(p.removeprefix(MODULE) for p in places),
         modules=tuple(p.removeprefix(MODULE) for p in places if p.startswith(MODULE)),
         step=next((p for p in inside.places if p.startswith(STEP)), ""),
         seconds=US * float(event["dur"]),
     )
+
+
+def _is_argument(kind: Any, dims: Any, strides: Any) -> bool:
+    """Whether dims and strides are what the profiler writes of an argument of that type: extents, of a list lists of them."""
+    if kind in LISTS:
+        return isinstance(dims, list) and isinstance(strides, list) and all(map(_are_sizes, (*dims, *strides)))
+    return _are_sizes(dims) and _are_sizes(strides) and len(strides) in (0, len(dims))
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, int) and 0 <= v < LARGEST for v in value)
 
 
 def _kernels(events: Iterable[Event], by_id: Mapping[Any, int], by_launch: Mapping[Any, int]) -> Iterable[Kernel]:

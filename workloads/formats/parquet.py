@@ -16,7 +16,11 @@ COLUMNS = {
     "kind": "string", "dtype": "string", "dims": "ints", "label": "string", "path": "string", "in_attention": "bool",
     "inputs": "ints", "outputs": "ints",
 }  # fmt: skip  # those of a call that are read back
-MORE = {"segment": "string", "repeats": "int64", "flops": "int64"}  # for whoever reads the table; follow from the others
+MORE = {
+    "segment": "string",
+    "repeats": "int64",
+    "flops": "int64",
+}  # for whoever reads the table; follow from the others
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -53,7 +57,9 @@ def load(path: Path) -> Trace:
     known = _schema()
     for name in COLUMNS:
         if name not in table.column_names or table.schema.field(name).type != known.field(name).type:
-            raise StudyError(f"{path}: column '{name}' is missing or of another type, expected {known.field(name).type}")
+            raise StudyError(
+                f"{path}: column '{name}' is missing or of another type, expected {known.field(name).type}"
+            )
         if table.column(name).null_count:
             raise StudyError(f"{path}: column '{name}' has empty cells; export the trace again")
     rows = table.select(list(COLUMNS)).to_pylist()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workloads.capture import CapturedCall, Recorder, is_attention, launches
-from workloads.formats.events import Operator
+from workloads.formats.events import LISTS, Operator
 from workloads.kept import whole
 from workloads.ops.attention import DIMS, ROLES
 
@@ -28,9 +28,13 @@ SCALAR_TYPES = (
     "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", None, None, None, "bool", None, None,
     None, "bfloat16", None, None, None, None, None, None, None, "float8_e5m2", "float8_e4m3fn",
 )  # fmt: skip  # torch/headeronly/core/ScalarType.h, in the order of the enumeration; None: not in use here
-MEMORY_FORMATS = ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d")  # c10/core/MemoryFormat.h
+MEMORY_FORMATS = (
+    "contiguous_format",
+    "preserve_format",
+    "channels_last",
+    "channels_last_3d",
+)  # c10/core/MemoryFormat.h
 COPY = "aten::copy_"  # what a kernel that takes contiguous inputs runs before
-LISTS = ("TensorList", "GenericList")
 ATTENTION = "aten::scaled_dot_product_attention"
 WEIGHTS = {
     "aten::linear": (1, 2), "aten::conv1d": (1, 2), "aten::conv2d": (1, 2), "aten::conv3d": (1, 2),
@@ -157,7 +161,7 @@ def _overload(operator: Operator) -> Any:
 
     namespace, _, name = operator.name.partition("::")
     packet = getattr(getattr(torch.ops, namespace, None), name, None) if name.isidentifier() else None
-    for overload in packet.overloads() if hasattr(packet, "overloads") else ():
+    for overload in packet.overloads() if packet is not None and hasattr(packet, "overloads") else ():
         found = getattr(packet, overload)
         expected = found._schema.arguments
         if len(expected) == len(operator.types) and all(
@@ -184,7 +188,9 @@ def _arguments(overload: Any, operator: Operator, given: Sequence[Any]) -> tuple
     """Positional and keyword arguments: tensors as given, everything else from its text."""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
-    for argument, kind, text, tensor in zip(overload._schema.arguments, operator.types, operator.values, given, strict=True):
+    for argument, kind, text, tensor in zip(
+        overload._schema.arguments, operator.types, operator.values, given, strict=True
+    ):
         value = tensor if kind in DTYPES or kind in LISTS else _value(argument, kind, text)
         if argument.kwarg_only:
             kwargs[argument.name] = value
@@ -228,7 +234,9 @@ class _Tensors:
         """The results of an operator are the latest of their form."""
         import torch
 
-        for tensor in (result,) if isinstance(result, torch.Tensor) else result if isinstance(result, list | tuple) else ():
+        for tensor in (
+            (result,) if isinstance(result, torch.Tensor) else result if isinstance(result, list | tuple) else ()
+        ):
             if isinstance(tensor, torch.Tensor):
                 key = (tensor.dtype, tuple(tensor.shape), tensor.stride())
                 self._exact[key] = [*self._exact.get(key, [])[1 - LATEST :], tensor]
@@ -276,7 +284,7 @@ class _Tensors:
         return self._latest(made[-1] if made else (torch.float32, shape, strides), taken)
 
     def _latest(self, form: tuple[Any, tuple[int, ...], tuple[int, ...]], taken: set[int]) -> Any:
-        dtype, shape, strides = form
+        dtype, shape, _ = form
         if not shape:
             import torch
 

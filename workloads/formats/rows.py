@@ -91,7 +91,9 @@ def _kinds(kind_dims: Mapping[str, Sequence[str]]) -> str:
             return _unknown_kind(kind)
         if list(kinds()[kind].dims) != dims:
             ours = ", ".join(kinds()[kind].dims)
-            return f"operator kind '{kind}' has dimensions {', '.join(map(str, dims))}, expected {ours}; export it again"
+            return (
+                f"operator kind '{kind}' has dimensions {', '.join(map(str, dims))}, expected {ours}; export it again"
+            )
     return ""
 
 

@@ -43,7 +43,7 @@ def test_plots_and_tables(stored: Path, tmp_path: Path) -> None:
         Tree.parse(tmp_path / "out" / f"{name}.svg")
         with Image.open(tmp_path / "out" / f"{name}.png") as image:
             assert image.width >= 1600
-    assert [line.split() for line in text.splitlines() if line.startswith(MODEL)][0][1:] == [
+    assert next(line.split() for line in text.splitlines() if line.startswith(MODEL))[1:] == [
         "1,625",
         "64",
         "4096",

@@ -132,11 +132,37 @@ def test_chakra(tmp_path: Path) -> None:
     metadata, node_class = messages()
     path.write_bytes(_delimited(metadata(version="1.0.0")))
     assert problem(lambda: formats.load(path)) == f"{path}: Chakra version '1.0.0', expected '0.0.4'"
-    path.write_bytes(_delimited(metadata(version="0.0.4"), node_class(id=0, name="aten::mm", type=4)))
-    text = "node 0 ('aten::mm') lacks the attribute 'dims'; expected a trace that framecast wrote"
-    assert problem(lambda: formats.load(path)) == f"{path}: {text}"
-    path.write_bytes(_delimited(metadata(version="0.0.4")))
-    assert problem(lambda: formats.load(path)).startswith(f"{path}: lacks model, request, segments, kind_dims, ")
+    path.write_bytes(_delimited(metadata(version="0.0.4"), node_class(id=0, name="mm", type=4)))
+    text = (
+        "none of its 1 nodes holds an operator of PyTorch with shapes; expected a trace that framecast wrote, or that "
+    )
+    assert problem(lambda: formats.load(path)).startswith(f"{path}: {text}")
+    ours = metadata(version="0.0.4")
+    ours.attr.add(name="framecast.model", string_val='"net"')
+    path.write_bytes(_delimited(ours, node_class(id=0, name="mm", type=4)))
+    assert problem(lambda: formats.load(path)) == f"{path}: node 0 ('mm') lacks the attribute 'dims'; export it again"
+    path.write_bytes(_delimited(ours))
+    assert problem(lambda: formats.load(path)).startswith(f"{path}: lacks request, segments, kind_dims, ")
+
+
+@pytest.mark.parametrize(
+    ("values", "shapes", "types", "what"),
+    [
+        ("[[1, 1, 0, 4, 4, 'cpu']", "[[2, 2]]", "['Tensor(float)']", "lists"),
+        ("[[1, 1, 0, 4, 4, 'cpu']]", "[[2, 2], []]", "['Tensor(float)']", "lists"),
+        ("['x']", "[[2, 2]]", "['Tensor(float)']", "lists"),
+        ("[[1, 1, 0, 4, 4, 'cpu']]", "[[2, -2]]", "['Tensor(float)']", "shapes"),
+        ("[[[1, 1, 0, 4, 4, 'cpu']]]", "[[[2, 2], [2, 2]]]", "['GenericList[Tensor(float)]']", "shapes"),
+    ],
+)
+def test_chakra_of_pytorch(tmp_path: Path, values: str, shapes: str, types: str, what: str) -> None:
+    metadata, node_class = messages()
+    node = node_class(id=7, name="aten::neg", type=4)
+    node.inputs.values, node.inputs.shapes, node.inputs.types = values, shapes, types
+    path = tmp_path / "t.et"
+    path.write_bytes(_delimited(metadata(version="0.0.4"), node))
+    line = problem(lambda: formats.load(path))
+    assert line == f"{path}: node 7 (aten::neg) holds {what} of another form; export it again from PyTorch"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hwspecs.errors import StudyError
+from hwspecs.notes import say
 from workloads.capture import CapturedCall
 from workloads.formats.chakra_schema import COMP, VERSION, messages
 from workloads.formats.rows import calls_of, header_of, restored
@@ -33,7 +34,7 @@ def save(trace: Trace, file: BinaryIO) -> None:
     head = metadata(version=VERSION)
     for name, text in header_of(trace).items():
         head.attr.add(name=PREFIX + name, string_val=text)
-    _write(file, head)
+    write_message(file, head)
     repeats, flops, writer = trace.call_repeats(), trace.op_flops()[trace.call_op], dict[int, int]()
     for index, call in enumerate(calls_of(trace)):
         node = node_class(id=index, name=call.label, type=COMP)
@@ -51,12 +52,15 @@ def save(trace: Trace, file: BinaryIO) -> None:
         for name in LISTS:
             node.attr.add(name=PREFIX + name).int64_list.values.extend(getattr(call, name))
             node.attr[-1].int64_list.SetInParent()
-        _write(file, node)
+        write_message(file, node)
         writer.update(dict.fromkeys(call.outputs, index))
 
 
 def load(path: Path) -> Trace:
-    """Read a trace that framecast wrote. StudyError for a file that is truncated, foreign, or of another version."""
+    """Read a trace that framecast wrote, or that Chakra's converter made from PyTorch.
+
+    Raises StudyError or SpecError for a file that is truncated, foreign, or of another version.
+    """
     from google.protobuf.message import DecodeError
 
     try:
@@ -71,17 +75,44 @@ def load(path: Path) -> Trace:
         raise StudyError(f"{path}: not a Chakra trace: its first message is no GlobalMetadata") from None
     if head.version != VERSION:
         raise StudyError(f"{path}: Chakra version {head.version!r}, expected {VERSION!r}")
-    header = {a.name.removeprefix(PREFIX): a.string_val for a in head.attr if a.name.startswith(PREFIX)}
-    calls = []
+    nodes = []
     for index, part in enumerate(parts):
         try:
-            calls.append(_call(node_class.FromString(part)))
+            nodes.append(node_class.FromString(part))
         except DecodeError:
             raise StudyError(f"{path}: node {index} is damaged; export the trace again") from None
+    header = {a.name.removeprefix(PREFIX): a.string_val for a in head.attr if a.name.startswith(PREFIX)}
+    return _ours(path, header, nodes) if header else _from_torch(path, nodes)
+
+
+def _ours(path: Path, header: Mapping[str, str], nodes: Sequence[Any]) -> Trace:
+    """The trace of nodes that framecast wrote."""
+    calls = []
+    for index, node in enumerate(nodes):
+        try:
+            calls.append(_call(node))
         except KeyError as error:
-            lacks = f"node {index} ('{node_class.FromString(part).name}') lacks the attribute {error}"
-            raise StudyError(f"{path}: {lacks}; expected a trace that framecast wrote") from None
+            raise StudyError(
+                f"{path}: node {index} ('{node.name}') lacks the attribute {error}; export it again"
+            ) from None
     return restored(path, header, calls)
+
+
+def _from_torch(path: Path, nodes: Sequence[Any]) -> Trace:
+    """The trace of nodes that hold operators of PyTorch with their shapes."""
+    from workloads.formats import chakra_torch, profiler
+
+    if not any("Tensor(" in node.inputs.types for node in nodes):
+        wanted = "expected a trace that framecast wrote, or that Chakra's converter made from PyTorch"
+        raise StudyError(f"{path}: none of its {len(nodes)} nodes holds an operator of PyTorch with shapes; {wanted}")
+    try:
+        timeline = chakra_torch.timeline(nodes)
+    except ValueError as error:
+        raise StudyError(f"{path}: {error}; export it again from PyTorch") from None
+    measured = profiler.measured_of(path, timeline)
+    for line in profiler.notes(measured):
+        say(f"note: {path}: {line}")
+    return measured.trace
 
 
 def is_chakra(stored: bytes) -> bool:
@@ -110,8 +141,8 @@ def _tensors(trace: Trace, call: CapturedCall, ids: Iterable[int]) -> Any:
     return type(node_class().inputs)(values=json.dumps(values), shapes=json.dumps(shapes), types=json.dumps(types))
 
 
-def _write(file: BinaryIO, message: Any) -> None:
-    """One message after its length."""
+def write_message(file: BinaryIO, message: Any) -> None:
+    """Append one message, after its length as a varint."""
     data, size = message.SerializeToString(deterministic=True), bytearray()
     rest = len(data)
     while rest >= 0x80:

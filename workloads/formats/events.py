@@ -38,6 +38,7 @@ class Operator:
         types, dims, strides, values: of each argument, as the profiler writes them; dims of a tensor list are a list of lists.
         path: module classes with their numbers, and annotations, outermost first. modules: those of them that are modules.
         step: 'ProfilerStep#3', or '' outside of steps. seconds: on the CPU, children included.
+        ids, results: of its arguments and of what it returns, where the file names tensors; a profiler's timeline does not.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Operator:
     modules: tuple[str, ...]
     step: str
     seconds: float
+    ids: tuple[Any, ...] = ()
+    results: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def _operator(event: Event, inside: _Open) -> Operator:
     )
     values = tuple(args.get("Concrete Inputs", ("",) * len(dims)))
     alike = len(types) == len(dims) == len(strides) == len(values)
-    if not (alike and all(map(_is_argument, types, dims, strides))):
+    if not (alike and all(map(is_argument, types, dims, strides))):
         raise ValueError(f"operator {event['name']} has {len(types)} types, dims {dims}, strides {strides}")
     return Operator(
         name=str(event["name"]),
@@ -207,7 +210,7 @@ def _operator(event: Event, inside: _Open) -> Operator:
     )
 
 
-def _is_argument(kind: Any, dims: Any, strides: Any) -> bool:
+def is_argument(kind: Any, dims: Any, strides: Any) -> bool:
     """Whether dims and strides are what the profiler writes of an argument of that type: extents, of a list lists of them."""
     if kind in LISTS:
         return isinstance(dims, list) and isinstance(strides, list) and all(map(_are_sizes, (*dims, *strides)))

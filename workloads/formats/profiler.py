@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hwspecs.errors import SpecError
 from workloads.capture import CapturedCall
 from workloads.formats import events
+from workloads.formats.events import Timeline
 from workloads.formats.replay import Replayed, replay
 from workloads.formats.rows import calls_of, trace_from
 from workloads.kind import ITEMSIZE, Ints, kinds
@@ -48,12 +49,16 @@ class Measured:
 
 def load(path: Path) -> Measured:
     """Read a timeline. SpecError for a file that is truncated, foreign, or was recorded without shapes; or without torch."""
-    timeline = events.read(path)
+    return measured_of(path, events.read(path))
+
+
+def measured_of(path: Path, timeline: Timeline) -> Measured:
+    """What the operators of a timeline compute, and what they took. SpecError without torch, or where nothing is computed."""
     launched = frozenset(k.operator for k in timeline.kernels)
     try:
         found = replay(timeline.operators, launched)
     except ModuleNotFoundError as error:
-        needs = f"reading a profiler trace needs {error.name}: pip install 'framecast[capture]'"
+        needs = f"reading operators of PyTorch needs {error.name}: pip install 'framecast[capture]'"
         raise SpecError(f"{path}: {needs}") from None
     if not found.calls:
         raise SpecError(f"{path}: no operator in it computes anything; profile the forward pass of a module")

@@ -1,8 +1,8 @@
 """Operators of a timeline, run again on the meta device, so that the rules of a capture read their dimensions.
 
-A timeline holds the shapes, strides and scalars of an operator's arguments, neither its results nor which tensors it read.
-Results come from running it again without data. Tensors are told apart by dtype, shape and strides: an operator reads the
-latest that fits. Weights are the arguments at which torch's layers take them. torch is imported when called.
+A timeline holds the shapes, strides and scalars of an operator's arguments, not its results: those come from running it
+again without data. Which tensors it read: see `tensors`. Weights are the arguments at which torch's layers take them. torch is
+imported when called.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ from typing import Any
 
 from workloads.capture import CapturedCall, Recorder, is_attention, launches
 from workloads.formats.events import LISTS, Operator
+from workloads.formats.tensors import DTYPES, Tensors
 from workloads.kept import whole
 from workloads.ops.attention import DIMS, ROLES
 
-DTYPES = {
-    "float": "float32", "double": "float64", "c10::Half": "float16", "c10::BFloat16": "bfloat16", "long int": "int64",
-    "long": "int64", "int": "int32", "short int": "int16", "short": "int16", "signed char": "int8",
-    "unsigned char": "uint8", "bool": "bool", "c10::Float8_e4m3fn": "float8_e4m3fn", "c10::Float8_e5m2": "float8_e5m2",
-}  # fmt: skip
-# names of C++ types in 'Input type' (c10/util/typeid.h) -> torch's
 SCALAR_TYPES = (
     "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", None, None, None, "bool", None, None,
     None, "bfloat16", None, None, None, None, None, None, None, "float8_e5m2", "float8_e4m3fn",
@@ -42,7 +37,6 @@ WEIGHTS = {
     "aten::embedding": (0,), "aten::batch_norm": (1, 2, 3, 4),
     "aten::native_group_norm": (1, 2), "aten::native_layer_norm": (2, 3), "aten::_fused_rms_norm": (2,),
 }  # fmt: skip  # operator -> positions of parameters (native_functions.yaml)
-LATEST = 64  # tensors of one dtype, shape and strides that are remembered
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def replay(operators: Sequence[Operator], launched: frozenset[int]) -> Replayed:
     """Run operators again in order; `launched`: indices of those that launched kernels themselves."""
     import torch
 
-    recorder, tensors = Recorder(""), _Tensors()
+    recorder, tensors = Recorder(""), Tensors()
     owner, unknown, of_call = [-1] * len(operators), dict[str, int](), list[int]()
     copies: dict[int, int] = {}  # call -> the call that copies its input, which a capture records apart
     parents = {o.parent for o in operators}
@@ -94,7 +88,7 @@ def replay(operators: Sequence[Operator], launched: frozenset[int]) -> Replayed:
                 copies[owner[i]] = owner[i] - 1
             of_call += [i] * (len(recorder.calls) - len(of_call))
     return Replayed(
-        calls=tuple(map(_with_role, recorder.calls)),
+        calls=tuple(recorder.calls if any(o.ids for o in operators) else map(_with_role, recorder.calls)),
         tensor_bytes=tuple(int(s.nbytes()) for s in recorder.storages),
         tensor_is_weight=tuple(s._cdata in recorder.weights for s in recorder.storages),
         operator=tuple(of_call),
@@ -119,7 +113,7 @@ def _is_container(operator: Operator, has_kernels: bool, has_parts: bool) -> boo
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd"))
 
 
-def _run(operator: Operator, tensors: _Tensors, recorder: Recorder) -> bool:
+def _run(operator: Operator, tensors: Tensors, recorder: Recorder) -> bool:
     """Run one operator on the meta device and record it; False where that cannot be (then recorded as memory traffic)."""
     import torch
 
@@ -129,7 +123,7 @@ def _run(operator: Operator, tensors: _Tensors, recorder: Recorder) -> bool:
         try:
             args, kwargs = _arguments(overload, operator, given)
             if operator.name == ATTENTION:
-                tensors.remember(torch.nn.functional.scaled_dot_product_attention(*args, **kwargs))
+                tensors.remember(torch.nn.functional.scaled_dot_product_attention(*args, **kwargs), operator.results)
                 return True
             out = overload(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):
@@ -138,7 +132,7 @@ def _run(operator: Operator, tensors: _Tensors, recorder: Recorder) -> bool:
             if launches(overload, args, kwargs, out):
                 name = str(overload.overloadpacket)
                 recorder.add(name, args, kwargs, out, torch.Tag.pointwise in overload.tags)
-            tensors.remember(out)
+            tensors.remember(out, operator.results)
             return True
     read = [t for t in _flat(given) if t.dim()]
     if read:
@@ -219,105 +213,6 @@ def _number(text: str) -> bool | int | float:
     if text in ("True", "False"):
         return text == "True"
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
-
-
-class _Tensors:
-    """The tensors that there are, on the meta device (scalars, which are arguments and no reads, on the CPU)."""
-
-    def __init__(self) -> None:
-        self._exact: dict[Any, list[Any]] = {}  # (dtype, shape, strides) -> latest last
-        self._sized: dict[Any, Any] = {}  # (dtype, elements) -> latest
-        self._weights: dict[Any, Any] = {}
-        self.parameters = 0
-
-    def remember(self, result: Any) -> None:
-        """The results of an operator are the latest of their form."""
-        import torch
-
-        for tensor in (
-            (result,) if isinstance(result, torch.Tensor) else result if isinstance(result, list | tuple) else ()
-        ):
-            if isinstance(tensor, torch.Tensor):
-                key = (tensor.dtype, tuple(tensor.shape), tensor.stride())
-                self._exact[key] = [*self._exact.get(key, [])[1 - LATEST :], tensor]
-                self._sized[tensor.dtype, tensor.numel()] = tensor
-
-    def weight(self, operator: Operator, position: int, recorder: Recorder) -> None:
-        """Make the argument at a position a weight: the one of that module where modules are known, else one of its own."""
-        if position >= len(operator.types) or operator.types[position] not in DTYPES:
-            return
-        form = self._form(operator, position)
-        key = (operator.path, operator.name, position, form) if operator.modules else object()
-        if key not in self._weights:
-            self._weights[key] = _empty(*form)
-            self.parameters += self._weights[key].numel()
-        recorder.weights.add(self._weights[key].untyped_storage()._cdata)
-        self.remember(self._weights[key])
-
-    def of(self, operator: Operator) -> list[Any]:
-        """Tensor, list of tensors, or None, for each argument; several of one form are as many, in the order they were made."""
-        taken: set[int] = set()
-        found: list[Any] = []
-        for position in reversed(range(len(operator.types))):
-            kind = operator.types[position]
-            if kind in LISTS:
-                dims, strides = operator.dims[position], operator.strides[position]
-                pairs = zip(dims, strides, strict=True) if len(strides) == len(dims) else ((d, _dense(d)) for d in dims)
-                parts = [self._listed(tuple(d), tuple(s), taken) for d, s in reversed(list(pairs))]
-                found.append(parts[::-1])
-            else:
-                found.append(self._latest(self._form(operator, position), taken) if kind in DTYPES else None)
-        return found[::-1]
-
-    def _form(self, operator: Operator, position: int) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
-        import torch
-
-        shape, strides = tuple(operator.dims[position]), tuple(operator.strides[position])
-        dtype = getattr(torch, DTYPES[operator.types[position]])
-        return dtype, shape, strides if len(strides) == len(shape) else _dense(shape)
-
-    def _listed(self, shape: tuple[int, ...], strides: tuple[int, ...], taken: set[int]) -> Any:
-        """One of a list, whose dtype is not recorded: that of the latest tensor of its form, else 32-bit floats."""
-        import torch
-
-        made = [key for key in self._exact if key[1:] == (shape, strides)]
-        return self._latest(made[-1] if made else (torch.float32, shape, strides), taken)
-
-    def _latest(self, form: tuple[Any, tuple[int, ...], tuple[int, ...]], taken: set[int]) -> Any:
-        dtype, shape, _ = form
-        if not shape:
-            import torch
-
-            return torch.zeros((), dtype=dtype)
-        there = self._exact.get(form, [])
-        tensor = next((t for t in reversed(there) if id(t) not in taken), there[-1] if there else None)
-        if tensor is None:
-            tensor = self._reshaped(form)
-            self.remember(tensor)
-        taken.add(id(tensor))
-        return tensor
-
-    def _reshaped(self, form: tuple[Any, tuple[int, ...], tuple[int, ...]]) -> Any:
-        """A view of the latest tensor with as many elements, which torch's kernel laid out in another way; else a new one."""
-        dtype, shape, strides = form
-        made = _empty(*form)
-        base = self._sized.get((dtype, made.numel()))
-        if base is None or made.untyped_storage().nbytes() != base.untyped_storage().nbytes():
-            return made
-        return base.as_strided(shape, strides, 0)
-
-
-def _empty(dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    import torch
-
-    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-
-
-def _dense(shape: Sequence[int]) -> tuple[int, ...]:
-    strides = [1]
-    for extent in reversed(shape[1:]):
-        strides.append(strides[-1] * max(extent, 1))
-    return tuple(reversed(strides)) if shape else ()
 
 
 def _with_role(call: CapturedCall) -> CapturedCall:

@@ -15,8 +15,7 @@ from hwspecs.rates import rates
 from hwspecs.software import load as load_software
 from sim.measured import alone, check
 from sim.simulate import price
-from tests.workloads.test_profiler import by_hand
-from tests.workloads.timelines import profiled, with_kernels
+from tests.workloads.timelines import by_hand, profiled, with_kernels
 from workloads.formats.profiler import Measured, load
 
 DEVICE, SOFTWARE = "a100-sxm-80gb", "pytorch-eager"

@@ -14,22 +14,12 @@ from click.testing import CliRunner
 
 import framecast
 from hwspecs.errors import FramecastError
-from tests.workloads.test_profiler import by_hand
+from tests.workloads.timelines import by_hand, small
 from workloads import formats
-from workloads.capture import CapturedCall, CapturedPass, assemble
 from workloads.formats import chakra
 from workloads.formats.chakra_schema import messages
-from workloads.trace import Trace
 
 EXPECTED = "expected a trace that torch.profiler exported (export_chrome_trace) with record_shapes=True"
-
-
-def small() -> Trace:
-    """One product."""
-    call = CapturedCall("gemm", "fp16", (1, 8, 8, 8, 1, 0), "aten.mm", "net", False, (0, 1), (2,))
-    return assemble(
-        "net", {}, [("net", "net", 3, CapturedPass((call,), (128, 128, 128), (False, True, False), (), 64, 128))]
-    )
 
 
 def problem(call: Callable[[], Any]) -> str:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hwspecs.errors import FramecastError
+from tests.workloads.timelines import by_hand, small
 from workloads import formats
 from workloads.capture import CapturedCall, CapturedPass, assemble
 from workloads.formats import chakra
@@ -57,6 +59,30 @@ def test_round_trip(trace: Trace, ending: str, tmp_path: Path) -> None:
     formats.save(trace, path)
     assert same(formats.load(path), trace)
     assert [f.name for f in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, ".json"])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=3), kept=st.floats(0.5, 1))
+def test_damage_gives_one_line_or_a_trace(
+    flips: list[tuple[int, int]], kept: float, ending: str, tmp_path: Path
+) -> None:
+    """Bytes changed, the end cut off: never a traceback, never more than a line."""
+    whole, path = tmp_path / f"whole{ending}", tmp_path / f"damaged{ending}"
+    if ending == ".json":
+        whole.write_text(json.dumps(by_hand()))
+    else:
+        formats.save(small(), whole)
+    data = bytearray(whole.read_bytes())
+    for at, byte in flips:
+        data[at % len(data)] = byte
+    path.write_bytes(data[: round(kept * len(data))])
+    try:
+        formats.load(path)
+    except FramecastError as error:
+        (line,) = error.problems
+        assert line.startswith(f"{path}: ")
+        assert "\n" not in line
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

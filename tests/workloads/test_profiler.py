@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.workloads.timelines import Block, inputs, profiled, seconds, with_kernels
+from tests.workloads.timelines import Block, by_hand, inputs, profiled, seconds, with_kernels
 from workloads import formats
 from workloads.capture import CapturedPass, capture
 from workloads.formats.events import read
@@ -141,39 +140,6 @@ def test_csv_has_every_call(found: Measured) -> None:
     assert lines[0] == "call,segment,path,label,kind,dtype,dims,kernels,time_s"
     assert len(lines) == 1 + found.trace.calls
     assert lines[1].startswith("0,timeline,Block_0.Conv2d_0,aten.convolution,conv,fp32,n=2 c=4 k=32 groups=1 ")
-
-
-def by_hand() -> dict[str, Any]:
-    """An operator of a library of one's own and a product, each with one kernel, in the form that Kineto writes."""
-    operator = {"ph": "X", "cat": "cpu_op", "pid": 1, "tid": 1}
-    half = {"Input type": ["c10::Half"], "Input Dims": [[64, 32]], "Input Strides": [[32, 1]], "Concrete Inputs": [""]}
-    both = {
-        "Input type": ["c10::Half"] * 2, "Input Dims": [[64, 32], [32, 16]], "Input Strides": [[32, 1], [16, 1]],
-        "Concrete Inputs": ["", ""],
-    }  # fmt: skip
-    kernel = {"ph": "X", "cat": "kernel", "pid": 0, "tid": 7}
-    return {
-        "schemaVersion": 1,
-        "traceEvents": [
-            {**operator, "name": "mylib::fused_norm", "ts": 10.0, "dur": 5.0, "args": {"External id": 1, **half}},
-            {**operator, "name": "aten::matmul", "ts": 20.0, "dur": 9.0, "args": {"External id": 2, **both}},
-            {**operator, "name": "aten::mm", "ts": 21.0, "dur": 7.0, "args": {"External id": 3, **both}},
-            {
-                **kernel,
-                "name": "fused_norm_kernel",
-                "ts": 30.0,
-                "dur": 4.0,
-                "args": {"External id": 1, "correlation": 5},
-            },
-            {
-                **kernel,
-                "name": "ampere_h16816gemm",
-                "ts": 40.0,
-                "dur": 7.0,
-                "args": {"External id": 3, "correlation": 6},
-            },
-        ],
-    }
 
 
 def test_nesting_is_by_time_within_a_thread(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 import framecast
 from sim.views_cli import settings
-from tests.ux.test_trace_messages import small
 from tests.workloads.conftest import MODEL
+from tests.workloads.timelines import small
 from workloads import formats
 from workloads.trace import Trace
 from workloads.view_tables import HEADS

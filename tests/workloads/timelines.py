@@ -1,4 +1,4 @@
-"""Timelines for tests: a real one of the PyTorch Profiler on the CPU, and the events that CUDA adds to it, made by hand."""
+"""Traces for tests: timelines of the PyTorch Profiler on the CPU, with the events that CUDA adds; one by hand; a small trace."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from workloads.capture import CapturedCall, CapturedPass, assemble
+from workloads.trace import Trace
 
 
 class Attention(nn.Module):  # type: ignore[misc]
@@ -109,3 +112,44 @@ def with_kernels(source: Path, target: Path, drop: Iterable[str] = (), stray: bo
         added.append({**copied, "args": {"correlation": 7}})
     target.write_text(json.dumps({**data, "traceEvents": [*data["traceEvents"], *added]}))
     return target
+
+
+def by_hand() -> dict[str, Any]:
+    """An operator of a library of one's own and a product, each with one kernel, in the form that Kineto writes."""
+    operator = {"ph": "X", "cat": "cpu_op", "pid": 1, "tid": 1}
+    half = {"Input type": ["c10::Half"], "Input Dims": [[64, 32]], "Input Strides": [[32, 1]], "Concrete Inputs": [""]}
+    both = {
+        "Input type": ["c10::Half"] * 2, "Input Dims": [[64, 32], [32, 16]], "Input Strides": [[32, 1], [16, 1]],
+        "Concrete Inputs": ["", ""],
+    }  # fmt: skip
+    kernel = {"ph": "X", "cat": "kernel", "pid": 0, "tid": 7}
+    return {
+        "schemaVersion": 1,
+        "traceEvents": [
+            {**operator, "name": "mylib::fused_norm", "ts": 10.0, "dur": 5.0, "args": {"External id": 1, **half}},
+            {**operator, "name": "aten::matmul", "ts": 20.0, "dur": 9.0, "args": {"External id": 2, **both}},
+            {**operator, "name": "aten::mm", "ts": 21.0, "dur": 7.0, "args": {"External id": 3, **both}},
+            {
+                **kernel,
+                "name": "fused_norm_kernel",
+                "ts": 30.0,
+                "dur": 4.0,
+                "args": {"External id": 1, "correlation": 5},
+            },
+            {
+                **kernel,
+                "name": "ampere_h16816gemm",
+                "ts": 40.0,
+                "dur": 7.0,
+                "args": {"External id": 3, "correlation": 6},
+            },
+        ],
+    }
+
+
+def small() -> Trace:
+    """One product."""
+    call = CapturedCall("gemm", "fp16", (1, 8, 8, 8, 1, 0), "aten.mm", "net", False, (0, 1), (2,))
+    return assemble(
+        "net", {}, [("net", "net", 3, CapturedPass((call,), (128, 128, 128), (False, True, False), (), 64, 128))]
+    )

@@ -45,24 +45,24 @@ def load(path: Path) -> Trace:
 
     try:
         table = pq.read_table(path)
+        metadata = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
+        rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
     except FileNotFoundError:
         raise StudyError(f"{path}: cannot read the trace: no such file or directory") from None
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise StudyError(f"{path}: truncated or damaged (Parquet); export the trace again") from None
-    metadata = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
     header = {name.removeprefix(PREFIX): text for name, text in metadata.items() if name.startswith(PREFIX)}
     if header.get("schema_version") != VERSION:
         found = header.get("schema_version")
-        raise StudyError(f"{path}: a table of schema version {found}, expected {VERSION}: a trace that framecast wrote")
+        text = f"a table of schema version {found}, expected {VERSION}: a trace that framecast wrote"
+        raise StudyError(f"{path}: {text}")
     known = _schema()
     for name in COLUMNS:
         if name not in table.column_names or table.schema.field(name).type != known.field(name).type:
-            raise StudyError(
-                f"{path}: column '{name}' is missing or of another type, expected {known.field(name).type}"
-            )
+            text = f"column '{name}' is missing or of another type, expected {known.field(name).type}"
+            raise StudyError(f"{path}: {text}")
         if table.column(name).null_count:
             raise StudyError(f"{path}: column '{name}' has empty cells; export the trace again")
-    rows = table.select(list(COLUMNS)).to_pylist()
     lists = ("dims", "inputs", "outputs")
     return restored(path, header, [CapturedCall(**{**row, **{n: tuple(row[n]) for n in lists}}) for row in rows])
 

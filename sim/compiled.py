@@ -174,11 +174,11 @@ def _loops() -> dict[str, Callable[..., None]]:
     plain: dict[str, Any] = dict(vars(formulas))
     names: dict[str, Any] = {**globals(), "prange": numba.prange}
     for name in COMPILED_FORMULAS:
-        plain[name] = names[name] = numba.njit(fastmath=fast, inline="always")(_rebound(plain[name], plain))
+        plain[name] = names[name] = numba.njit(fastmath=fast, error_model="numpy", inline="always")(_rebound(plain[name], plain))
     for function in (_chip, _overlapped, _best_tile, _best_block, _price_block, _makespan_block):
         inline = "never" if function in (_price_block, _makespan_block) else "always"
-        names[function.__name__] = numba.njit(fastmath=fast, inline=inline)(_rebound(function, names))
-    parallel = numba.njit(parallel=True, cache=True)
+        names[function.__name__] = numba.njit(fastmath=fast, error_model="numpy", inline=inline)(_rebound(function, names))
+    parallel = numba.njit(parallel=True, cache=True, error_model="numpy")
     return {"price": parallel(_rebound(_price, names)), "makespan": parallel(_rebound(_makespan, names))}
 
 
@@ -259,7 +259,7 @@ def _chip(d: int, dtype: int, hw: Floats) -> Chip:
 def _best_tile(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
     """best[d]: the least over the kernel's menu."""
     batch, m, n, depth = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k], kernels.shape[3, k]
-    itemsize, flops = kernels.itemsize[k], kernels.flops[k]
+    itemsize, flops, dtype = kernels.itemsize[k], kernels.flops[k], kernels.dtype[k]
     best[:] = np.inf
     for choice in range(kernels.choices[k]):
         bm, bn, split = (
@@ -268,7 +268,7 @@ def _best_tile(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other
             MENU[kernels.menu[k, choice], 2],
         )
         for d in range(len(best)):
-            t = gemm(_chip(lo + d, kernels.dtype[k], hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
+            t = gemm(_chip(lo + d, dtype, hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
             best[d] = min(
                 best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
             )
@@ -278,10 +278,11 @@ def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, othe
     """best[d]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
     head_dim, causal, itemsize = kernels.shape[3, k], kernels.shape[4, k], kernels.itemsize[k]
+    dtype = kernels.dtype[k]
     best[:] = np.inf
     for block in QUERY_BLOCKS:
         for d in range(len(best)):
-            t = flash(_chip(lo + d, kernels.dtype[k], hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
+            t = flash(_chip(lo + d, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
             best[d] = min(
                 best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
             )

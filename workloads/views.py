@@ -13,7 +13,7 @@ from workloads.kind import Ints
 from workloads.lower import lower
 from workloads.trace import Trace
 
-COVERED = 0.5  # share of the calls that a period has to explain
+COVERED = 1 / 3  # share of the calls that a period has to explain: a pipeline may have several parts that repeat
 SOFTWARE = "pytorch-eager"  # under which traffic is counted: a kernel an operator
 WAYS = ("unfused", "flash-2")  # of attention, in the columns of an Intensity
 
@@ -117,7 +117,7 @@ def attention(trace: Trace) -> Attention:
 
 
 def period(lengths: Ints) -> Period | None:
-    """The shortest period of a stretch that holds at least half of a sequence, twice or more; None where there is none.
+    """The shortest period of a stretch that holds at least a third of a sequence, twice or more; None where there is none.
 
     `lengths` (runs,). No component and no number of steps is looked at.
     """

@@ -17,6 +17,8 @@ from workloads.formats.profiler import CPU, Measured
 from workloads.kind import REPORT_CLASSES
 from workloads.trace import Trace
 
+DEPTH = 2  # modules of a path that a line names
+
 
 @dataclass(frozen=True)
 class Line:
@@ -41,11 +43,14 @@ class Line:
 class Check:
     """Lines in descending measured time; `all` is their sum. Seconds are of kernels on the device, without gaps.
 
+    `modules`: by the two outermost modules, where the timeline has modules.
+
     `unattributed`: seconds of kernels that belong to no call, and are in no line.
     """
 
     title: str
     classes: tuple[Line, ...]
+    modules: tuple[Line, ...]
     operators: tuple[Line, ...]
     all: Line
     unattributed: float
@@ -76,6 +81,7 @@ def _checked(title: str, measured: Measured, predicted: Floats | None) -> Check:
     return Check(
         title=title,
         classes=_lines(names, measured, predicted),
+        modules=_lines([_module(trace.paths[i]) for i in trace.call_path.tolist()], measured, predicted),
         operators=_lines(_operators(trace), measured, predicted),
         all=_lines(["all"] * trace.calls, measured, predicted)[0],
         unattributed=sum(measured.unattributed.values()),
@@ -91,6 +97,11 @@ def _fit(device: Device, level: str) -> Fit | None:
     if fitted is None:
         raise SpecError(f"--level: found 'calibrated', which {device.name} does not have; use physical")
     return fitted, device.name
+
+
+def _module(path: str) -> str:
+    """The two outermost modules of a path."""
+    return ".".join(path.split(".")[:DEPTH]) or "(no module)"
 
 
 def _operators(trace: Trace) -> list[str]:

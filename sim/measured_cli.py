@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sim.measured import Check, Line
 
 SCHEMA_VERSION = 1  # of the JSON
-OPERATORS = 10  # that the table lists
+LONGEST = 10  # modules and operators that the tables list
 LEVELS = ("roofline", "physical", "calibrated")
 
 
@@ -90,14 +90,17 @@ def _json(checked: Check) -> dict[str, Any]:
         "all": lines((checked.all,))[0],
         "unattributed_s": checked.unattributed,
         "classes": lines(checked.classes),
+        "modules": lines(checked.modules),
         "operators": lines(checked.operators),
     }
 
 
 def _text(checked: Check) -> str:
-    """By class, then the operators that took longest."""
+    """By class, then the modules and the operators that took longest."""
     parts = [checked.title, _table("class", (*checked.classes, checked.all))]
-    parts.append(_table(f"operator (longest {OPERATORS})", checked.operators[:OPERATORS]))
+    if len(checked.modules) > 1:
+        parts.append(_table(f"module (longest {LONGEST})", checked.modules[:LONGEST]))
+    parts.append(_table(f"operator (longest {LONGEST})", checked.operators[:LONGEST]))
     if checked.unattributed:
         parts.append(f"{1e3 * checked.unattributed:,.3f} ms of kernels belong to no operator and are in no line.")
     return "\n\n".join(parts)

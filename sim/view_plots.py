@@ -110,7 +110,7 @@ def intensity(views: Sequence[View], path: Path) -> None:
             axes.text(value, row + 0.27 * (1 - i), f" {value:,.0f}", va="center", fontsize=8.5)
     axes.set_yticks(range(len(bars)), [name for name, _ in reversed(bars)], fontsize=9.5)
     axes.set_xscale("log")
-    axes.margins(x=0.12)
+    axes.margins(x=0.18)
     axes.set_xlabel("arithmetic intensity (FLOP/B)")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -5,9 +5,11 @@ matrices, arithmetic intensity. Golden et al., Generative AI Beyond LLMs (ISPASS
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+from hwspecs.software import Software
 from hwspecs.software import load as load_software
 from workloads.kind import Ints
 from workloads.lower import lower
@@ -15,7 +17,7 @@ from workloads.trace import Trace
 
 COVERED = 1 / 3  # share of the calls that a period has to explain: a pipeline may have several parts that repeat
 SOFTWARE = "pytorch-eager"  # under which traffic is counted: a kernel an operator
-WAYS = ("unfused", "flash-2")  # of attention, in the columns of an Intensity
+WAYS: tuple[Literal["unfused", "flash-2"], ...] = ("unfused", "flash-2")  # of attention, in the columns of an Intensity
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def matrix_bytes_per_pass(found: Attention) -> dict[str, int]:
 def intensities(trace: Trace) -> list[Intensity]:
     """One row a component, and one of all where there are several; modules that share weights hold them once."""
     software = load_software(SOFTWARE)
-    moved = [_moved(trace, replace(software, attention=way)) for way in WAYS]  # type: ignore[arg-type]
+    moved = [_moved(trace, replace(software, attention=way)) for way in WAYS]
     flops = trace.op_flops()[trace.call_op]
     rows = []
     for s in trace.segments:
@@ -163,8 +165,8 @@ def intensities(trace: Trace) -> list[Intensity]:
     return [*rows, Intensity("all", trace.flops(), trace.weight_bytes, traffic)]
 
 
-def _moved(trace: Trace, software: object) -> Ints:
+def _moved(trace: Trace, software: Software) -> Ints:
     """Bytes that the kernels of each call read and write, (calls,)."""
-    kernels = lower(trace, software)  # type: ignore[arg-type]
+    kernels = lower(trace, software)
     per_row = np.bincount(kernels.row, kernels.reads.sum(axis=0) + kernels.write_bytes, kernels.rows)
     return np.rint(per_row[kernels.call_row]).astype(np.int64)

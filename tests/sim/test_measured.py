@@ -38,12 +38,13 @@ def test_lines_add_up(found: Measured) -> None:
     device, software = load_device(DEVICE), load_software(SOFTWARE)
     held = check(found, device, software, "physical")
     cost = price(found.trace, software, rates(device), "physical").cost
-    for lines in (held.classes, held.operators):
+    for lines in (held.classes, held.modules, held.operators):
         assert sum(x.calls for x in lines) == found.trace.calls == held.all.calls
         assert sum(x.kernels for x in lines) == found.kernels.sum()
         assert sum(x.measured for x in lines) == pytest.approx(found.seconds.sum())
         assert sum(x.predicted or 0 for x in lines) == pytest.approx(cost.per_call(cost.time).sum())
     assert {x.name: x.calls for x in held.classes}["Linear"] == 5
+    assert {x.name: x.calls for x in held.modules}["Block_0.Attention_0"] == 5
     assert held.unattributed == pytest.approx(5e-6)
     assert held.all.ratio == pytest.approx((held.all.predicted or 0) / held.all.measured)
 
@@ -65,7 +66,7 @@ def test_command(path: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "calls.csv").open()))
     found = json.loads(run("--device", DEVICE, "--format", "json", "--level", "roofline"))
     assert sum(float(r["time_s"]) for r in rows) == pytest.approx(found["all"]["measured_s"])
-    assert list(found) == ["schema_version", "title", "all", "unattributed_s", "classes", "operators"]
+    assert list(found) == ["schema_version", "title", "all", "unattributed_s", "classes", "modules", "operators"]
     assert run().splitlines()[0] == "block: time of kernels on the GPU"
 
 

@@ -18,8 +18,8 @@ _KNOWN = "expected a trace of framecast (.npz), Parquet, Chakra (.et), or a PyTo
 
 
 def names_file(text: str) -> bool:
-    """Whether what a user typed in place of a model's id is a file: by its ending, or because it is there."""
-    return text.endswith((*WRITTEN, ".json", ".json.gz", ".chakra")) or Path(text).is_file()
+    """Whether what a user typed in place of a model's id is a file: by its ending, or because it names a folder."""
+    return text.endswith((*WRITTEN, ".json", ".json.gz")) or os.sep in text
 
 
 def load(path: Path | str) -> Trace:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from workloads.capture import CapturedCall, Recorder, is_attention, launches
@@ -105,7 +106,7 @@ def _is_container(operator: Operator, has_kernels: bool, has_parts: bool) -> boo
     """Whether an operator is only the sum of the operators inside it, as the dispatcher would see it."""
     if operator.name == ATTENTION or has_kernels:
         return False
-    overload = _overload(operator)
+    overload = _overload(operator.name, operator.types)
     if overload is None:
         return has_parts
     import torch
@@ -117,7 +118,7 @@ def _run(operator: Operator, tensors: Tensors, recorder: Recorder) -> bool:
     """Run one operator on the meta device and record it; False where that cannot be (then recorded as memory traffic)."""
     import torch
 
-    overload = _overload(operator)
+    overload = _overload(operator.name, operator.types)
     given = tensors.of(operator)
     if overload is not None:
         try:
@@ -149,17 +150,18 @@ def _flat(values: Sequence[Any]) -> Iterator[Any]:
             yield value
 
 
-def _overload(operator: Operator) -> Any:
-    """The torch operator that takes these arguments, or None."""
+@cache
+def _overload(full_name: str, types: tuple[str, ...]) -> Any:
+    """The torch operator of that name that takes arguments of these types, or None."""
     import torch
 
-    namespace, _, name = operator.name.partition("::")
+    namespace, _, name = full_name.partition("::")
     packet = getattr(getattr(torch.ops, namespace, None), name, None) if name.isidentifier() else None
     for overload in packet.overloads() if packet is not None and hasattr(packet, "overloads") else ():
         found = getattr(packet, overload)
         expected = found._schema.arguments
-        if len(expected) == len(operator.types) and all(
-            _takes(str(argument.type), given) for argument, given in zip(expected, operator.types, strict=True)
+        if len(expected) == len(types) and all(
+            _takes(str(argument.type), given) for argument, given in zip(expected, types, strict=True)
         ):
             return found
     return None

@@ -35,7 +35,7 @@ OUTPUTS = {
     "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
     "peak_memory_bytes": "B", "fits": "",
 } | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES}  # fmt: skip
-ARRAY_CHUNK, COMPILED_CHUNK = 32, 8192  # designs priced together: (designs, kernels) temporaries of some 10 and 40 MB
+ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096
 COMPILED_FROM = 512  # designs from which loading the compiled loops (0.5 s, 5 s when they are built) pays
 RATES = {
     "device.sm_count": "sm_count",

@@ -211,7 +211,7 @@ class Passes(NamedTuple):
     segments: Ints  # (segments, 3): first call, the first after it, repeats
     starts: Ints  # (segments + 1,) of the rows of each:
     row: Ints
-    count: Floats
+    times: Floats
 
 
 def _passes(kernels: Kernels, trace: Trace) -> Passes:
@@ -393,7 +393,7 @@ def _makespan_block(
     for s in range(passes.segments.shape[0]):
         gpu[:] = 0.0
         for j in range(passes.starts[s], passes.starts[s + 1]):
-            one, count = held[passes.row[j]], passes.count[j]
+            one, count = held[passes.row[j]], passes.times[j]
             for i in range(size):
                 gpu[i] += count * one[i]
         host[:] = per_pass

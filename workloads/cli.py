@@ -200,7 +200,9 @@ def _listed(model: Any) -> dict[str, Any]:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return {True: "on", False: "off", None: "none"}[value]
+    return str(value)
 
 
 def _indent(text: str) -> str:

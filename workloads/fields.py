@@ -53,25 +53,22 @@ def _guidance(own: Way, *others: Way) -> PlainValidator:
 Guidance: TypeAlias = Annotated[
     bool | Literal["sequential"],
     _guidance("batched", "sequential"),
-    Doc("classifier-free guidance: on twice the batch (true, batched), two runs a step (sequential), or none (false)"),
+    Doc("classifier-free: true or batched: on twice the batch; sequential: two runs a step; false or none"),
 ]
 GuidanceInTurn: TypeAlias = Annotated[
     bool | Literal["batched"],
     _guidance("sequential", "batched"),
-    Doc("classifier-free guidance: two runs a step (true, sequential), on twice the batch (batched), or none (false)"),
+    Doc("classifier-free: true or sequential: two runs a step; batched: on twice the batch; false or none"),
 ]
 NegativePrompt: TypeAlias = Annotated[
     bool | Literal["batched"],
     _guidance("sequential", "batched"),
-    Doc(
-        "guidance by a negative prompt, besides what the model has distilled into it: two runs a step (true, sequential), "
-        "on twice the batch (batched), or none (false)"
-    ),
+    Doc("by a negative prompt, besides the distilled: true or sequential: two runs a step; batched; false or none"),
 ]
 GuidanceTogether: TypeAlias = Annotated[
     bool,
     _guidance("batched"),
-    Doc("classifier-free guidance: on twice the batch (true, batched), as tokens are drawn from both, or none (false)"),
+    Doc("classifier-free: true or batched: on twice the batch, as tokens are drawn from both; false or none"),
 ]
 
 
@@ -106,15 +103,13 @@ def _whole_batches(value: int | None, info: ValidationInfo) -> int | None:
 
 Images: TypeAlias = Annotated[
     int | None,
-    Quantity(ge=1, le=1_000_000, doc="images (or clips) in all, `batch` of them at a time; none: one batch"),
+    Quantity(ge=1, le=1_000_000, doc="images (or clips) in all, a batch of them at a time; none: one batch"),
     AfterValidator(_whole_batches),
     WHEN_GIVEN,
 ]
 VaeTile: TypeAlias = Annotated[
     int | None,
-    Quantity(
-        ge=64, le=8192, doc="side of the tiles in which images are decoded, in pixels, a multiple of 32; none: whole"
-    ),
+    Quantity(ge=64, le=8192, doc="side of the tiles to decode in, in pixels, a multiple of 32; none: decode whole"),
     AfterValidator(multiple_of(32)),
     WHEN_GIVEN,
 ]
@@ -124,12 +119,10 @@ VaeTile: TypeAlias = Annotated[
 class FeatureCache:
     """Denoising steps that reuse what an earlier step computed."""
 
-    every: Annotated[int, Quantity(ge=1, le=1000, doc="steps from one that runs in full to the next; 1: all do")]
+    every: Annotated[int, Quantity(ge=1, le=1000, doc="steps from one that runs in full to the next")]
     reuse: Annotated[
         tuple[str, ...],
-        Doc(
-            "modules that the steps between leave out, by path, for example unet.down_blocks.1-3: their results are kept"
-        ),
+        Doc("modules whose results the steps between take from it, by path, for example unet.down_blocks.1-3"),
     ]
 
     def __str__(self) -> str:

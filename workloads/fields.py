@@ -28,8 +28,8 @@ def multiple_of(step: int, start: int = 0) -> Callable[[int], int]:
         if value is not None and (value - start) % step:
             below = start + (value - start) // step * step
             text = f"a multiple of {step}" if not start else f"{start} plus a multiple of {step}"
-            nearest = ", ".join(str(v) for v in (below, below + step) if v > 0)
-            raise ValueError(f"found {value}, expected {text}; nearest: {nearest}")
+            near = ", ".join(str(v) for v in (below, below + step) if v > 0)
+            raise ValueError(f"found {value}, expected {text}; nearest: {near}")
         return value
 
     return check
@@ -45,23 +45,23 @@ def _guidance(own: Way, *others: Way) -> PlainValidator:
         if value not in names:
             allowed = ", ".join(("true", "false", *names))
             raise ValueError(f"found '{value}', expected one of {allowed}{nearest(str(value), names)}")
-        return {own: True, "none": False}.get(value, value)
+        return True if value == own else False if value == "none" else str(value)
 
-    return PlainValidator(check, json_schema_input_type=Literal[(True, False, *names)])  # type: ignore[valid-type]
+    return PlainValidator(check, json_schema_input_type=Literal[(True, False, *names)])
 
 
 Guidance: TypeAlias = Annotated[
-    bool | Literal["sequential"],
+    bool | Way,
     _guidance("batched", "sequential"),
     Doc("classifier-free: true or batched: on twice the batch; sequential: two runs a step; false or none"),
 ]
 GuidanceInTurn: TypeAlias = Annotated[
-    bool | Literal["batched"],
+    bool | Way,
     _guidance("sequential", "batched"),
     Doc("classifier-free: true or sequential: two runs a step; batched: on twice the batch; false or none"),
 ]
 NegativePrompt: TypeAlias = Annotated[
-    bool | Literal["batched"],
+    bool | Way,
     _guidance("sequential", "batched"),
     Doc("by a negative prompt, besides the distilled: true or sequential: two runs a step; batched; false or none"),
 ]
@@ -87,8 +87,8 @@ class Passes:
 
 def passes(guidance: bool | Way, own: Way = "batched") -> Passes:
     """The passes of a request's guidance; `own` is what true means to the pipeline."""
-    way = {True: own, False: "none"}.get(guidance, guidance)  # type: ignore[call-overload]
-    return {"none": Passes(1, 1), "batched": Passes(2, 1), "sequential": Passes(1, 2)}[str(way)]
+    way = guidance if isinstance(guidance, str) else own if guidance else "none"
+    return {"none": Passes(1, 1), "batched": Passes(2, 1), "sequential": Passes(1, 2)}[way]
 
 
 def _whole_batches(value: int | None, info: ValidationInfo) -> int | None:
@@ -140,4 +140,5 @@ Cached: TypeAlias = Annotated[FeatureCache | None, Doc("feature caching between 
 
 def images_of(request: Any) -> int:
     """Images (or clips) that one inference makes."""
-    return int(getattr(request, "images", None) or getattr(request, "batch", 1))
+    images = getattr(request, "images", None)
+    return int(getattr(request, "batch", 1) if images is None else images)

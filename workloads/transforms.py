@@ -88,21 +88,23 @@ def cached(stages: tuple[Stage, ...], every: int, paths: Sequence[str]) -> tuple
     """
     named: dict[str, list[str]] = {stage.name: [] for stage in stages if stage.steps}
     for path in paths:
-        if (stage := path.partition(".")[0]) not in named:
-            first = f"expected a path that begins with a denoising stage: {', '.join(named)}"
-            raise SpecError(f"{FIELD}: found '{path}', {first}{nearest(stage, named)}")
-        named[stage].append(path)
-    found: list[Stage] = []
-    for stage in stages:
-        full = -(-stage.steps // every)
-        if not named.get(stage.name) or full == stage.steps:
-            found.append(stage)
-            continue
-        runs = stage.repeats // stage.steps
-        reuse = Reuse(stage.name, tuple(named[stage.name]))
-        found.append(replace(stage, repeats=runs * full))
-        found.append(replace(stage, name=f"{stage.name}_cached", repeats=stage.repeats - runs * full, reuse=reuse))
-    return tuple(found)
+        if (first := path.partition(".")[0]) not in named:
+            text = f"expected a path that begins with a denoising stage: {', '.join(named)}{nearest(first, named)}"
+            raise SpecError(f"{FIELD}: found '{path}', {text}")
+        named[first].append(path)
+    return tuple(one for stage in stages for one in _in_part(stage, every, tuple(named.get(stage.name, ()))))
+
+
+def _in_part(stage: Stage, every: int, paths: tuple[str, ...]) -> Iterator[Stage]:
+    """The stage in full, every `every`-th step, and the steps between; as it is where there are none."""
+    full = -(-stage.steps // every)
+    if not paths or full == stage.steps:
+        yield stage
+        return
+    runs = stage.repeats // stage.steps
+    yield replace(stage, repeats=runs * full)
+    kept = Reuse(stage.name, paths)
+    yield replace(stage, name=f"{stage.name}_cached", repeats=stage.repeats - runs * full, reuse=kept)
 
 
 def plain(request: Any) -> Any:
@@ -211,7 +213,7 @@ def _relinked(trace: Trace, calls: Ints, dropped: Any) -> tuple[list[list[int]],
     return inputs, outputs, list(own)
 
 
-def _inserted(trace: Trace, side: str, at: int, rows: list[list[int]]) -> dict[str, Ints]:
+def _inserted(trace: Trace, side: str, at: int, rows: list[list[int]]) -> dict[str, Any]:
     """The ids and offsets of 'input' or 'output' with further calls' lists before call `at`."""
     ids, offsets = getattr(trace, f"{side}_ids"), getattr(trace, f"{side}_offsets")
     new = np.array([tensor for row in rows for tensor in row], dtype=np.int64)

@@ -6,14 +6,15 @@ the array code of `sim.cost`; large ones through the compiled loops, which give 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs.device import DTYPES
+from hwspecs.device import DTYPES, Device
 from hwspecs.rates import Rates, rates
 from sim import compiled, traffic
 from sim.calibration import load as load_calibration
@@ -85,6 +86,11 @@ class Workload:
         """Images (or clips) of one inference."""
         return images_of(self.scenario.request)
 
+    @cached_property
+    def packed(self) -> compiled.Packed:
+        """The kernels as the compiled loops read them."""
+        return compiled.pack(self.kernels)
+
     @property
     def is_compiled(self) -> bool:
         """The compiled loops can price it: the physical level, one way a call."""
@@ -131,6 +137,17 @@ def evaluate(workload: Workload, columns: Mapping[str, Floats], wanted: Collecti
     return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in wanted}
 
 
+def as_columns(devices: Sequence[Device]) -> dict[str, Floats]:
+    """Every number of some devices by path, each (devices,): columns of which `evaluate` makes one stack."""
+    every = rates(devices)
+    numbers: dict[str, Any] = {}
+    for path, place in RATES.items():
+        name, _, dtype = place.partition(".")
+        value = getattr(every, name)
+        numbers[path] = (value[dtype] if dtype else value).reshape(-1)
+    return numbers
+
+
 def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:
     """The scenario's device with some fields replaced by columns: arrays (designs, 1)."""
     base = rates(workload.scenario.device)
@@ -159,12 +176,12 @@ def _array(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]
     hbm = c.per_row(c.hbm_bytes) @ w.runs
     peak = np.full(on.designs, w.peak) if w.peak is not None else _peaks(w, c)
     ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
-    return _outputs(w, on, c.per_row(c.time).T, ends, peak) | {"hbm_bytes": hbm}
+    return _outputs(w, on, c.per_row(c.time).T, ends, peak, wanted) | {"hbm_bytes": hbm}
 
 
 def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]:
     """By the compiled loops."""
-    priced = compiled.price(compiled.pack(w.kernels), on)
+    priced = compiled.price(w.packed, on)
 
     def end(trace: Trace) -> Floats:
         if not trace.segments:
@@ -172,7 +189,7 @@ def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floa
         return compiled.latency(priced, w.kernels, trace, on, w.scenario.software)
 
     ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
-    found = _outputs(w, on, priced.time, ends, np.full(on.designs, w.peak))
+    found = _outputs(w, on, priced.time, ends, np.full(on.designs, w.peak), wanted)
     return found | ({"hbm_bytes": _hbm_bytes(w, on)} if "hbm_bytes" in wanted else {})
 
 
@@ -180,7 +197,9 @@ def _asked(w: Workload, wanted: Collection[str]) -> tuple[Trace, ...]:
     return w.steps if "step_time_s" in wanted else ()
 
 
-def _outputs(w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Floats) -> dict[str, Floats]:
+def _outputs(
+    w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Floats, wanted: Collection[str]
+) -> dict[str, Floats]:
     """time: (rows, designs) seconds of one run of each row. ends: of the whole, and of the last two denoising steps."""
     step = ends[1] - ends[2] if len(ends) == 3 else np.full(on.designs, np.nan)
     capacity = np.broadcast_to(np.asarray(on.hbm_capacity).reshape(-1), peak.shape)
@@ -188,11 +207,15 @@ def _outputs(w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Flo
         "latency_s": ends[0],
         "images_per_s": w.images / ends[0],
         "step_time_s": step,
-        "gpu_time_s": w.runs @ time,
         "peak_memory_bytes": peak,
         "fits": np.asarray(peak <= capacity, dtype=bool),
     }
-    return found | {f"{n.lower()}_time_s": t for n, t in zip(REPORT_CLASSES, w.by_class @ time, strict=True)}
+    if "gpu_time_s" in wanted:
+        found["gpu_time_s"] = w.runs @ time
+    for name, runs in zip(REPORT_CLASSES, w.by_class, strict=True):
+        if (output := f"{name.lower()}_time_s") in wanted:
+            found[output] = runs @ time
+    return found
 
 
 def _hbm_bytes(w: Workload, on: Rates) -> Floats:

@@ -176,7 +176,7 @@ def to_data(obj: Any) -> Any:
 
 def fields(cls: type) -> list[Field]:
     """Every leaf of a spec in order, nested ones with dots: 'hbm.bandwidth'."""
-    return list(_leaves(cls, ""))
+    return list(_all_leaves(cls))
 
 
 def schema(cls: type) -> dict[str, Any]:
@@ -222,6 +222,11 @@ def _bare(hint: Any) -> tuple[Any, Quantity | Doc | None]:
 
 def _not_none(hint: Any) -> list[Any]:
     return [h for h in get_args(hint) if h is not type(None)]
+
+
+@cache
+def _all_leaves(cls: type) -> tuple[Field, ...]:
+    return tuple(_leaves(cls, ""))
 
 
 def _leaves(cls: type, prefix: str) -> Iterator[Field]:

@@ -64,7 +64,7 @@ def memory(trace: Trace, cost: Cost) -> Memory:
 def _alive(trace: Trace) -> Floats:
     """Bytes of the activations alive at each call: from a tensor's first use to its last, within the trace.
 
-    What two segments share (features that later steps reuse) is there from the start of the one to the end of the other.
+    What one segment of a module leaves to another (features that later steps reuse) is there throughout both.
     """
     call_of_input = np.repeat(np.arange(trace.calls), np.diff(trace.input_offsets))
     call_of_output = np.repeat(np.arange(trace.calls), np.diff(trace.output_offsets))
@@ -81,7 +81,8 @@ def _alive(trace: Trace) -> Floats:
     last[state] = np.array([s.stop - 1 for s in trace.segments])[segment]
     used = (last >= 0) & (~trace.tensor_is_weight | state)
     begin, end = (trace.call_segment()[np.where(used, call, 0)] for call in (first, last))
-    shared = used & (begin != end)
+    module = np.unique([s.module for s in trace.segments], return_inverse=True)[1]
+    shared = used & (begin != end) & (module[begin] == module[end])
     first[shared] = np.array([s.start for s in trace.segments])[begin[shared]]
     last[shared] = np.array([s.stop - 1 for s in trace.segments])[end[shared]]
     change = np.zeros(trace.calls + 1)

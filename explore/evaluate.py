@@ -23,10 +23,11 @@ from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import call_class
 from sim.scenario import Scenario
-from sim.simulate import denoising
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES
 from workloads.lower import Kernels, lower
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -83,7 +84,7 @@ class Workload:
     @property
     def images(self) -> int:
         """Images (or clips) of one inference."""
-        return int(getattr(self.scenario.request, "batch", 1))
+        return images_of(self.scenario.request)
 
     @cached_property
     def packed(self) -> compiled.Packed:
@@ -114,7 +115,7 @@ def prepare(scenario: Scenario) -> Workload:
         alone=alone,
         runs=np.bincount(kernels.call_row, repeats, kernels.rows).astype(np.float64),
         by_class=np.array(by_class, dtype=np.float64),
-        steps=_steps(trace, denoising(scenario)),
+        steps=_steps(trace, denoising(find(scenario.model), scenario.request)),
         peak=memory(trace, alone).peak if len(kernels.starts) == kernels.rows else None,
     )
 
@@ -238,9 +239,10 @@ def _peaks(w: Workload, c: Cost) -> Floats:
 
 
 def _steps(trace: Trace, denoising: tuple[int, ...]) -> tuple[Trace, ...]:
-    """The trace up to the end of the last run of the segment that repeats once a step, and up to the run before it."""
-    if len(denoising) != 1:
+    """The trace up to the end of the last step, and up to the one before it, of a model whose steps are of one segment."""
+    if len(set(denoising)) != 1:
         return ()
     *before, last = trace.segments[: denoising[0] + 1]
-    shorter = (*before, replace(last, repeats=last.repeats - 1)) if last.repeats > 1 else tuple(before)
+    rest = last.repeats - len(denoising)
+    shorter = (*before, replace(last, repeats=rest)) if rest else tuple(before)
     return replace(trace, segments=(*before, last)), replace(trace, segments=shorter)

@@ -79,11 +79,10 @@ class Packed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """(rows, designs): seconds of the kernels of each priced row's fastest way, how many it launches, bytes through L2."""
+    """(rows, designs): seconds of the kernels of each priced row's fastest way, and how many it launches."""
 
     time: Floats
     launches: Floats
-    l2_bytes: Floats
 
 
 def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
@@ -140,8 +139,7 @@ def _hardware(rates: Rates, packed: Packed) -> Floats:
 def price(packed: Packed, rates: Rates) -> Priced:
     """Time of every priced row on every design of a stack."""
     terms = packed.calibration.terms
-    shape = (packed.rows, rates.designs)
-    out = Priced(np.empty(shape), np.empty(shape), np.empty(shape))
+    out = Priced(np.empty((packed.rows, rates.designs)), np.empty((packed.rows, rates.designs)))
     fixed = (terms.l2_stream, terms.fill_drain_stream)
     _loops()["price"](_hardware(rates, packed), packed.tables, tiles.tile_terms(terms), fixed, out)
     return out
@@ -196,26 +194,23 @@ def _price_block(
     lo: int, hi: int, hw: Floats, kernels: Tables, terms: TileTerms, fixed: tuple[float, float], out: Priced
 ) -> None:
     """Designs lo to hi: the sum over the kernels of each way, and the least over the ways of each row."""
-    other, best, moved = np.empty(hi - lo), np.empty(hi - lo), np.empty(hi - lo)
-    time, l2_bytes, launches = np.empty(hi - lo), np.empty(hi - lo), 0.0
+    other, best = np.empty(hi - lo), np.empty(hi - lo)
+    time, launches = np.empty(hi - lo), 0.0
     out.time[:, lo:hi] = np.inf
     out.launches[:, lo:hi] = 0.0
     for way in range(len(kernels.starts)):
         time[:] = 0.0
-        l2_bytes[:] = 0.0
         launches = 0.0
         for k in range(kernels.starts[way], kernels.ends[way]):
             _overlapped(k, lo, hw, kernels, fixed[0], other)
             if kernels.form[k] == GEMM:
-                _best_tile(k, lo, hw, kernels, terms, other, best, moved)
+                _best_tile(k, lo, hw, kernels, terms, other, best)
             elif kernels.form[k] == FLASH:
-                _best_block(k, lo, hw, kernels, terms, other, best, moved)
+                _best_block(k, lo, hw, kernels, terms, other, best)
             else:
                 for d in range(hi - lo):
                     best[d] = fourth_root(other[d]) + kernels.launched[k] * fixed[1] / hw[CLOCK, lo + d]
-                moved[:] = kernels.read[k] * kernels.overfetch[k] + kernels.written[k]
             time += best
-            l2_bytes += moved
             launches += kernels.launched[k]
         row = kernels.start_row[way]
         for d in range(lo, hi):
@@ -223,7 +218,6 @@ def _price_block(
             if time[d - lo] + launches * gap < out.time[row, d] + out.launches[row, d] * gap:
                 out.time[row, d] = time[d - lo]
                 out.launches[row, d] = launches
-                out.l2_bytes[row, d] = l2_bytes[d - lo]
 
 
 def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, l2_stream: float, other: Floats) -> None:
@@ -256,10 +250,8 @@ def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     )  # fmt: skip
 
 
-def _best_tile(
-    k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats, moved: Floats
-) -> None:
-    """best[d]: the least over the kernel's menu; moved[d]: bytes through L2 of that tile."""
+def _best_tile(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
+    """best[d]: the least over the kernel's menu."""
     batch, m, n, depth = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k], kernels.shape[3, k]
     itemsize, flops = kernels.itemsize[k], kernels.flops[k]
     best[:] = np.inf
@@ -271,24 +263,22 @@ def _best_tile(
         )
         for d in range(len(best)):
             t = gemm(_chip(lo + d, kernels.dtype[k], hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
-            time = fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
-            moved[d] = t.l2_bytes if time < best[d] else moved[d]
-            best[d] = min(best[d], time)
+            best[d] = min(
+                best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
+            )
 
 
-def _best_block(
-    k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats, moved: Floats
-) -> None:
-    """best[d]: the least over the query blocks of fused attention; moved[d]: bytes through L2 of that block."""
+def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
+    """best[d]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
     head_dim, causal, itemsize = kernels.shape[3, k], kernels.shape[4, k], kernels.itemsize[k]
     best[:] = np.inf
     for block in QUERY_BLOCKS:
         for d in range(len(best)):
             t = flash(_chip(lo + d, kernels.dtype[k], hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
-            time = fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
-            moved[d] = t.l2_bytes if time < best[d] else moved[d]
-            best[d] = min(best[d], time)
+            best[d] = min(
+                best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
+            )
 
 
 def _makespan(

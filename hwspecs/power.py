@@ -56,13 +56,13 @@ def _volts(clock: Any, silicon: Silicon, part: int = 1) -> Any:
 
 
 def work(done: Activity, on: Rates, silicon: Silicon, volts: Any = None) -> dict[str, Estimate]:
-    """Joules by `TERMS`; watts where `done` is per second. Without idle power and the board's losses."""
+    """Joules by `TERMS`; watts where `done` is per second. Without idle power, the board's losses and the range of the node's scale."""
     coefficients, node = data("energy"), nodes()[silicon.node]
     v = voltage(on, silicon) if volts is None else volts
-    scale = np.asarray(v) ** 2 * 1e-12
+    scale = np.asarray(v) ** 2 * node.energy.value * 1e-12
 
     def core(name: str, count: Any, numbers: Any = None) -> Estimate:
-        return of(numbers or coefficients[name]).times(1.0).times_estimate(node.energy).times(scale * count)
+        return of(numbers or coefficients[name]).times(scale * count)
 
     on_matrix = {t: np.asarray(on.tensor[t]) >= np.asarray(on.vector[t]) for t in done.flops}
     vector = done.vector_flops + sum(f * ~on_matrix[t] * BYTES[t] / 4.0 for t, f in done.flops.items())
@@ -78,6 +78,18 @@ def work(done: Activity, on: Rates, silicon: Silicon, volts: Any = None) -> dict
         "l2": core("l2", done.l2_bytes),
         "hbm": of(coefficients["memory"][silicon.memory]).times(1e-12 * np.asarray(done.hbm_bytes)),
     }
+
+
+def at_board(terms: Mapping[str, Estimate], silicon: Silicon) -> Estimate:
+    """The sum of terms of `work` and `idle`, at the board's input: the node's scale is common to all that scales with it.
+
+    The range also holds what the model leaves out, from the power limits of known devices.
+    """
+    energy = nodes()[silicon.node].energy
+    scale = energy.times(1.0 / energy.value)
+    core = total([e for name, e in terms.items() if name in TERMS and name != "hbm"]).times_estimate(scale)
+    parts = total([core, *(e for name, e in terms.items() if name not in TERMS or name == "hbm")])
+    return with_board(parts).times_estimate(of(data("energy")["model"]))
 
 
 def _operand_bytes(on: Rates, dtype: str) -> Any:
@@ -121,7 +133,7 @@ def _at(on: Rates, silicon: Silicon, anchored: float, share: Any, clock: Any, vo
     flops = {"fp16": cycles * half * (half >= brain), "bf16": cycles * brain * (half < brain)}
     operands = sum(flops.values()) * BYTES["fp16"] * (rows + columns) / (2.0 * rows * columns)
     done = Activity(flops, 0.0, 0.0, np.minimum(operands, on.l2_bandwidth * clock), on.hbm_bandwidth)
-    return with_board(total([*work(done, on, silicon, volts).values(), _idle(on, silicon, anchored, volts)]))
+    return at_board(work(done, on, silicon, volts) | {"idle": _idle(on, silicon, anchored, volts)}, silicon)
 
 
 def sustained_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:

@@ -1,0 +1,68 @@
+"""Energy, area, power, price and dollars of a batch of designs: what `sim.energy` gives of one run, for stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwspecs import power
+from hwspecs.device import Device
+from hwspecs.power import Activity
+from hwspecs.price import price, running
+from hwspecs.rates import Rates
+from hwspecs.silicon import anchor, die_area
+from sim.energy import joules
+
+Floats: TypeAlias = NDArray[np.float64]
+OUTPUTS = {"energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "", "usd_per_1000_images": ""}
+
+
+def outputs(done: Activity, latency: Floats, images: int, on: Rates, devices: Sequence[Device], which: NDArray[np.int64]) -> dict[str, Floats]:
+    """By the names in OUTPUTS, each (designs,); nan where a design's device does not say what it is made of.
+
+    done: counts of one inference, (designs, 1) or () each. which: (designs,) the device whose silicon each design has.
+    """
+    found = {name: np.full(len(latency), np.nan) for name in OUTPUTS}
+    for index in np.unique(which):
+        device, some = devices[index], np.flatnonzero(which == index)
+        if device.silicon is None:
+            continue
+        part = _of_one(_rows(done, some), latency[some, None], images, taken(on, some), device)
+        for name, values in part.items():
+            found[name][some] = np.broadcast_to(values, (len(some), 1))[:, 0]
+    return found
+
+
+def _of_one(done: Activity, latency: Floats, images: int, on: Rates, device: Device) -> dict[str, Any]:
+    silicon, anchored = device.silicon, anchor(device)
+    assert silicon is not None
+    spent = power.at_board(joules(done, latency, on, silicon, anchored), silicon)
+    watts = silicon.load_power or power.full(on, silicon, anchored).value
+    bought = price(on, silicon, anchored, watts)
+    return {
+        "energy_per_image_j": spent.value / images,
+        "average_power_w": spent.value / latency,
+        "full_power_w": watts,
+        "area_mm2": die_area(on, silicon, anchored).value,
+        "price_usd": bought.whole.value,
+        "usd_per_1000_images": running(spent, latency, bought, on, silicon, anchored).total.value * 1000 / images,
+    }
+
+
+def taken(on: Rates, some: NDArray[np.intp]) -> Rates:
+    """Some designs of a stack."""
+    return replace(on, **{f.name: _taken(getattr(on, f.name), some) for f in fields(Rates)})
+
+
+def _rows(done: Activity, some: NDArray[np.intp]) -> Activity:
+    return Activity(**{f.name: _taken(getattr(done, f.name), some) for f in fields(Activity)})
+
+
+def _taken(value: Any, some: NDArray[np.intp]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _taken(item, some) for name, item in value.items()}
+    return value[some] if np.ndim(value) else value

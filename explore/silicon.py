@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,34 @@ from hwspecs.silicon import anchor, die_area
 from sim.energy import joules
 
 Floats: TypeAlias = NDArray[np.float64]
-OUTPUTS = {"energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "", "usd_per_1000_images": ""}
+OUTPUTS = {
+    "energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "",
+    "usd_per_1000_images": "",
+}  # fmt: skip
 
 
-def outputs(done: Activity, latency: Floats, images: int, on: Rates, devices: Sequence[Device], which: NDArray[np.int64]) -> dict[str, Floats]:
+class Made(NamedTuple):
+    """What designs are made of: devices, and for each design (designs,) the index of the one whose silicon it has."""
+
+    devices: Sequence[Device]
+    which: NDArray[np.int64]
+
+    def part(self, first: int, count: int) -> Made:
+        """Of some designs in a row."""
+        return Made(self.devices, self.which[first : first + count])
+
+
+def asked(wanted: Collection[str]) -> bool:
+    """Whether any output of this file is wanted."""
+    return any(name in OUTPUTS for name in wanted)
+
+
+def outputs(done: Activity, latency: Floats, images: int, on: Rates, made: Made) -> dict[str, Floats]:
     """By the names in OUTPUTS, each (designs,); nan where a design's device does not say what it is made of.
 
-    done: counts of one inference, (designs, 1) or () each. which: (designs,) the device whose silicon each design has.
+    done: counts of one inference, (designs, 1) or (1, 1) each.
     """
+    devices, which = made
     found = {name: np.full(len(latency), np.nan) for name in OUTPUTS}
     for index in np.unique(which):
         device, some = devices[index], np.flatnonzero(which == index)
@@ -65,4 +85,4 @@ def _rows(done: Activity, some: NDArray[np.intp]) -> Activity:
 def _taken(value: Any, some: NDArray[np.intp]) -> Any:
     if isinstance(value, Mapping):
         return {name: _taken(item, some) for name, item in value.items()}
-    return value[some] if np.ndim(value) else value
+    return value[some] if np.size(value) > 1 else value

@@ -9,19 +9,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs import power
 from hwspecs.device import Device
 from hwspecs.power import Activity
-from hwspecs.price import price, running
 from hwspecs.rates import Rates
-from hwspecs.silicon import anchor, die_area
-from sim.energy import joules
+from sim.energy import DESIGN as OUTPUTS
+from sim.energy import of_designs
 
 Floats: TypeAlias = NDArray[np.float64]
-OUTPUTS = {
-    "energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "",
-    "usd_per_1000_images": "",
-}  # fmt: skip
 
 
 class Made(NamedTuple):
@@ -51,26 +45,10 @@ def outputs(done: Activity, latency: Floats, images: int, on: Rates, made: Made)
         device, some = devices[index], np.flatnonzero(which == index)
         if device.silicon is None:
             continue
-        part = _of_one(_rows(done, some), latency[some, None], images, taken(on, some), device)
+        part = of_designs(_rows(done, some), latency[some, None], images, taken(on, some), device)
         for name, values in part.items():
             found[name][some] = np.broadcast_to(values, (len(some), 1))[:, 0]
     return found
-
-
-def _of_one(done: Activity, latency: Floats, images: int, on: Rates, device: Device) -> dict[str, Any]:
-    silicon, anchored = device.silicon, anchor(device)
-    assert silicon is not None
-    spent = power.at_board(joules(done, latency, on, silicon, anchored), silicon)
-    watts = silicon.load_power or power.full(on, silicon, anchored).value
-    bought = price(on, silicon, anchored, watts)
-    return {
-        "energy_per_image_j": spent.value / images,
-        "average_power_w": spent.value / latency,
-        "full_power_w": watts,
-        "area_mm2": die_area(on, silicon, anchored).value,
-        "price_usd": bought.whole.value,
-        "usd_per_1000_images": running(spent, latency, bought, on, silicon, anchored).total.value * 1000 / images,
-    }
 
 
 def taken(on: Rates, some: NDArray[np.intp]) -> Rates:

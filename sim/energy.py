@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwspecs import power
-from hwspecs.device import Silicon
+from hwspecs.device import Device, Silicon
 from hwspecs.estimate import Estimate
 from hwspecs.power import BLOCK_TILE, BYTES, Activity
 from hwspecs.price import Running, price, running
 from hwspecs.rates import Rates, rates
-from hwspecs.silicon import anchor, outside
+from hwspecs.silicon import anchor, die_area, outside
 from sim import traffic
 from workloads.kind import REPORT_CLASSES
 from workloads.lower import Kernels
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from sim.result import Result
 
 Floats: TypeAlias = NDArray[np.float64]
+DESIGN = {
+    "energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "",
+    "usd_per_1000_images": "",
+}  # fmt: skip
 QUERY_BLOCK = 128.0  # query rows that share a read of keys and values (FlashAttention-2, Dao 2023, forward pass)
 
 
@@ -40,7 +44,7 @@ class Energy:
         total, per_image, average_power: J, J and W, with their ranges.
         terms: J by what takes it (power.TERMS, idle, board); they add up to the total.
         classes, components: J by report class and by component, `waiting` being what is drawn while no kernel runs.
-        running: dollars and CO2 of one inference. full_power: W of the device at full activity.
+        running: dollars and CO2 of one inference. full_power: W of the device at full activity; area: mm2; price: dollars.
         outside: what of the device the public dies do not cover.
     """
 
@@ -53,6 +57,8 @@ class Energy:
     waiting: float
     running: Running
     full_power: Estimate
+    area: Estimate
+    price: Estimate
     clock: float
     outside: tuple[str, ...]
 
@@ -118,9 +124,31 @@ def of_result(result: Result) -> Energy | None:
         waiting=max(0.0, float(whole.value) - float(calls.sum())),
         running=running(whole, result.latency, bought, on, silicon, anchored),
         full_power=drawn.full,
+        area=die_area(on, silicon, anchored).floats(),
+        price=bought.whole.floats(),
         clock=drawn.clock,
         outside=tuple(outside(device)),
     )
+
+
+def of_designs(done: Activity, latency: Any, images: int, on: Rates, device: Device) -> dict[str, Any]:
+    """Values by the names in DESIGN, (designs, 1), of a stack made of what `device` is made of.
+
+    done: counts of one inference, (designs, 1) or (1, 1) each; latency: (designs, 1) seconds.
+    """
+    silicon, anchored = device.silicon, anchor(device)
+    assert silicon is not None, "the caller leaves such devices out"
+    spent = power.at_board(joules(done, latency, on, silicon, anchored), silicon)
+    watts = silicon.load_power or power.full(on, silicon, anchored).value
+    bought = price(on, silicon, anchored, watts)
+    return {
+        "energy_per_image_j": spent.value / images,
+        "average_power_w": spent.value / latency,
+        "full_power_w": watts,
+        "area_mm2": die_area(on, silicon, anchored).value,
+        "price_usd": bought.whole.value,
+        "usd_per_1000_images": running(spent, latency, bought, on, silicon, anchored).total.value * 1000 / images,
+    }
 
 
 def _per_call(result: Result, work: Mapping[str, Estimate], terms: Mapping[str, Estimate]) -> Floats:
@@ -144,7 +172,7 @@ def to_json(found: Energy | None, images: int) -> dict[str, Any]:
     spent = found.running
     numbers: Mapping[str, Estimate] = {
         "energy_j": found.total, "energy_per_image_j": found.per_image, "average_power_w": found.average_power,
-        "full_power_w": found.full_power, "usd_per_1000_images": spent.total.times(1000 / images),
+        "full_power_w": found.full_power, "area_mm2": found.area, "price_usd": found.price, "usd_per_1000_images": spent.total.times(1000 / images),
         "energy_usd_per_1000_images": spent.energy.times(1000 / images), "co2_kg_per_1000_images": spent.carbon.times(1000 / images),
     }  # fmt: skip
     data: dict[str, Any] = {}
@@ -158,8 +186,8 @@ def to_json(found: Energy | None, images: int) -> dict[str, Any]:
 
 
 _WITH_RANGE = (
-    "energy_j", "energy_per_image_j", "average_power_w", "full_power_w", "usd_per_1000_images", "energy_usd_per_1000_images",
-    "co2_kg_per_1000_images",
+    "energy_j", "energy_per_image_j", "average_power_w", "full_power_w", "area_mm2", "price_usd",
+    "usd_per_1000_images", "energy_usd_per_1000_images", "co2_kg_per_1000_images",
 )  # fmt: skip
 KEYS = (
     *(key for name in _WITH_RANGE for key in (name, f"{name}_interval")),

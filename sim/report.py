@@ -12,6 +12,7 @@ import numpy as np
 from tabulate import tabulate
 
 from hwspecs import units
+from hwspecs.estimate import Estimate
 from sim.cost import BOUNDS
 from sim.memory import Memory
 from sim.result import Result, Totals, call_class, memory_parts
@@ -29,7 +30,7 @@ SUM_HEADS = ("calls", "time ms", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM G
 
 def text(result: Result) -> str:
     """How long, what dominates, what bounds it, unfused against flash-2, memory, what is not calibrated."""
-    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, calibration_line)
+    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, energy_lines, calibration_line)
     return "\n\n".join(part(result) for part in parts)
 
 
@@ -195,6 +196,33 @@ def memory_line(result: Result) -> str:
     parts = size_parts(contributors(memory), memory.peak)
     excess = "" if memory.peak <= capacity else ", DOES NOT FIT"
     return f"Peak memory {size(memory.peak)} of {size(capacity)}{excess} ({parts}), at {memory.at}"
+
+
+def energy_lines(result: Result) -> str:
+    """Joules, watts and dollars with their ranges, where the joules go, and what of the device no public die covers."""
+    found = result.energy()
+    if found is None:
+        return f"Energy: unknown, since {result.scenario.device.name} does not say what it is made of (device.silicon)."
+    what = "clip" if result.frames else "image"
+    whole = sum(found.terms.values())
+    terms = {name: joules / whole for name, joules in sorted(found.terms.items(), key=lambda item: -item[1])}
+    classes = {name: joules / whole for name, joules in sorted(found.classes.items(), key=lambda item: -item[1])}
+    money, carbon = (e.times(1000 / result.images) for e in (found.running.total, found.running.carbon))
+    lines = [
+        f"Energy {ranged(found.per_image, 'J')} per {what}, average power {ranged(found.average_power, 'W')}",
+        f"by what takes it: {_shares(terms)}",
+        f"by class: {_shares(classes)}{f', no kernel {percent(found.waiting / whole)} %' if found.waiting / whole >= NEGLIGIBLE else ''}",
+        f"per 1000 {what}s: {ranged(money, 'USD')}, of it energy {number(float(found.running.energy.value) * 1000 / result.images)};"
+        f" {ranged(carbon, 'kg')} of CO2 (docs/silicon.md)",
+        *(f"outside the dies that are known: {line}" for line in found.outside),
+    ]
+    return "\n".join(lines)
+
+
+def ranged(estimate: Estimate, unit: str) -> str:
+    """'155 J (118 to 210)'."""
+    low, value, high = (number(float(part)) for part in estimate.floats())
+    return f"{value} {unit} ({low} to {high})"
 
 
 def contributors(memory: Memory) -> dict[str, float]:

@@ -127,13 +127,21 @@ def full(on: Rates, silicon: Silicon, anchored: float = 1.0) -> Estimate:
 
 
 def _at(on: Rates, silicon: Silicon, anchored: float, share: Any, clock: Any, volts: Any) -> Estimate:
-    """W of 16-bit matrix products, in the faster of the two formats, at a share of their peak at a clock."""
-    cycles, rows, columns = np.asarray(on.sm_count) * clock * share, *BLOCK_TILE
-    half, brain = on.matmul("fp16"), on.matmul("bf16")
-    flops = {"fp16": cycles * half * (half >= brain), "bf16": cycles * brain * (half < brain)}
-    operands = sum(flops.values()) * BYTES["fp16"] * (rows + columns) / (2.0 * rows * columns)
-    done = Activity(flops, 0.0, 0.0, np.minimum(operands, on.l2_bandwidth * clock), on.hbm_bandwidth)
-    return at_board(work(done, on, silicon, volts) | {"idle": _idle(on, silicon, anchored, volts)}, silicon)
+    """W of 16-bit matrix products, in the format that draws more, at a share of their peak at a clock."""
+    rest = _idle(on, silicon, anchored, volts)
+    half, brain = (
+        at_board(work(_products(on, t, share, clock), on, silicon, volts) | {"idle": rest}, silicon) for t in ("fp16", "bf16")
+    )
+    more = np.asarray(half.value) >= np.asarray(brain.value)
+    return Estimate(*(np.where(more, a, b) for a, b in zip(half, brain, strict=True)))
+
+
+def _products(on: Rates, dtype: str, share: Any, clock: Any) -> Activity:
+    """What matrix products do in a second."""
+    rows, columns = BLOCK_TILE
+    flops = np.asarray(on.sm_count) * clock * share * on.matmul(dtype)
+    operands = flops * BYTES[dtype] * (rows + columns) / (2.0 * rows * columns)
+    return Activity({dtype: flops}, 0.0, 0.0, np.minimum(operands, on.l2_bandwidth * clock), on.hbm_bandwidth)
 
 
 def sustained_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:

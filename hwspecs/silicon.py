@@ -27,7 +27,10 @@ BITS = 8.0 * 2**20  # of a MiB
 PORTS = 2.0  # area of a register file's bit over a cache's: several ports; assumption
 DOUBLE = 2.0  # area of a double-precision lane over a single-precision one: assumption
 SPECIAL = 2.0  # of a transcendental operation per cycle over one FLOP per cycle on the vector lanes: assumption
-CROSSBAR = 4.0  # mm2 of crossbar at N7 for 1024 B/cycle of L2 reads: assumption, a few per cent of a die
+CROSSBAR = 4.0  # mm2 of crossbar at N7 for 1024 B/cycle, mean of the L2's side and the SMs': assumption, a few per cent of a die
+PORT = 64.0  # B/cycle of an SM's port to L2 on the public dies: the width commonly given
+THREADS = 2048  # resident threads of an SM on the public dies, about
+THREAD = 1 / 128  # state and scheduling of a thread over one FLOP/cycle of vector lanes: assumption, some 5 % of them
 GDDR_PHY = 0.4  # PHY of a 32-bit GDDR channel over that of an HBM stack: assumption, from die photographs
 LINK_PHY = 450e9  # B/s of link, both directions, whose PHYs take the area of an HBM stack's: assumption
 FORMATS = 8.0  # norm over number formats: a unit has the area of its widest one and a little for each other
@@ -58,7 +61,7 @@ class Die:
     """What takes area on one die, whole, spare units included. Floats or arrays; per SM where it says so.
 
     tensor: FLOP/cycle/SM by dtype; vector: FLOP/cycle/SM, norm over formats; fp64, exp: per SM and cycle; registers, shared: MiB
-    per SM; l2: MiB; l2_width: B/cycle; phys: PHYs in units of an HBM stack's; graphics, host: 1 or 0, host per compute die.
+    per SM; l2: MiB; l2_width: B/cycle; port: B/cycle per SM; threads: per SM; phys: PHYs in units of an HBM stack's; graphics, host: 1 or 0, host per compute die.
     """
 
     node: str
@@ -71,6 +74,8 @@ class Die:
     shared: Rate
     l2: Rate
     l2_width: Rate
+    port: Rate
+    threads: Rate
     phys: Rate
     graphics: float
     host: float
@@ -98,7 +103,8 @@ def features(die: Die) -> dict[str, Rate]:
     logic, sram = n7.logic / node.logic, node.sram / BIT_CELL
     cells = BIT_CELL * 1e-6 * BITS  # mm2 of a MiB of bit cells at N7
     matrix = _norm({t: MATRIX_COST[t] * rate for t, rate in die.tensor.items()})
-    lanes = die.vector + DOUBLE * die.fp64 + SPECIAL * die.exp
+    lanes = die.vector + DOUBLE * die.fp64 + SPECIAL * die.exp + THREAD * die.threads
+    width = (die.l2_width + die.sm_count * die.port) / 2.0
     return {
         "tensor": die.sm_count * matrix / 1024.0 * logic,
         "vector": die.sm_count * lanes / 256.0 * logic,
@@ -106,7 +112,7 @@ def features(die: Die) -> dict[str, Rate]:
         "sram": (die.sm_count * (PORTS * die.registers + die.shared) + die.l2) * cells * sram,
         "phy": die.phys * node.analogue,
         "rest": die.host * node.analogue,
-        "crossbar": CROSSBAR * die.l2_width / 1024.0 * logic,
+        "crossbar": CROSSBAR * width / 1024.0 * logic,
     }
 
 
@@ -125,7 +131,8 @@ def _die(row: Mapping[str, Any]) -> Die:
     phys = row.get("stacks", 0) + GDDR_PHY * row.get("channels", 0) + 1e9 * row.get("link", 0) / LINK_PHY
     return Die(
         row["node"], row["sm_count"], row.get("tensor", {}), row["vector"], row["fp64"], row["exp"],
-        row["registers"] / 1024, row["shared"] / 1024, row["l2"], row["l2_width"], phys, float(row.get("graphics", False)),
+        row["registers"] / 1024, row["shared"] / 1024, row["l2"], row["l2_width"], PORT, THREADS, phys,
+        float(row.get("graphics", False)),
         float(row.get("host", True)),
     )  # fmt: skip
 
@@ -154,6 +161,8 @@ def die_of(on: Rates, silicon: Silicon) -> Die:
         shared=on.shared_memory / 2**20,
         l2=on.l2_capacity / 2**20 / silicon.l2_enabled,
         l2_width=on.l2_bandwidth / silicon.l2_enabled,
+        port=on.l2_port,
+        threads=on.max_threads,
         phys=units + silicon.link / LINK_PHY,
         graphics=float(silicon.graphics),
         host=float(silicon.dies),

@@ -20,8 +20,8 @@ from hwspecs.silicon import PARTS, Die, features, public_dies
 Floats: TypeAlias = NDArray[np.float64]
 HELD = (0.15, 0.30)  # median and worst relative error of dies left out that the model is held to
 DIGITS = 4  # of committed coefficients
-# mm2 at N7. tensor, vector, graphics: an SM of some 4 mm2 on GA100 (die photographs), shared among them. sram: L2 macros take two to
-# three times their bit cells, registers and crossbars more. phy: an HBM PHY with its controller, some 15 mm2 (die photographs).
+# mm2 at N7. tensor, vector, graphics: an SM of some 4 mm2 on GA100 (die photographs), shared among them. sram: L2 macros take two
+# to three times their bit cells, registers and crossbars more. phy: an HBM PHY with its controller, some 15 mm2 (likewise).
 START = {
     "tensor": Start(1.0, 0.7), "vector": Start(1.0, 0.7), "graphics": Start(0.5, 0.7), "sram": Start(2.2, 0.4),
     "phy": Start(15.0, 0.4), "rest": Start(30.0, 0.7),
@@ -106,15 +106,23 @@ def text(found: Fit) -> str:
     heads = ("die", "node", "published mm2", "fitted", "fitted without it", "error %", "doubt")
     sides = ("left", "left", "right", "right", "right", "right", "left")
     values = [[name, f"{found.values[name]:.3g}", f"{100 * found.errors[name]:.0f}"] for name in PARTS]
-    table = tabulate(values, ("coefficient", "mm2 at N7", "standard error %"), "simple", colalign=("left", "right", "right"), disable_numparse=True)
+    table = tabulate(
+        values,
+        ("coefficient", "mm2 at N7", "standard error %"),
+        "simple",
+        colalign=("left", "right", "right"),
+        disable_numparse=True,
+    )
     held = f"Left out of the fit: median error {100 * found.median:.1f} %, worst {100 * found.worst:.1f} %, {len(rows)} dies"
     return f"{tabulate(rows, heads, 'simple', colalign=sides, disable_numparse=True)}\n\n{held}\n\n{table}"
 
 
 def coefficients(found: Fit) -> str:
     """The content of `hwspecs/data/silicon/area.yaml`."""
-    lines = [f"{name}: {found.values[name]:.{DIGITS}g}  # standard error {100 * found.errors[name]:.0f} %" for name in PARTS]
-    head = "# mm2 at N7 of what `hwspecs.silicon.features` counts; written by `framecast calib dies --out FILE`, fitted to dies.yaml."
+    lines = [
+        f"{name}: {found.values[name]:.{DIGITS}g}  # standard error {100 * found.errors[name]:.0f} %" for name in PARTS
+    ]
+    head = "# mm2 at N7 of what `hwspecs.silicon.features` counts, fitted to dies.yaml by `framecast calib dies --out FILE`."
     last = f"error: {found.spread:.{DIGITS}g}  # root mean square of the log errors of dies left out"
     return "\n".join([head, *lines, last]) + "\n"
 

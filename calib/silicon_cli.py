@@ -84,6 +84,15 @@ def power() -> None:
                 f"{UNTHROTTLED * found.clock / device.sm_clock:.2f}", f"{device.tensor.sustained:.2f}",
             ]
         )  # fmt: skip
-    heads = ("device", "limit W", "full activity W", "error %", "idle W", "clock under the limit MHz", "sustained share", "of its file")
+    heads = (
+        "device",
+        "limit W",
+        "full activity W",
+        "error %",
+        "idle W",
+        "clock under the limit MHz",
+        "sustained share",
+        "of its file",
+    )
     sides = ("left", *["right"] * 7)
     click.echo(tabulate(rows, heads, "simple", colalign=sides, disable_numparse=True))

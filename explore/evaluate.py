@@ -122,7 +122,10 @@ def prepare(scenario: Scenario) -> Workload:
 
 
 def evaluate(
-    workload: Workload, columns: Mapping[str, Floats], wanted: Collection[str] = OUTPUTS, made: silicon.Made | None = None
+    workload: Workload,
+    columns: Mapping[str, Floats],
+    wanted: Collection[str] = OUTPUTS,
+    made: silicon.Made | None = None,
 ) -> dict[str, Floats]:
     """Outputs by name, each (designs,), of stacks of device fields by path, each (designs,) in SI units.
 
@@ -202,7 +205,12 @@ def _compiled(w: Workload, on: Rates, wanted: Collection[str], made: silicon.Mad
 
 
 def _silicon(
-    w: Workload, on: Rates, found: Mapping[str, Floats], chosen: NDArray[np.bool_], wanted: Collection[str], made: silicon.Made
+    w: Workload,
+    on: Rates,
+    found: Mapping[str, Floats],
+    chosen: NDArray[np.bool_],
+    wanted: Collection[str],
+    made: silicon.Made,
 ) -> dict[str, Floats]:
     """Energy, area, power and price, where they are wanted. chosen: (designs, kernels), or (1, kernels) of all designs."""
     if not silicon.asked(wanted):

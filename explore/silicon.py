@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from hwspecs.device import Device
 from hwspecs.power import Activity
 from hwspecs.rates import Rates
-from sim.energy import DESIGN as OUTPUTS
-from sim.energy import of_designs
+from sim.energy import DESIGN, of_designs
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+OUTPUTS = dict(DESIGN)  # name -> unit
 
 
 class Made(NamedTuple):

@@ -81,6 +81,8 @@ def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[
 
 
 def _value(device: Any, path: str) -> float | None:
+    """The number where the path ends, None in a part that the device lacks."""
+    found: Any = device
     for step in path.split("."):
-        device = getattr(device, step, None)
-    return device  # a number where the path ends, None in a part that the device lacks
+        found = getattr(found, step, None)
+    return None if found is None else float(found) if isinstance(found, float) else int(found)

@@ -144,7 +144,8 @@ class Silicon:
         Doc("kind of device memory", descriptive=True),
     ]
     memory_unit: Annotated[
-        float, Quantity("B/s", ge=1e9, le=1e14, doc="bandwidth of one HBM stack or 32-bit GDDR channel", descriptive=True)
+        float,
+        Quantity("B/s", ge=1e9, le=1e14, doc="bandwidth of one HBM stack or 32-bit GDDR channel", descriptive=True),
     ]
     memory_enabled: Enabled = 1.0
     link: Annotated[
@@ -155,10 +156,12 @@ class Silicon:
     ] = 0.0
     graphics: Annotated[bool, Doc("the die has a graphics pipeline", descriptive=True)] = False
     area: Annotated[
-        float, Quantity("mm2", ge=0, le=1e7, doc="known area of all dies, which then wins; 0: estimated", descriptive=True)
+        float,
+        Quantity("mm2", ge=0, le=1e7, doc="known area of all dies, which then wins; 0: estimated", descriptive=True),
     ] = 0.0
     load_power: Annotated[
-        float, Quantity("W", ge=0, le=1e7, doc="measured power at full load, which then wins; 0: estimated", descriptive=True)
+        float,
+        Quantity("W", ge=0, le=1e7, doc="measured power at full load, which then wins; 0: estimated", descriptive=True),
     ] = 0.0
 
 

@@ -47,19 +47,21 @@ def figures(device: Device) -> dict[str, Figure]:
 
 
 def details(device: Device) -> list[tuple[str, str]]:
-    """(name, text) of what the figures are made of: full-die counts, yield, parts of the cost, the clock under the power limit."""
+    """(name, text) of what the figures are made of: full-die counts, yield, parts of the cost, clock under the power limit."""
     drawn, bought, counts = power.of_device(device), price.of_device(device), silicon.full_counts(device)
     if drawn is None or bought is None or device.silicon is None:
         return []
     kind = "HBM stacks" if silicon.is_stacked(device.silicon) else "memory channels"
-    on_die = f"{counts['sm_count']:g} SMs, {counts['l2_bytes'] / 2**20:.4g} MiB of L2, {counts['memory_units']:g} {kind}"
-    good = bought.good.floats()
+    on_die = (
+        f"{counts['sm_count']:g} SMs, {counts['l2_bytes'] / 2**20:.4g} MiB of L2, {counts['memory_units']:g} {kind}"
+    )
+    shares = [f"{100 * part:.0f}" for part in bought.good.floats()]
     parts = {"dies": bought.dies, "memory": bought.memory, "package": bought.package, "board": bought.board}
     costs = ", ".join(f"{name} {_digits(float(e.floats().value))}" for name, e in parts.items())
     clock = f"{drawn.clock / 1e6:.0f} of {device.sm_clock / 1e6:.0f} MHz"
     return [
         ("on the dies", f"{on_die}; {device.silicon.dies} x {device.silicon.node}"),
-        ("dies per wafer", f"{float(bought.dies_per_wafer):.0f}, {100 * good.value:.0f} % good ({100 * good.low:.0f} to {100 * good.high:.0f})"),
+        ("dies per wafer", f"{float(bought.dies_per_wafer):.0f}, {shares[1]} % good ({shares[0]} to {shares[2]})"),
         ("cost by part", f"{costs} USD"),
         ("clock at the power limit", f"{clock} in long matrix products with all of the memory bandwidth"),
     ]  # fmt: skip
@@ -73,7 +75,11 @@ def to_json(device: Device) -> dict[str, Any] | None:
     data: dict[str, Any] = {}
     for name, figure in found.items():
         key = f"{name.replace(' ', '_')}_{figure.unit.lower()}"
-        data |= {key: float(figure.value.value), f"{key}_interval": figure.value.as_list(), f"{key}_stated": figure.stated}
+        data |= {
+            key: float(figure.value.value),
+            f"{key}_interval": figure.value.as_list(),
+            f"{key}_stated": figure.stated,
+        }
     return data | {"outside_known_dies": silicon.outside(device)}
 
 

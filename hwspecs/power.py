@@ -1,4 +1,4 @@
-"""Energy per FLOP and byte, voltage, idle and full power, and the clock that a power cap leaves. Sources: `data/silicon/energy.yaml`.
+"""Energy per FLOP and byte, voltage, idle and full power, the clock that a power cap leaves; sources: `data/silicon/energy.yaml`.
 
 Joules of work = counts x energy at N7 x the node's scale x (V / nominal V)^2; device memory has its own. Idle power is leakage
 of the dies and standby of the memory; the board loses a share of all. Array code: floats, or (designs, 1) for a stack.
@@ -14,17 +14,34 @@ import numpy as np
 
 from hwspecs.device import Device, Silicon
 from hwspecs.estimate import Estimate, data, exactly, of, total
-from hwspecs.rates import Rate, Rates, rates
+from hwspecs.rates import Rates, rates
 from hwspecs.silicon import anchor, die_area, nodes
 
 BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0, "fp8": 1.0}
-TERMS = ("matrix", "vector", "exp", "registers", "shared", "l2", "hbm")  # of the energy of work, beside `idle` and `board`
-UNTHROTTLED = 0.9  # sustained / peak matrix rate where no power limit binds: V100 0.90, P100 0.92, A100 SXM 0.87 (their files)
+TERMS = (
+    "matrix",
+    "vector",
+    "exp",
+    "registers",
+    "shared",
+    "l2",
+    "hbm",
+)  # of the energy of work, beside `idle` and `board`
+UNTHROTTLED = (
+    0.9  # sustained / peak matrix rate where no power limit binds: V100 0.90, P100 0.92, A100 SXM 0.87 (their files)
+)
 MMA = (384.0, 1024.0, 4096.0)  # mma m16n8k16: elements of A and B, bytes of C read and written in fp32, FLOPs (PTX ISA)
-MMA_RATE = 2048.0  # fp16 FLOP/cycle/SM of the unit that MMA describes (A100); operand reuse grows with the side of the unit
+MMA_RATE = (
+    2048.0  # fp16 FLOP/cycle/SM of the unit that MMA describes (A100); operand reuse grows with the side of the unit
+)
 FMA_BYTES = 8.0  # register bytes per vector FLOP: three reads and a write of 4 B per multiply-add
-WARP_TILE = 64.0  # rows and columns of C whose operands are read from shared memory together (CUTLASS, default warp tile)
-BLOCK_TILE = (128.0, 256.0)  # of C, whose operands come from L2 together, at full activity (CUTLASS, largest block tile)
+WARP_TILE = (
+    64.0  # rows and columns of C whose operands are read from shared memory together (CUTLASS, default warp tile)
+)
+BLOCK_TILE = (
+    128.0,
+    256.0,
+)  # of C, whose operands come from L2 together, at full activity (CUTLASS, largest block tile)
 BISECTIONS = 60
 
 
@@ -39,7 +56,7 @@ class Activity:
     hbm_bytes: Any
 
 
-def voltage(on: Rates, silicon: Silicon, part: int = 1) -> Rate:
+def voltage(on: Rates, silicon: Silicon, part: int = 1) -> Any:
     """Voltage over nominal at the clock that long matrix products sustain: proportional to the clock, with a floor.
 
     part: 0, 1 or 2 for the low, typical or high floor. The sustained share below `UNTHROTTLED` is read as a lower clock.
@@ -56,7 +73,7 @@ def _volts(clock: Any, silicon: Silicon, part: int = 1) -> Any:
 
 
 def work(done: Activity, on: Rates, silicon: Silicon, volts: Any = None) -> dict[str, Estimate]:
-    """Joules by `TERMS`; watts where `done` is per second. Without idle power, the board's losses and the range of the node's scale."""
+    """Joules by `TERMS`; watts where `done` is per second. `at_board` adds losses and the range of the node's scale."""
     coefficients, node = data("energy"), nodes()[silicon.node]
     v = voltage(on, silicon) if volts is None else volts
     scale = np.asarray(v) ** 2 * node.energy.value * 1e-12
@@ -118,11 +135,17 @@ def _idle(on: Rates, silicon: Silicon, anchored: float, volts: Any) -> Estimate:
 def with_board(parts: Estimate) -> Estimate:
     """The same at the board's input: regulators and fans take a share."""
     loss = of(data("energy")["board"])
-    return total([parts, parts.times(loss.value), Estimate((loss.low - loss.value) * parts.value, 0.0, (loss.high - loss.value) * parts.value)])
+    return total(
+        [
+            parts,
+            parts.times(loss.value),
+            Estimate((loss.low - loss.value) * parts.value, 0.0, (loss.high - loss.value) * parts.value),
+        ]
+    )
 
 
 def full(on: Rates, silicon: Silicon, anchored: float = 1.0) -> Estimate:
-    """W with everything at work: 16-bit matrix products at their sustained rate, their L2 traffic, all of the memory bandwidth."""
+    """W with everything at work: 16-bit matrix products at their sustained rate, their L2 traffic, all memory bandwidth."""
     return _at(on, silicon, anchored, on.tensor_sustained, on.sm_clock, voltage(on, silicon))
 
 
@@ -130,7 +153,8 @@ def _at(on: Rates, silicon: Silicon, anchored: float, share: Any, clock: Any, vo
     """W of 16-bit matrix products, in the format that draws more, at a share of their peak at a clock."""
     rest = _idle(on, silicon, anchored, volts)
     half, brain = (
-        at_board(work(_products(on, t, share, clock), on, silicon, volts) | {"idle": rest}, silicon) for t in ("fp16", "bf16")
+        at_board(work(_products(on, t, share, clock), on, silicon, volts) | {"idle": rest}, silicon)
+        for t in ("fp16", "bf16")
     )
     more = np.asarray(half.value) >= np.asarray(brain.value)
     return Estimate(*(np.where(more, a, b) for a, b in zip(half, brain, strict=True)))

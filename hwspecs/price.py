@@ -1,4 +1,4 @@
-"""Yield, cost and price of a device, and what running it costs: simple derivations, each labelled, from `data/silicon/prices.yaml`.
+"""Yield, cost and price of a device, and what running it costs: simple derivations from `data/silicon/prices.yaml`.
 
 Cost is what making one board costs; price is cost / (1 - gross margin). Neither is a list price: those follow the market.
 Dollars of about 2023, kg of CO2. Array code: floats, or (designs, 1) for a stack of designs.
@@ -113,7 +113,9 @@ class Running:
     carbon: Estimate
 
 
-def running(joules: Estimate, seconds: Any, bought: Price, on: Rates, silicon: Silicon, anchored: float = 1.0) -> Running:
+def running(
+    joules: Estimate, seconds: Any, bought: Price, on: Rates, silicon: Silicon, anchored: float = 1.0
+) -> Running:
     """Dollars and CO2 of a run of `seconds` that takes `joules` at the board: the price written off over the hours in which the
     device works; energy and carbon with the facility's overhead. Host, network and staff are not counted."""
     numbers = data("prices")
@@ -129,5 +131,3 @@ def running(joules: Estimate, seconds: Any, bought: Price, on: Rates, silicon: S
     )
     carbon = total([drawn.times_estimate(of(numbers["carbon"])), made.times(seconds).over(life)])
     return Running(capital, energy, total([capital, energy]), carbon)
-
-

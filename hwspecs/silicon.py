@@ -61,7 +61,8 @@ class Die:
     """What takes area on one die, whole, spare units included. Floats or arrays; per SM where it says so.
 
     tensor: FLOP/cycle/SM by dtype; vector: FLOP/cycle/SM, norm over formats; fp64, exp: per SM and cycle; registers, shared: MiB
-    per SM; l2: MiB; l2_width: B/cycle; port: B/cycle per SM; threads: per SM; phys: PHYs in units of an HBM stack's; graphics, host: 1 or 0, host per compute die.
+    per SM; l2: MiB; l2_width: B/cycle; port: B/cycle per SM; threads: per SM; phys: PHYs in units of an HBM stack's; graphics:
+    1 or 0; host: dies that have the interface to a host.
     """
 
     node: str
@@ -87,7 +88,9 @@ def nodes() -> dict[str, Node]:
     found = {}
     for row in data("nodes"):
         ranges: dict[str, Any] = {n: of(row[n]) for n in ("energy", "leakage", "wafer", "defects")}
-        found[row["node"]] = Node(row["node"], row["logic"], row["sram"], row["analogue"], clock=1e6 * row["clock"], **ranges)
+        found[row["node"]] = Node(
+            row["node"], row["logic"], row["sram"], row["analogue"], clock=1e6 * row["clock"], **ranges
+        )
     return found
 
 
@@ -204,9 +207,14 @@ def outside(device: Device) -> list[str]:
     each = float(die_area(on, silicon, anchor(device)).value) / silicon.dies
     found = []
     if silicon.node not in known:
-        found.append(f"node {silicon.node}: no public die of it was fitted (known: {', '.join(n for n in nodes() if n in known)})")
+        found.append(
+            f"node {silicon.node}: no public die of it was fitted (known: {', '.join(n for n in nodes() if n in known)})"
+        )
     if each > RETICLE:
-        found.append(f"a die of {each:.0f} mm2 is beyond the reticle of {RETICLE:.0f} mm2; at least {math.ceil(each * silicon.dies / RETICLE)} dies are needed")
+        least = math.ceil(each * silicon.dies / RETICLE)
+        found.append(
+            f"a die of {each:.0f} mm2 is beyond the reticle of {RETICLE:.0f} mm2; at least {least} dies are needed"
+        )
     fit, wanted = edge_stacks(each) * silicon.dies, float(stacks(on, silicon)) / silicon.memory_enabled
     if is_stacked(silicon) and wanted > fit + 0.01:
         found.append(f"{wanted:.1f} HBM stacks; {fit} fit along the two long edges of {silicon.dies} x {each:.0f} mm2")
@@ -224,7 +232,11 @@ def full_counts(device: Device) -> dict[str, float]:
     if s is None:
         return {}
     units = float(stacks(rates(device), s)) / s.memory_enabled
-    return {"sm_count": round(device.sm_count / s.sm_enabled), "l2_bytes": device.l2.capacity / s.l2_enabled, "memory_units": round(units, 1)}
+    return {
+        "sm_count": round(device.sm_count / s.sm_enabled),
+        "l2_bytes": device.l2.capacity / s.l2_enabled,
+        "memory_units": round(units, 1),
+    }
 
 
 def unstated(device: Device) -> Device:

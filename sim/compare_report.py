@@ -33,8 +33,17 @@ def to_json(c: Comparison) -> dict[str, Any]:
         "speed_up": c.a.data["latency_s"] / c.b.data["latency_s"],
         **{name: [_row(row, "s") for row in getattr(c, name)] for name in ("whole", "classes", "components", "bounds")},
         "memory": [_row(row, "bytes") for row in c.memory],
-        "silicon": [{"name": r.name, "a": r.a, "b": r.b, "ratio": r.ratio, "interval_a": c.a.data[f"{r.name}_interval"],
-                     "interval_b": c.b.data[f"{r.name}_interval"]} for r in c.silicon],
+        "silicon": [
+            {
+                "name": r.name,
+                "a": r.a,
+                "b": r.b,
+                "ratio": r.ratio,
+                "interval_a": c.a.data[f"{r.name}_interval"],
+                "interval_b": c.b.data[f"{r.name}_interval"],
+            }
+            for r in c.silicon
+        ],
         "moves": None if c.moves is None else [_move(move) for move in c.moves],
     }
 
@@ -141,11 +150,19 @@ def _silicon(c: Comparison) -> str:
     if not c.silicon:
         return ""
     rows = [
-        [r.name.removesuffix("_j").removesuffix("_w").removesuffix("_mm2").removesuffix("_usd").replace("_", " "), SILICON[r.name],
-         number(r.a), _range(c.a, r.name), number(r.b), _range(c.b, r.name), _ratio(r)]
+        [_figure(r.name), SILICON[r.name], number(r.a), _range(c.a, r.name), number(r.b), _range(c.b, r.name), _ratio(r)]
         for r in c.silicon
     ]  # fmt: skip
-    return "Energy and silicon, estimated\n" + table(rows, ("figure", "unit", "A", "range", "B", "range", "B / A"), "llrrrrr")
+    return "Energy and silicon, estimated\n" + table(
+        rows, ("figure", "unit", "A", "range", "B", "range", "B / A"), "llrrrrr"
+    )
+
+
+def _figure(key: str) -> str:
+    """'energy per image' of 'energy_per_image_j'."""
+    for unit in ("_j", "_w", "_mm2", "_usd"):
+        key = key.removesuffix(unit)
+    return key.replace("_", " ")
 
 
 def _range(side: Side, name: str) -> str:

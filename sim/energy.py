@@ -1,7 +1,7 @@
 """Energy of a run: what its kernels compute and move, times the energies of `hwspecs.power`, plus idle power over its time.
 
-Bytes through L2 are those of the largest tiles, for every device alike, so that a design of a search and a run alone have the same
-energy; smaller tiles move more, which the range of the L2's energy allows for. Single devices have no traffic on their links.
+Bytes through L2 are those of the largest tiles, for every device alike, so that a design of a search and a run alone have the
+same energy; smaller tiles move more, which the range of the L2's energy allows for. One device has no traffic on its links.
 """
 
 from __future__ import annotations
@@ -169,11 +169,12 @@ def to_json(found: Energy | None, images: int) -> dict[str, Any]:
     """Keys of result.json (docs/json.md); all null where the device does not say what it is made of."""
     if found is None:
         return dict.fromkeys(KEYS)
-    spent = found.running
+    spent, thousand = found.running, 1000 / images
     numbers: Mapping[str, Estimate] = {
         "energy_j": found.total, "energy_per_image_j": found.per_image, "average_power_w": found.average_power,
-        "full_power_w": found.full_power, "area_mm2": found.area, "price_usd": found.price, "usd_per_1000_images": spent.total.times(1000 / images),
-        "energy_usd_per_1000_images": spent.energy.times(1000 / images), "co2_kg_per_1000_images": spent.carbon.times(1000 / images),
+        "full_power_w": found.full_power, "area_mm2": found.area, "price_usd": found.price,
+        "usd_per_1000_images": spent.total.times(thousand), "energy_usd_per_1000_images": spent.energy.times(thousand),
+        "co2_kg_per_1000_images": spent.carbon.times(thousand),
     }  # fmt: skip
     data: dict[str, Any] = {}
     for key, estimate in numbers.items():

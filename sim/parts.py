@@ -114,7 +114,11 @@ def without_effect(overrides: Sequence[str]) -> list[str]:
         leaves = [f for f in spec.fields(PARTS[part]) if covers(below, f.path)] if part in PARTS else []
         if leaves and all(leaf.descriptive for leaf in leaves):
             made = below.split(".")[0] in ("silicon", "power")
-            what = "no time depends on it; energy, power, area or price may" if made else "descriptive; no result depends on it"
+            what = (
+                "no time depends on it; energy, power, area or price may"
+                if made
+                else "descriptive; no result depends on it"
+            )
             lines.append(f"--set {field}: {what}")
     return lines
 

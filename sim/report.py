@@ -204,19 +204,22 @@ def energy_lines(result: Result) -> str:
     if found is None:
         return f"Energy: unknown, since {result.scenario.device.name} does not say what it is made of (device.silicon)."
     what = "clip" if result.frames else "image"
-    whole = sum(found.terms.values())
-    terms = {name: joules / whole for name, joules in sorted(found.terms.items(), key=lambda item: -item[1])}
-    classes = {name: joules / whole for name, joules in sorted(found.classes.items(), key=lambda item: -item[1])}
-    money, carbon = (e.times(1000 / result.images) for e in (found.running.total, found.running.carbon))
+    whole, running = sum(found.terms.values()), found.running
+    money, energy, carbon = (e.times(1000 / result.images) for e in (running.total, running.energy, running.carbon))
     lines = [
         f"Energy {ranged(found.per_image, 'J')} per {what}, average power {ranged(found.average_power, 'W')}",
-        f"by what takes it: {_shares(terms)}",
-        f"by class: {_shares(classes)}{f', no kernel {percent(found.waiting / whole)} %' if found.waiting / whole >= NEGLIGIBLE else ''}",
-        f"per 1000 {what}s: {ranged(money, 'USD')}, of it energy {number(float(found.running.energy.value) * 1000 / result.images)};"
+        f"by what takes it: {_ordered_shares(found.terms, whole)}",
+        f"by class: {_ordered_shares({**found.classes, 'no kernel': found.waiting}, whole)}",
+        f"by component: {_ordered_shares(found.components, whole)}",
+        f"per 1000 {what}s: {ranged(money, 'USD')}, of it energy {number(float(energy.value))};"
         f" {ranged(carbon, 'kg')} of CO2 (docs/silicon.md)",
         *(f"outside the dies that are known: {line}" for line in found.outside),
     ]
     return "\n".join(lines)
+
+
+def _ordered_shares(joules: Mapping[str, float], whole: float) -> str:
+    return _shares({name: part / whole for name, part in sorted(joules.items(), key=lambda item: -item[1])})
 
 
 def ranged(estimate: Estimate, unit: str) -> str:

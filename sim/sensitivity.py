@@ -201,7 +201,9 @@ def _halving(work: _Work, here: _Point, numbers: list[vary.Number], fields: list
     return Halving(tuple(paths), tuple(times), bool(times) and times[-1] <= latency / 2)
 
 
-Priced: TypeAlias = tuple[float, float, Mapping[str, float]]  # latency, peak memory, figures by the names of energy.DESIGN
+Priced: TypeAlias = tuple[
+    float, float, Mapping[str, float]
+]  # latency, peak memory, figures by the names of energy.DESIGN
 
 
 def _priced(work: _Work, points: Sequence[_Point]) -> list[Priced]:

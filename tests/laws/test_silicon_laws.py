@@ -26,7 +26,22 @@ devices = st.sampled_from(NAMES)
 # Improvements that no silicon is priced for: latency and launch are not made of area, fewer copies of a line and a finer tile of
 # the matrix unit are arrangement. docs/silicon.md lists them.
 FREE = ("hbm.latency", "launch.gap", "l2.partitions", "tensor.tile.m", "tensor.tile.n", "tensor.tile.k", "tensor.fill")
-PARTS = ("sm_count", "exp", "shared_memory", "registers", "max_threads", "l2_capacity", "l2_bandwidth", "l2_port", "hbm_bandwidth")
+PARTS = (
+    "sm_count",
+    "exp",
+    "shared_memory",
+    "registers",
+    "max_threads",
+    "l2_capacity",
+    "l2_bandwidth",
+    "l2_port",
+    "hbm_bandwidth",
+)
+
+
+def replaced(on: Rates, part: str, value: Any) -> Rates:
+    changed: dict[str, Any] = {part: value}
+    return dataclasses.replace(on, **changed)
 
 
 def figures_of(found: Device, on: Rates) -> tuple[float, float, float]:
@@ -47,17 +62,22 @@ def figures_of(found: Device, on: Rates) -> tuple[float, float, float]:
 def test_every_part_takes_area_and_power_and_costs(name: str, part: str, factor: float) -> None:
     found = device.load(name)
     on = rates(found)
-    before, after = figures_of(found, on), figures_of(found, dataclasses.replace(on, **{part: getattr(on, part) * factor}))
+    before, after = (
+        figures_of(found, on),
+        figures_of(found, dataclasses.replace(on, **{part: getattr(on, part) * factor})),
+    )
     assert all(b > a for a, b in zip(before, after, strict=True))
 
 
-@given(name=devices, unit=st.sampled_from(["tensor", "vector"]), dtype=st.sampled_from(DTYPES), factor=st.floats(1.2, 4.0))
+@given(
+    name=devices, unit=st.sampled_from(["tensor", "vector"]), dtype=st.sampled_from(DTYPES), factor=st.floats(1.2, 4.0)
+)
 @settings(max_examples=60, deadline=None)
 def test_every_format_takes_area_and_never_saves_power(name: str, unit: str, dtype: str, factor: float) -> None:
     found = device.load(name)
     on = rates(found)
     more = {t: rate * (factor if t == dtype else 1.0) for t, rate in getattr(on, unit).items()}
-    before, after = figures_of(found, on), figures_of(found, dataclasses.replace(on, **{unit: more}))
+    before, after = figures_of(found, on), figures_of(found, replaced(on, unit, more))
     if getattr(on, unit)[dtype]:
         assert after[0] > before[0]
     assert all(b >= a * (1 - 1e-12) for a, b in zip(before, after, strict=True))
@@ -80,7 +100,9 @@ def test_nothing_that_makes_a_device_faster_is_free() -> None:
 
 @given(name=devices, clock=st.floats(1.0, 3.0), factor=st.floats(1.0, 3.0))
 @settings(max_examples=60, deadline=None)
-def test_beyond_the_nominal_voltage_energy_grows_at_least_as_the_square_of_the_clock(name: str, clock: float, factor: float) -> None:
+def test_beyond_the_nominal_voltage_energy_grows_at_least_as_the_square_of_the_clock(
+    name: str, clock: float, factor: float
+) -> None:
     found = device.load(name)
     assert found.silicon is not None
     nominal = silicon.nodes()[found.silicon.node].clock
@@ -108,7 +130,15 @@ def test_energy_is_at_least_that_of_the_bytes_of_memory(name: str, m: int, n: in
     found = device.load(name)
     made, on = found.silicon, rates(found)
     assert made is not None
-    priced = cost(kernels([("gemm", {"batch": 1, "m": m, "n": n, "k": k, "weight": 1, "bias": 0}), ("softmax", {"rows": rows, "cols": n})]), on)
+    priced = cost(
+        kernels(
+            [
+                ("gemm", {"batch": 1, "m": m, "n": n, "k": k, "weight": 1, "bias": 0}),
+                ("softmax", {"rows": rows, "cols": n}),
+            ]
+        ),
+        on,
+    )
     done = energy.summed(energy.activity(priced.kernels, priced.hbm_bytes), priced.chosen)
     seconds = float((priced.time * priced.chosen).sum())
     spent = power.at_board(energy.joules(done, seconds, on, made, silicon.anchor(found)), made)
@@ -136,8 +166,8 @@ def test_a_stack_equals_its_members(data_: st.DataObject) -> None:
     each = [dataclasses.replace(found, sm_count=data_.draw(st.integers(1, 400))) for _ in range(3)]
     stack = rates(each)
     for of in (silicon.die_area, power.full, lambda on, m: price.price(on, m).whole, power.idle):
-        many = of(stack, made)  # type: ignore[operator]
-        alone = [of(rates(one), made) for one in each]  # type: ignore[operator]
+        many = of(stack, made)
+        alone = [of(rates(one), made) for one in each]
         for part in range(3):
             np.testing.assert_allclose(np.ravel(many[part]), [float(np.squeeze(a[part])) for a in alone], rtol=1e-9)
 

@@ -203,13 +203,11 @@ def outside(device: Device) -> list[str]:
     silicon = device.silicon
     if silicon is None:
         return []
-    on, known = rates(device), {row["node"] for row, _ in public_dies()}
+    on, known = rates(device), data("area")["nodes"]
     each = float(die_area(on, silicon, anchor(device)).value) / silicon.dies
     found = []
     if silicon.node not in known:
-        found.append(
-            f"node {silicon.node}: no public die of it was fitted (known: {', '.join(n for n in nodes() if n in known)})"
-        )
+        found.append(f"node {silicon.node}: no public die of it was fitted (known: {', '.join(known)})")
     if each > RETICLE:
         least = math.ceil(each * silicon.dies / RETICLE)
         found.append(

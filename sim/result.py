@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -182,6 +183,10 @@ class Result:
 
     def energy(self) -> energy.Energy | None:
         """Joules, watts, dollars and CO2 of one inference; None where the device does not say what it is made of."""
+        return self._energy
+
+    @cached_property
+    def _energy(self) -> energy.Energy | None:
         return energy.of_result(self)
 
     def __repr__(self) -> str:

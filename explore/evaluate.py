@@ -25,10 +25,11 @@ from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import call_class
 from sim.scenario import Scenario
-from sim.simulate import denoising
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES
 from workloads.lower import Kernels, lower
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -37,7 +38,7 @@ OUTPUTS = {
     "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
     "peak_memory_bytes": "B", "fits": "",
 } | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES} | silicon.OUTPUTS  # fmt: skip
-ARRAY_CHUNK, COMPILED_CHUNK = 32, 8192  # designs priced together: (designs, kernels) temporaries of some 10 and 40 MB
+ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096
 COMPILED_FROM = 512  # designs from which loading the compiled loops (0.5 s, 5 s when they are built) pays
 RATES = {
     "device.sm_count": "sm_count",
@@ -85,7 +86,7 @@ class Workload:
     @property
     def images(self) -> int:
         """Images (or clips) of one inference."""
-        return int(getattr(self.scenario.request, "batch", 1))
+        return images_of(self.scenario.request)
 
     @cached_property
     def packed(self) -> compiled.Packed:
@@ -116,7 +117,7 @@ def prepare(scenario: Scenario) -> Workload:
         alone=alone,
         runs=np.bincount(kernels.call_row, repeats, kernels.rows).astype(np.float64),
         by_class=np.array(by_class, dtype=np.float64),
-        steps=_steps(trace, denoising(scenario)),
+        steps=_steps(trace, denoising(find(scenario.model), scenario.request)),
         peak=memory(trace, alone).peak if len(kernels.starts) == kernels.rows else None,
     )
 
@@ -266,9 +267,10 @@ def _peaks(w: Workload, c: Cost) -> Floats:
 
 
 def _steps(trace: Trace, denoising: tuple[int, ...]) -> tuple[Trace, ...]:
-    """The trace up to the end of the last run of the segment that repeats once a step, and up to the run before it."""
-    if len(denoising) != 1:
+    """The trace up to the end of the last step, and up to the one before it, of a model whose steps are of one segment."""
+    if len(set(denoising)) != 1:
         return ()
     *before, last = trace.segments[: denoising[0] + 1]
-    shorter = (*before, replace(last, repeats=last.repeats - 1)) if last.repeats > 1 else tuple(before)
+    rest = last.repeats - len(denoising)
+    shorter = (*before, replace(last, repeats=rest)) if rest else tuple(before)
     return replace(trace, segments=(*before, last)), replace(trace, segments=shorter)

@@ -86,7 +86,8 @@ class Search:
 
     def identity(self) -> dict[str, str]:
         """What a stored study depends on, in words; trials may grow."""
-        latency = float(evaluate(self.workload, {}, ["latency_s"])["latency_s"][0])
+        used = {*self.objectives, *(c.output for c in self.constraints)} & set(SILICON)
+        own = evaluate(self.workload, {}, ["latency_s", *sorted(used)])
         return {
             **{axis.path: axis.text() for axis in self.axes},
             **{f"objective {i + 1}": f"{way} {name}" for i, (name, way) in enumerate(self.objectives.items())},
@@ -95,7 +96,7 @@ class Search:
             "seed": str(self.seed),
             "batch": str(self.batch),
             "scenario": replace(self.scenario, sections={}).hash,
-            "latency_s of the baseline": f"{latency:.{DIGITS}g}",
+            **{f"{name} of the baseline": f"{float(own[name][0]):.{DIGITS}g}" for name in ("latency_s", *sorted(used))},
         }
 
     def prices(self, columns: Mapping[str, Floats]) -> dict[str, Floats]:

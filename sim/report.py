@@ -112,7 +112,8 @@ def _title(result: Result) -> str:
 
 def _how_long(result: Result) -> str:
     step = result.step_time()
-    steps = f", {seconds(step)} per denoising step" if step else ""
+    full = "full " if getattr(result.scenario.request, "cache", None) else ""
+    steps = f", {seconds(step)} per {full}denoising step" if step else ""
     rate = f"{number(result.images / result.latency)} images/s"
     if result.frames:
         rate = f"{number(result.images * result.frames / result.latency)} frames/s"

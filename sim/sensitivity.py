@@ -24,6 +24,7 @@ from sim.result import Floats
 from sim.scenario import Scenario
 from sim.simulate import held
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.lower import Kernels, lower
 from workloads.trace import Trace
 
@@ -220,7 +221,7 @@ def _priced(work: _Work, points: Sequence[_Point]) -> list[Priced]:
 
 def _silicon(work: _Work, priced: Cost, on: Rates, ends: Floats) -> list[Mapping[str, float]]:
     """Energy, power, area, price and dollars of each design."""
-    device, images = work.scenario.device, int(getattr(work.scenario.request, "batch", 1))
+    device, images = work.scenario.device, images_of(work.scenario.request)
     if device.silicon is None:
         return [{} for _ in ends]
     per_row = np.bincount(work.kernels.call_row, work.trace.call_repeats(), work.kernels.rows)

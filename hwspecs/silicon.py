@@ -125,9 +125,12 @@ def area(die: Die, coefficients: Mapping[str, float]) -> Any:
     return found["crossbar"] + sum(coefficients[name] * found[name] for name in PARTS)
 
 
-def public_dies() -> list[tuple[dict[str, Any], Die]]:
-    """The dies of `dies.yaml`: the row (name, node, area_mm2, source, doubt) and what it has."""
-    return [(row, _die(row)) for row in data("dies")]
+def public_dies(bounds: bool = False) -> list[tuple[dict[str, Any], Die]]:
+    """The dies of `dies.yaml`: the row (name, node, area_mm2, source, doubt) and what it has.
+
+    bounds: those of which only a bound of the area is public, in place of those whose area is.
+    """
+    return [(row, _die(row)) for row in data("dies") if bool(row.get("at_most")) == bounds]
 
 
 def _die(row: Mapping[str, Any]) -> Die:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -238,12 +238,6 @@ def full_counts(device: Device) -> dict[str, float]:
         "l2_bytes": device.l2.capacity / s.l2_enabled,
         "memory_units": round(units, 1),
     }
-
-
-def unstated(device: Device) -> Device:
-    """The same without its stated area and power, so that the model speaks."""
-    s = device.silicon
-    return device if s is None else replace(device, silicon=replace(s, area=0.0, load_power=0.0))
 
 
 def _within(value: Any, spread: Any) -> Estimate:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sim import energy
+from sim import energy as energies
 from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
@@ -185,13 +185,13 @@ class Result:
         )
         return self._totals(alone, priced).time
 
-    def energy(self) -> energy.Energy | None:
+    def energy(self) -> energies.Energy | None:
         """Joules, watts, dollars and CO2 of one inference; None where the device does not say what it is made of."""
         return self._energy
 
     @cached_property
-    def _energy(self) -> energy.Energy | None:
-        return energy.of_result(self)
+    def _energy(self) -> energies.Energy | None:
+        return energies.of_result(self)
 
     def __repr__(self) -> str:
         s = self.scenario
@@ -242,7 +242,7 @@ class Result:
             },
             "attention_comparison": {name: self._compared(priced) for name, priced in self.attention.items()},
             "not_calibrated": {"share": sum(self.not_calibrated().values()), "classes": self.not_calibrated()},
-            **energy.to_json(self.energy(), self.images),
+            **energies.to_json(self.energy(), self.images),
             "command": self.command,
             "framecast_version": version("framecast"),
         }

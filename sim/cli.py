@@ -67,6 +67,7 @@ def run(scenario: str, overrides: tuple[str, ...], level: str | None, form: str,
     from sim.simulate import replay
 
     result = replay(_load(scenario, overrides, level), _command())
+    _say_notes(result)
     _warn_memory(result, strict)
     if strict and result.not_calibrated():
         _say(_uncovered(result))
@@ -100,6 +101,7 @@ def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
     from sim.simulate import replay
 
     result = replay(_load(scenario, overrides, None), _command())
+    _say_notes(result)
     infeasible = problem(result)
     click.echo(_checked_json(result) if form == "json" else _checked(result))
     if infeasible:
@@ -128,6 +130,17 @@ def _command() -> str:
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def _say_notes(result: Result) -> None:
+    """What was assumed about data when the model was captured, and which of its operators have no cost model."""
+    from workloads.unpriced import unpriced
+
+    for line in result.trace.notes:
+        say(f"note: {line}")
+    for found in unpriced(result.trace):
+        share = "FLOPs not known" if found.flop_share is None else f"{100 * found.flop_share:.1f} % of FLOPs"
+        say(f"note: {found.label}: no cost model; priced as memory traffic ({100 * found.byte_share:.1f} % of bytes, {share})")
 
 
 def _warn_memory(result: Result, strict: bool) -> None:

@@ -22,6 +22,7 @@ from hwspecs.errors import SpecError, closest, nearest
 from hwspecs.nodes import Node, shown
 from hwspecs.software import Software
 from sim.parts import PARTS, attempt, changed_fields, check_sort, expanded, laid_over, placed, replaced
+from workloads.capture_model import is_file
 from workloads.model import Model, find, models
 
 LEVELS = ("roofline", "physical", "calibrated")
@@ -38,7 +39,7 @@ class Scenario:
 
     Attributes:
         name: shown in reports; the file's stem where the file gives none.
-        model: id of the model. request: an object of the model's own request type.
+        model: id of the model, or the path of a capture file or stored trace. request: an object of the model's own request type.
         device, software: complete, with overrides applied.
         level: cost model, 'roofline' or 'physical'.
         sections: nodes of the sections that the file has, by name.
@@ -56,7 +57,7 @@ class Scenario:
     @property
     def hash(self) -> str:
         """16 hex digits that are the same for the same resolved scenario."""
-        return hashlib.sha256(self.resolved().encode()).hexdigest()[:16]
+        return hashlib.sha256((self.resolved() + find(self.model).fingerprint()).encode()).hexdigest()[:16]
 
     def resolved(self) -> str:
         """YAML without references or defaults; loads back to the same scenario and gives the same bytes again."""
@@ -161,11 +162,19 @@ def _paths(model: Model | None) -> list[str]:
 def _model(root: Node) -> Model:
     node = root.get("model")
     if node is None:
-        raise SpecError(f"{root.source}: model: missing; expected a model's id (`framecast models` lists them)")
+        raise SpecError(f"{root.source}: model: missing; expected a model's id (`framecast models`) or a capture file")
     if not isinstance(node.value, str):
-        raise SpecError(node.problem("model", f"found {shown(node)}, expected a model's id"))
-    name = node.value
+        raise SpecError(node.problem("model", f"found {shown(node)}, expected a model's id or a capture file"))
+    name = _beside(node, node.value)
     return placed(node, "model", lambda: find(name))
+
+
+def _beside(node: Node, name: str) -> str:
+    """A model's name; the path of a file is relative to the file that names it, or else to the current folder."""
+    if not is_file(name) or node.source.startswith("--set"):
+        return name
+    beside = Path(node.source).parent / name
+    return name if not beside.exists() and Path(name).exists() else str(beside)
 
 
 def _build(root: Node, model: Model | None, path: Path) -> Scenario:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 SCHEMA_VERSION = 1  # of the JSON of both commands
 _COMMON = ("height", "width", "batch", "steps", "guidance", "dtype")  # fields of a request with an option of their own
@@ -23,9 +24,10 @@ def _examples(*lines: str) -> str:
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
-def _model_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of models, for a shell's TAB."""
-    return [name for name in _models() if name.startswith(incomplete)]
+def model_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of models, and capture files, for a shell's TAB."""
+    ids = [CompletionItem(name) for name in _models() if name.startswith(incomplete)]
+    return ids or [CompletionItem(incomplete, type="file")]
 
 
 _FORMAT = click.option(
@@ -40,7 +42,7 @@ _FORMAT = click.option(
         "framecast trace stable-diffusion-1.5 --set request.batch=4 --format json",
     )
 )
-@click.argument("model", shell_complete=_model_ids)
+@click.argument("model", shell_complete=model_names)
 @click.option("--height", help="Image height in pixels.")
 @click.option("--width", help="Image width in pixels.")
 @click.option("--batch", help="Images at a time.")
@@ -50,11 +52,14 @@ _FORMAT = click.option(
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Any field of the request; repeatable.")
 @_FORMAT
 def trace(model: str, overrides: tuple[str, ...], form: str, **common: Any) -> None:
-    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component."""
+    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component.
+
+    MODEL is an id (`framecast models`), a capture file or a stored trace (`framecast capture`).
+    """
     from workloads.cache import trace_of
 
     found = summary(trace_of(model, request_of(model, common, overrides)))
-    click.echo(json.dumps(found, indent=2) if form == "json" else _described(found))
+    click.echo(json.dumps(found, indent=2) if form == "json" else described(found))
 
 
 @click.command(
@@ -104,11 +109,15 @@ def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) 
 
 def summary(trace: Any) -> dict[str, Any]:
     """What `trace --format json` prints; its keys are documented in docs/json.md."""
+    from workloads.unpriced import unpriced
+
     return {
         "schema_version": SCHEMA_VERSION,
         "model": trace.model,
         "request": dict(trace.request),
         "components": [_component(trace, segment) for segment in trace.segments],
+        "unpriced": [vars(operator) for operator in unpriced(trace)],
+        "notes": list(trace.notes),
     }
 
 
@@ -140,25 +149,40 @@ def _attention(trace: Any, op: Any) -> dict[str, Any]:
     return {"role": ROLES[dims["role"]], **sizes, "causal": bool(dims["causal"])}
 
 
-def _described(found: Mapping[str, Any]) -> str:
+def described(found: Mapping[str, Any]) -> str:
     """The tables of a summary: components, kinds, attention."""
     request = ", ".join(f"{name} {_plain(value)}" for name, value in found["request"].items())
     components = found["components"]
     total = sum(c["flops"] * c["repeats"] for c in components)
     rows = [
         (c["name"], c["repeats"], f"{c['parameters'] / 1e6:,.1f}", sum(c["calls"].values()), f"{c['flops'] / 1e9:,.1f}",
-         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / total:.1f}")
+         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / max(total, 1):.1f}")
         for c in components
     ]  # fmt: skip
     heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
     return "\n\n".join(
         [
-            f"{found['model']}: {request}\n{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
+            f"{found['model']}{': ' if request else ''}{request}\n{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
             _table(rows, heads, "lrrrrrr"),
             _kinds(components),
             _attentions(components),
+            *([_unpriced(found["unpriced"])] if found["unpriced"] else []),
+            *(["\n".join(f"note: {line}" for line in found["notes"])] if found["notes"] else []),
         ]
     )
+
+
+def _unpriced(operators: Sequence[Mapping[str, Any]]) -> str:
+    """Operators that no cost model knows, with their shares of the inference."""
+    rows = [
+        (
+            o["label"], o["calls"], f"{o['bytes'] / 1e9:,.3g}", f"{100 * o['byte_share']:.1f}",
+            "not known" if o["flops"] is None else f"{100 * o['flop_share']:.1f}",
+        )
+        for o in operators
+    ]  # fmt: skip
+    heads = ("operator", "calls in all", "GB in all", "share of bytes, %", "share of FLOPs, %")
+    return f"Without a cost model, priced as memory traffic:\n{_table(rows, heads, 'lrrrr')}"
 
 
 def _kinds(components: Sequence[Mapping[str, Any]]) -> str:

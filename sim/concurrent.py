@@ -18,7 +18,7 @@ from sim.demand import HBM_BYTES, SHARED, Floats, Pieces, Sharing, pieces
 from sim.engine import Run, together
 from sim.host import host_time
 from sim.memory import memory
-from sim.scenario import Scenario
+from sim.scenario import Scenario, check_trace
 from sim.schedule import Schedule
 from workloads.cache import trace_of
 from workloads.kind import Ints
@@ -122,6 +122,7 @@ def inference(scenario: Scenario, batch: int = 1) -> Inference:
     """One inference of a scenario, priced with `batch` times its batch. SpecError where that cannot be captured."""
     request = scenario.request if batch == 1 else replace(scenario.request, batch=scenario.request.batch * batch)
     trace, on = trace_of(scenario.model, request), rates(scenario.device)
+    check_trace(scenario, trace)
     priced = cost(lower(trace, scenario.software), on, scenario.level)
     need = memory(trace, priced)
     steps = step_segments(scenario.model, request)

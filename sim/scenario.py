@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwspecs import catalogue, spec
 from hwspecs.catalogue import in_order
@@ -24,6 +24,9 @@ from hwspecs.software import Software
 from sim.parts import PARTS, attempt, changed_fields, check_sort, expanded, laid_over, placed, replaced
 from workloads.capture_model import is_file
 from workloads.model import Model, find, models
+
+if TYPE_CHECKING:
+    from workloads.trace import Trace
 
 LEVELS = ("roofline", "physical", "calibrated")
 FIELDS = ("name", "model", "request", "device", "software", "level")
@@ -241,11 +244,27 @@ def _level(root: Node) -> str:
     return level
 
 
+def arithmetic(device: Device) -> list[str]:
+    """The dtypes that a device has arithmetic for."""
+    packed = {t: getattr(device.vector, t) > device.vector.fp32 for t in DTYPES}
+    return [t for t in DTYPES if t == "fp32" or packed[t] or getattr(device.tensor, t) > 0]
+
+
+def check_trace(scenario: Scenario, trace: Trace) -> None:
+    """SpecError where a user's own model multiplies in a dtype that the device has no arithmetic for."""
+    if find(scenario.model).trace is None:  # a built-in one: its request says the dtype
+        return
+    has = arithmetic(scenario.device)
+    used = {trace.dtypes[trace.op_dtype[op]] for op in (trace.op_flops() > 0).nonzero()[0]}
+    lacking = sorted(used & {*DTYPES, "fp64"} - set(has))
+    if lacking:
+        text = f"{scenario.device.name} has no {lacking[0]} arithmetic, in which {scenario.model} multiplies; it has {', '.join(has)}"
+        raise SpecError(f"{scenario.path}: device: {text}")
+
+
 def _check_dtype(root: Node, device: Device, request: Any) -> None:
     """A device must have arithmetic for the request's dtype; nothing is priced as another one."""
-    dtype = getattr(request, "dtype", "fp32")
-    packed = {t: getattr(device.vector, t) > device.vector.fp32 for t in DTYPES}
-    has = [t for t in DTYPES if t == "fp32" or packed[t] or getattr(device.tensor, t) > 0]
+    dtype, has = getattr(request, "dtype", "fp32"), arithmetic(device)
     if dtype not in has:
         node = root.get("request.dtype") or root
         raise SpecError(

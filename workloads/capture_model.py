@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass as spec_dataclass
 
-from hwspecs.errors import FramecastError, SpecError, nearest
+from hwspecs.errors import SpecError, StudyError, nearest
 from hwspecs.spec import CONFIG, Quantity, to_data
 from workloads import cache as stored_traces
 from workloads import capture_file
@@ -93,7 +93,7 @@ def _request_type(dims: Mapping[str, int], only: bool = False) -> type[Any]:
             Annotated[
                 int,
                 Quantity(ge=1, le=2**31, doc="a dimension of the capture"),
-                *([AfterValidator(_one_size(value))] if only else []),
+                *([AfterValidator(_one_size(name, value))] if only else []),
             ],
             dataclasses.field(default=value),
         )
@@ -103,19 +103,21 @@ def _request_type(dims: Mapping[str, int], only: bool = False) -> type[Any]:
     return spec_dataclass(plain, frozen=True, kw_only=True, config=CONFIG)  # type: ignore[call-overload, no-any-return]
 
 
-def _one_size(known: int) -> Callable[[int], int]:
+def _one_size(name: str, known: int) -> Callable[[int], int]:
     def check(value: int) -> int:
         if value != known:
-            raise ValueError(f"found {value}, expected {known}: a stored trace has one size; capture it again at another")
+            text = f"found {value}, expected {known}: a stored trace has one size; capture it again at another"
+            # a schedule asks for other batches by itself, where no loader stands by to place a ValueError
+            raise StudyError(f"request.{name}: {text}") if name == "batch" else ValueError(text)
         return value
 
     return check
 
 
 def _stored(path: str) -> Model:
-    """A model with one trace, read from a file."""
+    """A model with one trace, read from a file. Its steps are no field: which segments follow them is not stored."""
     held = traces.load(Path(path))
-    dims = {name: value for name, value in held.request.items() if type(value) is int}
+    dims = {name: value for name, value in held.request.items() if type(value) is int and name != "steps"}
     stages = tuple(Stage(s.name, s.module, s.repeats, lambda: None, lambda: ((), {})) for s in held.segments)
     return Model(
         id=path, title=Path(path).stem, request=_request_type(dims, only=True), stages=lambda _: stages, repeat_fields=(),

@@ -39,7 +39,7 @@ def capture(
     from workloads.capture import assemble
     from workloads.capture_roles import How, check, observed
 
-    _check(dims, repeats, corrections or {})
+    _check(dims, repeats, corrections or {}, assume or {})
     known, roles = dict(dims or {}), dict(corrections or {})
     how = How(name, _builder(module, inputs), roles, dict(assume or {}), real)
     with quiet():
@@ -68,7 +68,10 @@ def _builder(module: Any, inputs: Any) -> Callable[[Mapping[str, int]], Any]:
     return build
 
 
-def _check(dims: Mapping[str, int] | None, repeats: int, corrections: Mapping[str, str]) -> None:
+def _check(
+    dims: Mapping[str, int] | None, repeats: int, corrections: Mapping[str, str], assume: Mapping[str, Any]
+) -> None:
+    from workloads.capture_file import assumption
     from workloads.capture_roles import GIVEN
 
     if type(repeats) is not int or repeats < 1:
@@ -79,3 +82,6 @@ def _check(dims: Mapping[str, int] | None, repeats: int, corrections: Mapping[st
     for pattern, role in corrections.items():
         if role not in GIVEN:
             raise ValueError(f"corrections: {pattern}: found {role!r}, expected one of {', '.join(GIVEN)}")
+    for name, answer in assume.items():
+        if text := assumption(name, answer):
+            raise ValueError(f"assume: {name}: {text}")

@@ -104,13 +104,13 @@ class CaptureFile:
         if not self.stages:
             problems.append(("stages", "empty; expected at least one module"))
         problems += [
-            (f"assume.{name}", text) for name, answer in self.assume.items() if (text := _assumption(name, answer))
+            (f"assume.{name}", text) for name, answer in self.assume.items() if (text := assumption(name, answer))
         ]
         if problems:
             raise RuleError(problems)
 
 
-def _assumption(name: str, answer: Any) -> str:
+def assumption(name: str, answer: Any) -> str:
     """What is wrong with an assumed answer, '' if nothing."""
     if name not in (NONZERO, ITEM):
         return f"no answer is known for this operator (allowed: {NONZERO}, {ITEM})"

@@ -64,7 +64,7 @@ def run(example: Example) -> CapturedPass:
     raise SpecError(_where(third, example))
 
 
-def _tried(example: Example, way: str, sizes: list[int], limit: int | None = None) -> CapturedPass | Exception:
+def _tried(example: Example, way: str, sizes: list[int], limit: int | None = None) -> CapturedPass | BaseException:
     """The pass that one way gives, or why there is none; the bytes of weights and inputs are added to `sizes`."""
     try:
         with _setting(way) as convert:
@@ -74,9 +74,11 @@ def _tried(example: Example, way: str, sizes: list[int], limit: int | None = Non
                 return capture(module, args, kwargs, path=example.name, assume=example.assume, limit=limit)
     except (NeedsValues, BuildFailed) as error:
         return error
-    except SpecError:
-        raise
-    except Exception as error:  # whatever a user's forward does
+    except SpecError as error:
+        if all(problem.startswith("stages.") for problem in error.problems):
+            raise
+        raise SpecError(_where(error, example)) from None
+    except (Exception, SystemExit) as error:  # whatever a user's forward does
         return error
 
 
@@ -106,11 +108,37 @@ def _setting(way: str) -> Iterator[Callable[[Any], Any]]:
                 return x if known else torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cpu")
             return _values(x) if x.is_meta else x
 
+        stack.enter_context(_autocast(way))
         torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole layer, which only some devices have
         try:
             yield convert
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _autocast(way: str) -> Iterator[None]:
+    """Mixed precision by the CPU's lists of operators, for `cuda` too; the meta device has none, so it is refused there.
+
+    Where torch has no CUDA, its own autocast for CUDA would switch itself off and leave every product in fp32.
+    """
+    import torch
+
+    cls = torch.amp.autocast_mode.autocast
+    original = cls.__init__
+
+    def init(self: Any, device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> None:
+        if enabled and way == "meta":
+            raise RuntimeError("torch.autocast has no effect on the meta device")
+        if device_type == "cuda":
+            device_type, dtype = "cpu", dtype or torch.get_autocast_dtype("cuda")
+        original(self, device_type, dtype, enabled, cache_enabled)
+
+    cls.__init__ = init
+    try:
+        yield
+    finally:
+        cls.__init__ = original
 
 
 def _values(x: Any) -> Any:
@@ -130,6 +158,8 @@ def _moved(made: tuple[Any, Inputs], convert: Callable[[Any], Any]) -> tuple[Any
 
     module, inputs = made
     args, kwargs = tree_map(lambda x: convert(x) if isinstance(x, torch.Tensor | TensorSpec) else x, inputs)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise SpecError("a TorchScript module hides its operators; capture the nn.Module that it was made of")
     if not isinstance(module, torch.nn.Module):
         return module, (args, kwargs)
     memo: dict[int, Any] = {}
@@ -143,7 +173,11 @@ def _moved(made: tuple[Any, Inputs], convert: Callable[[Any], Any]) -> tuple[Any
             new = tensor
         same = not isinstance(tensor, torch.nn.Parameter) or isinstance(new, torch.nn.Parameter)
         memo[id(tensor)] = new if same else torch.nn.Parameter(new, requires_grad=False)
-    return (copy.deepcopy(module, memo) if changed else module), (args, kwargs)
+    try:
+        return (copy.deepcopy(module, memo) if changed else module), (args, kwargs)
+    except Exception as error:  # a lock, an open file
+        way_out = "capture a function that builds it instead"
+        raise BuildFailed(f"the module cannot be copied without its values ({said(error)}); {way_out}") from None
 
 
 def _held(module: Any) -> Iterator[Any]:
@@ -187,12 +221,12 @@ def _free() -> float:
         return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _where(error: Exception, example: Example) -> str:
+def _where(error: BaseException, example: Example) -> str:
     """An error of a module in one line, with the path of the innermost module that raised it, and what to do."""
     if isinstance(error, NeedsValues):
         return said(error) + _answer(error.operator)
     if isinstance(error, SpecError):
-        return said(error)
+        return said(error) if said(error).startswith("stages.") else f"{example.name}: {said(error)}"
     place = next(iter(getattr(error, "__notes__", ())), example.name)
     return f"{place}: the module raises {said(error)}"
 
@@ -202,19 +236,19 @@ def _answer(operator: str) -> str:
     return f"; or answer it (assume: {{{answers[operator]}}})" if operator in answers else ""
 
 
-def _short(error: Exception, example: Example) -> str:
+def _short(error: BaseException, example: Example) -> str:
     """Why a way failed, for a note."""
     if isinstance(error, NeedsValues):
         return f"{error.path}: {error.operator} asks for a tensor's values or has no kernel"
     return _where(error, example)
 
 
-def _same(one: Exception, other: Exception) -> bool:
+def _same(one: BaseException, other: BaseException) -> bool:
     """The module's own error, which no other way to run it would change."""
     return not isinstance(one, NeedsValues | BuildFailed) and said(one) == said(other)
 
 
-def _refused(cause: Exception, example: Example, size: int, most: float) -> str:
+def _refused(cause: BaseException, example: Example, size: int, most: float) -> str:
     """Why there was no real run."""
     if example.real:
         why = f"a real run is refused: its weights and inputs are {size / 1e9:,.2f} GB of {most / 1e9:,.2f} GB that it may have"

@@ -58,8 +58,10 @@ def _attention(add: Add, original: Any, unrecorded: Unrecorded) -> Callable[...,
         """The result is laid out [..., length, heads, head_dim], as flash attention writes it."""
         causal = bool(rest[1] if len(rest) > 1 else options.get("is_causal", False))
         shape = (*query.shape[:-1], value.shape[-1])
-        swapped = (*shape[:-3], shape[-2], shape[-3], shape[-1])
-        out = query.new_empty(swapped).transpose(-2, -3) if len(shape) > 3 else query.new_empty(shape)
+        if len(shape) > 3:
+            out = query.new_empty((*shape[:-3], shape[-2], shape[-3], shape[-1])).transpose(-2, -3)
+        else:
+            out = query.new_empty(shape)
         add("aten.scaled_dot_product_attention", (query, key, value, attn_mask, 0.0, causal), {}, out, False)
         if unrecorded:
             with unrecorded(), torch._C.DisableTorchFunction():
@@ -90,8 +92,8 @@ def _rms_norm(add: Add, unrecorded: Unrecorded) -> Callable[..., Any]:
 def assumed(answers: Mapping[str, Any]) -> Iterator[list[str]]:
     """Answer operators that need a tensor's values: {NONZERO: ALL, ITEM: a number}. Yields the operators answered so far.
 
-    Autocast regions on the meta device (which torch refuses) leave dtypes as they are. Raises ValueError for an operator
-    that has no such answer.
+    Autocast regions on the meta device, all of which torch refuses, leave dtypes as they are where they are switched off or
+    ask for fp32; any other raises torch's error. Raises ValueError for an operator that has no such answer.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
@@ -119,9 +121,12 @@ def assumed(answers: Mapping[str, Any]) -> Iterator[list[str]]:
             return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.int64)
 
     original = torch.autocast
-    torch.autocast = lambda device_type, *args, **kwargs: (  # only its calls are looked up, never its type
-        nullcontext() if device_type == "meta" else original(device_type, *args, **kwargs)
-    )
+
+    def autocast(device_type: str, dtype: Any = None, enabled: bool = True, *rest: Any, **options: Any) -> Any:
+        off = device_type == "meta" and (not enabled or dtype == torch.float32)
+        return nullcontext() if off else original(device_type, dtype, enabled, *rest, **options)
+
+    torch.autocast = autocast  # only its calls are looked up, never its type
     try:
         with Assumed():
             yield given

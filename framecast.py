@@ -40,7 +40,15 @@ _HOME = {
 }
 _NAMED = {"save_trace": "save"}  # where its name at home is another
 PACKAGES = ("hwspecs", "workloads", "sim", "explore", "calib")
-COMMANDS = ("sim.cli", "sim.analysis_cli", "workloads.cli", "workloads.capture_cli", "explore.cli", "calib.cli", "hwspecs.cli")
+COMMANDS = (
+    "sim.cli",
+    "sim.analysis_cli",
+    "workloads.cli",
+    "workloads.capture_cli",
+    "explore.cli",
+    "calib.cli",
+    "hwspecs.cli",
+)
 INTERRUPTED = 130
 
 

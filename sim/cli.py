@@ -15,6 +15,7 @@ from sim.completion import settings
 if TYPE_CHECKING:
     from sim.result import Result
     from sim.scenario import Scenario
+    from workloads.unpriced import Unpriced
 
 SCENARIO = click.argument("scenario", shell_complete=files)
 OUT_OF_RANGE = 4  # exit code: operators without a measurement behind them, under --strict
@@ -138,9 +139,14 @@ def _say_notes(result: Result) -> None:
 
     for line in result.trace.notes:
         say(f"note: {line}")
-    for found in unpriced(result.trace):
-        share = "FLOPs not known" if found.flop_share is None else f"{100 * found.flop_share:.1f} % of FLOPs"
-        say(f"note: {found.label}: no cost model; priced as memory traffic ({100 * found.byte_share:.1f} % of bytes, {share})")
+    shares = [_share(found) for found in unpriced(result.trace)]
+    if shares:
+        say(f"note: without a cost model, priced as memory traffic: {', '.join(shares)}")
+
+
+def _share(found: Unpriced) -> str:
+    flops = "FLOPs not known" if found.flop_share is None else f"{100 * found.flop_share:.1f} % of FLOPs"
+    return f"{found.label} ({100 * found.byte_share:.1f} % of bytes, {flops})"
 
 
 def _warn_memory(result: Result, strict: bool) -> None:

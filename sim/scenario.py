@@ -258,8 +258,8 @@ def check_trace(scenario: Scenario, trace: Trace) -> None:
     used = {trace.dtypes[trace.op_dtype[op]] for op in (trace.op_flops() > 0).nonzero()[0]}
     lacking = sorted(used & {*DTYPES, "fp64"} - set(has))
     if lacking:
-        text = f"{scenario.device.name} has no {lacking[0]} arithmetic, in which {scenario.model} multiplies; it has {', '.join(has)}"
-        raise SpecError(f"{scenario.path}: device: {text}")
+        text = f"{scenario.device.name} has no {lacking[0]} arithmetic, in which {scenario.model} multiplies"
+        raise SpecError(f"{scenario.path}: device: {text}; it has {', '.join(has)}")
 
 
 def _check_dtype(root: Node, device: Device, request: Any) -> None:

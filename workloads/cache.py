@@ -70,7 +70,10 @@ def trace_of(model_id: str, request: Any) -> Trace:
 
 
 def cached(model_id: str, request: Any) -> bool:
-    """Whether `trace_of` has an entry for a request, sound or not; of a user's own model, not asked. Raises SpecError for an unknown model."""
+    """Whether `trace_of` has an entry for a request, sound or not; True of a user's own model, where it is not looked for.
+
+    Raises SpecError for an unknown model.
+    """
     model = find(model_id)
     return model.trace is not None or _entry(model, to_data(request)).exists()
 

@@ -32,7 +32,7 @@ UNSUPPORTED = ("UnsupportedOperatorException", "DynamicOutputShapeException")  #
 _CONTAINER = re.compile("Transformer|Processor|Layer|Encoder|Decoder|UNet|(Down|Up|Mid)Block")
 
 
-class NeedsValues(SpecError):
+class NeedsValuesError(SpecError):
     """An operator asks for what a tensor without values does not have: `path` of the module, `operator`."""
 
     def __init__(self, path: str, operator: str, kernel: bool = False) -> None:
@@ -99,7 +99,7 @@ def capture(
         limit: bytes that all tensors of a run with real values may have together; None: there are no values.
 
     Raises:
-        NeedsValues: an operator needs the values of a tensor, or cannot run on the meta device.
+        NeedsValuesError: an operator needs the values of a tensor, or cannot run on the meta device.
         SpecError: the limit is passed.
 
     Any other error of the module has a note (`__notes__`) with the path of the innermost module that raised it.
@@ -135,7 +135,10 @@ def capture(
 
 
 def assemble(
-    model: str, request: Mapping[str, Any], passes: Sequence[tuple[str, str, int, CapturedPass]], notes: Sequence[str] = ()
+    model: str,
+    request: Mapping[str, Any],
+    passes: Sequence[tuple[str, str, int, CapturedPass]],
+    notes: Sequence[str] = (),
 ) -> Trace:
     """Passes (segment name, name of the module that owns the weights, repeats, what was captured) -> a Trace.
 
@@ -174,7 +177,9 @@ def assemble(
             for (name, module, repeats, p), start, stop in zip(passes, starts, starts[1:], strict=False)
         ),
         notes=tuple(notes),
-        unpriced_flops=tuple((name, label, flops) for name, *_, p in passes for label, flops in p.unpriced_flops.items()),
+        unpriced_flops=tuple(
+            (name, label, flops) for name, *_, p in passes for label, flops in p.unpriced_flops.items()
+        ),
     )
 
 
@@ -248,7 +253,7 @@ class _Recorder:
             self.storages.append(tensor.untyped_storage())
             self.bytes += int(tensor.untyped_storage().nbytes())
             if self.limit is not None and self.bytes > self.limit:
-                raise SpecError(f"its tensors pass {self.limit / 1e9:,.2f} GB; ask for smaller dimensions")
+                raise SpecError(f"its tensors pass {self.limit / 1e6:,.3g} MB; ask for smaller dimensions")
         return self._ids[key]
 
     @contextmanager
@@ -373,9 +378,9 @@ def _dispatch_mode(recorder: _Recorder) -> Any:
                 out = func(*args, **kwargs)
             except (RuntimeError, NotImplementedError) as error:
                 if any(tag in func.tags for tag in value_dependent) or "no data" in str(error):
-                    raise NeedsValues(recorder.stack[-1][0], name) from None
+                    raise NeedsValuesError(recorder.stack[-1][0], name) from None
                 if isinstance(error, NotImplementedError) or type(error).__name__ in UNSUPPORTED:
-                    raise NeedsValues(recorder.stack[-1][0], name, kernel=True) from None
+                    raise NeedsValuesError(recorder.stack[-1][0], name, kernel=True) from None
                 raise
             if _launches(func, args, kwargs, out):
                 recorder.add(name, args, kwargs, out, torch.Tag.pointwise in func.tags)
@@ -384,4 +389,3 @@ def _dispatch_mode(recorder: _Recorder) -> Any:
             return out
 
     return Dispatch()
-

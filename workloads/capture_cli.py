@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -34,7 +35,9 @@ def _files(_context: click.Context, _parameter: click.Parameter, incomplete: str
 @click.command()
 @click.argument("file", required=False, shell_complete=_files)
 @click.option("--from", "module", metavar="MODULE:NAME", help="An nn.Module class, or a function that builds one.")
-@click.option("--config", metavar="FILE", help="Arguments of the class or function, JSON or YAML.", shell_complete=_files)
+@click.option(
+    "--config", metavar="FILE", help="Arguments of the class or function, JSON or YAML.", shell_complete=_files
+)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=SHAPE:DTYPE", help="An example input; repeatable.")
 @click.option("--dim", "dims", multiple=True, metavar="NAME=LENGTH", help="A named dimension; repeatable.")
 @click.option("--dtype", metavar="DTYPE", help="Of the weights; if left out, that of the floating inputs.")
@@ -68,7 +71,7 @@ def capture(file: str | None, form: str, out: str | None, dims: tuple[str, ...],
     except SpecError as error:
         raise SpecError(error.problems if file else map(_as_typed, error.problems)) from None
     _write(captured, trace, out)
-    _print(captured, trace, seconds, form)
+    _print(trace, seconds, form)
     if out:
         print(f"wrote {out}; in a scenario: `model: {out}`", file=sys.stderr)
 
@@ -98,7 +101,7 @@ def _name(captured: Captured) -> str:
     return captured.where or next(iter(captured.file.stages.values())).module
 
 
-def _print(captured: Captured, trace: Trace, seconds: float, form: str) -> None:
+def _print(trace: Trace, seconds: float, form: str) -> None:
     """The tables of `framecast trace` on stdout; time and memory on stderr, or in the JSON."""
     import resource
 
@@ -231,20 +234,22 @@ def _write(captured: Captured, trace: Trace, out: str | None) -> None:
     """The capture file or the trace at `out`; SpecError where it cannot be written."""
     from hwspecs import spec
     from hwspecs.errors import SpecError
-    from workloads import capture_file, trace as traces
+    from workloads import capture_file
+    from workloads import trace as traces
 
     if out is None:
         return
     if not out.endswith(capture_file.SUFFIXES):
         traces.save(trace, Path(out))
         return
-    text = spec.dump(_plain(captured, Path(out).parent))
+    text, temporary = spec.dump(_plain(captured, Path(out).parent)), Path(f"{out}.tmp")
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(f"{out}.tmp")
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, out)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise SpecError(f"--out {out}: cannot be written ({(error.strerror or str(error)).lower()})") from None
 
 

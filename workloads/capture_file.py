@@ -71,7 +71,9 @@ class StageFile:
             if isinstance(value, list | dict)
         ]
         if isinstance(self.repeats, bool) or not isinstance(self.repeats, int | str) or self.repeats == 0:
-            problems.append(("repeats", f"found '{self.repeats}', expected a whole number of at least 1 or {{dimension}}"))
+            problems.append(
+                ("repeats", f"found '{self.repeats}', expected a whole number of at least 1 or {{dimension}}")
+            )
         if problems:
             raise RuleError(problems)
 
@@ -81,8 +83,8 @@ class CaptureFile:
     """Dimensions with their defaults, the stages in the order in which they run, and what the user knows better."""
 
     title: Annotated[str, Doc("as people name the model", descriptive=True)] = ""
-    dims: Annotated[dict[str, Dim], Doc("named dimensions and their defaults; the fields of a scenario's request")] = field(
-        default_factory=dict
+    dims: Annotated[dict[str, Dim], Doc("named dimensions and their defaults; the fields of a scenario's request")] = (
+        field(default_factory=dict)
     )
     stages: Annotated[dict[str, StageFile], Doc("modules in the order in which they run")]
     corrections: Annotated[
@@ -95,7 +97,9 @@ class CaptureFile:
 
     def __post_init__(self) -> None:
         """RuleError for names that are none, an empty list of stages, answers that there are not."""
-        problems = [(f"dims.{d}", "expected a name of letters, digits and _") for d in self.dims if not d.isidentifier()]
+        problems = [
+            (f"dims.{d}", "expected a name of letters, digits and _") for d in self.dims if not d.isidentifier()
+        ]
         problems += [
             (f"stages.{s}", "expected a name of letters, digits, _ and -")
             for s in self.stages
@@ -155,8 +159,9 @@ def _wrong(stage: StageFile, dims: Mapping[str, int]) -> list[tuple[str, str]]:
         try:
             work()
         except SpecError as error:
-            text = "; ".join(error.problems)
-            found.append((place, text.removeprefix("inputs: ").removeprefix("inputs.")))
+            text = "; ".join(error.problems).removeprefix(f"{place}: ")
+            inner = re.match(r"(inputs\.\S+): (.*)", text)
+            found.append((inner[1], inner[2]) if inner else (place, text))
     return found
 
 
@@ -191,7 +196,10 @@ def config_of(
     found = stage.config
     if isinstance(found, str):
         found = _read_config(folder / found, place)
-    return dict(filled(found or {}, dims) if fill else found or {})
+    try:
+        return dict(filled(found or {}, dims) if fill else found or {})
+    except SpecError as error:
+        raise SpecError(f"{place}: {problem}" for problem in error.problems) from None
 
 
 def _read_config(path: Path, place: str) -> dict[str, Any]:
@@ -218,6 +226,8 @@ def with_dims(made: CaptureFile, given: Sequence[str]) -> CaptureFile:
         if not equals or not name.isidentifier():
             raise SpecError(f"--dim {text}: expected NAME=LENGTH, for example height=64")
         if not re.fullmatch(r"\d{1,10}", value) or not 1 <= int(value) <= 2**31:
-            raise SpecError(f"--dim {name}: found {shown(Node(value, '', text=value))}, expected a whole number of at least 1")
+            raise SpecError(
+                f"--dim {name}: found {shown(Node(value, '', text=value))}, expected a whole number of at least 1"
+            )
         dims[name] = int(value)
     return replace(made, dims=dims)

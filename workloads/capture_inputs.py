@@ -135,7 +135,9 @@ def nested(values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
     positions = sorted(int(name) for name in values if name.isdigit())
     if positions != list(range(len(positions))):
-        raise SpecError(f"inputs: found the positions {', '.join(map(str, positions))}, expected 0, 1, 2 ... without gaps")
+        raise SpecError(
+            f"inputs: found the positions {', '.join(map(str, positions))}, expected 0, 1, 2 ... without gaps"
+        )
     kwargs: dict[str, Any] = {}
     for name, value in _by_name(values):
         *above, last = name.split(".")

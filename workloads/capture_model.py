@@ -26,7 +26,7 @@ from workloads import capture_file
 from workloads import trace as traces
 from workloads.capture_file import CaptureFile, StageFile, config_of, input_of, repeat_only, repeats_of
 from workloads.capture_inputs import TensorSpec, names, nested
-from workloads.capture_source import Source, source_key
+from workloads.capture_source import Source, searched, source_key
 from workloads.model import Model, Stage
 from workloads.trace import Trace
 
@@ -100,7 +100,7 @@ def _request_type(dims: Mapping[str, int], only: bool = False) -> type[Any]:
         for name, value in dims.items()
     ]
     plain = dataclasses.make_dataclass("Request", fields, kw_only=True, frozen=True)
-    return spec_dataclass(plain, frozen=True, kw_only=True, config=CONFIG)  # type: ignore[call-overload, no-any-return]
+    return spec_dataclass(plain, frozen=True, kw_only=True, config=CONFIG)
 
 
 def _one_size(name: str, known: int) -> Callable[[int], int]:
@@ -131,7 +131,7 @@ def trace(name: str, captured: Captured, dims: Mapping[str, int]) -> Trace:
 
     SpecError: a module that cannot be captured, a line with the file and the field or the module path.
     """
-    with _placed(captured):
+    with _placed(captured.where):
         repeats = [repeats_of(stage, dims) for stage in captured.file.stages.values()]
         entry = stored_traces.folder() / f"captured-{_key(captured, dims)}.npz"
         found = stored_traces.kept(entry, lambda: fresh(captured, dims))
@@ -159,7 +159,8 @@ def fresh(captured: Captured, dims: Mapping[str, int]) -> Trace:
     notes: list[str] = []
     for name, stage in file.stages.items():
         how = How(name, partial(_build, captured, name, stage), file.corrections, file.assume, file.real)
-        found, said = observed(how, seen)
+        with searched(Source(stage.module, captured.folder)):
+            found, said = observed(how, seen)
         passes.append(found)
         notes += said
     check(passes, file.corrections)
@@ -169,11 +170,9 @@ def fresh(captured: Captured, dims: Mapping[str, int]) -> Trace:
 
 def _check_used(captured: Captured, dims: Mapping[str, int]) -> None:
     """SpecError for a dimension that no input, config or function uses, with the nearest that one would."""
-    from workloads.capture_source import arguments
-
     stages = captured.file.stages.values()
     named = set().union(*(names(dict(s.inputs)) | names(config_of(s, captured.folder, {}, fill=False)) for s in stages))
-    taken = [arguments(Source(s.module, captured.folder)) for s in stages] if set(dims) - named else []
+    taken = [_arguments(Source(s.module, captured.folder)) for s in stages] if set(dims) - named else []
     if any(some is None for some in taken):  # a function that takes any
         return
     known = sorted(set().union(*(some or () for some in taken)))
@@ -184,17 +183,29 @@ def _check_used(captured: Captured, dims: Mapping[str, int]) -> None:
         raise SpecError(problems)
 
 
+def _arguments(source: Source) -> frozenset[str] | None:
+    from workloads.capture_source import arguments
+
+    with searched(source):
+        return arguments(source)
+
+
 def _stages(captured: Captured, dims: Mapping[str, int]) -> tuple[Stage, ...]:
     seen = {d: n for d, n in dims.items() if d not in repeat_only(captured.file)}
     return tuple(
         Stage(
             name, name, repeats_of(stage, dims),
-            build=lambda n=name, s=stage: _build(captured, n, s, seen)[0],  # type: ignore[misc]
-            inputs=lambda n=name, s=stage: _build(captured, n, s, seen)[1],  # type: ignore[misc]
+            build=lambda n=name, s=stage: _made(captured, n, s, seen)[0],  # type: ignore[misc]
+            inputs=lambda n=name, s=stage: _made(captured, n, s, seen)[1],  # type: ignore[misc]
             assume=captured.file.assume,
         )
         for name, stage in captured.file.stages.items()
     )  # fmt: skip
+
+
+def _made(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, int]) -> Any:
+    with searched(Source(stage.module, captured.folder)):
+        return _build(captured, name, stage, dims)
 
 
 def _build(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, int]) -> Any:
@@ -203,7 +214,10 @@ def _build(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, i
     from workloads.dtypes import torch_dtype
 
     place = f"stages.{name}"
-    given = {key: input_of(text, dims) for key, text in stage.inputs.items()}
+    given: dict[str, Any] = {}
+    for key, text in stage.inputs.items():
+        with _placed(f"{place}.inputs.{key}"):
+            given[key] = input_of(text, dims)
     config = config_of(stage, captured.folder, dims, f"{place}.config")
     module, own = made(Source(stage.module, captured.folder), config, dims, place)
     args, kwargs = nested(given)
@@ -216,7 +230,9 @@ def _build(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, i
 
 def _agreed(given: Mapping[str, Any]) -> str | None:
     """The one dtype of the floating inputs, None where there is none or several."""
-    found = {x.dtype for x in given.values() if isinstance(x, TensorSpec) and x.dtype in ("fp16", "bf16", "fp32", "fp64")}
+    found = {
+        x.dtype for x in given.values() if isinstance(x, TensorSpec) and x.dtype in ("fp16", "bf16", "fp32", "fp64")
+    }
     return found.pop() if len(found) == 1 else None
 
 
@@ -247,22 +263,13 @@ def check_inputs(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
         raise SpecError(problems)
 
 
-class _placed:
-    """Puts the file's path before the problems of what runs inside."""
-
-    def __init__(self, captured: Captured) -> None:
-        self.where = captured.where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: Any, error: Any, _traceback: Any) -> None:
-        if isinstance(error, SpecError) and self.where:
-            raise SpecError(_with(self.where, error.problems)) from None
-
-
-def _with(where: str, problems: tuple[str, ...]) -> Iterator[str]:
-    return (p if p.startswith(where) else f"{where}: {p}" for p in problems)
+@contextlib.contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Puts a file's path before the problems of what runs inside; '' is none."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(p if not where or p.startswith(where) else f"{where}: {p}" for p in error.problems) from None
 
 
 def _content(captured: Captured) -> str:
@@ -285,12 +292,17 @@ def _key(captured: Captured, dims: Mapping[str, int]) -> str:
     sizes = {d: n for d, n in dims.items() if d not in apart}
     here = Path(__file__).parent
     code = [hashlib.sha256(p.read_bytes()).hexdigest() for pattern in CODE for p in sorted(here.glob(pattern))]
-    return _digest([stages, sizes, list(file.corrections.items()), dict(file.assume), file.real, _sources(captured), code])[:24]
+    return _digest(
+        [stages, sizes, list(file.corrections.items()), dict(file.assume), file.real, _sources(captured), code]
+    )[:24]
 
 
 def _sources(captured: Captured) -> list[list[str]]:
     found = [source_key(Source(stage.module, captured.folder)) for stage in captured.file.stages.values()]
-    return [*found, *(source_key(Source(f"{name}:Any", captured.folder)) for name in ("torch", "diffusers", "transformers"))]
+    return [
+        *found,
+        *(source_key(Source(f"{name}:Any", captured.folder)) for name in ("torch", "diffusers", "transformers")),
+    ]
 
 
 def _digest(data: Any) -> str:

@@ -50,7 +50,9 @@ def observed(how: How, dims: Mapping[str, int]) -> tuple[CapturedPass, list[str]
             found = with_temporal(found, how.at({**dims, FRAMES: other}), dims[FRAMES])
             searched = True
         except (FramecastError, ValueError) as error:
-            why = "; ".join(error.problems) if isinstance(error, FramecastError) else "it attends another number of times"
+            why = (
+                "; ".join(error.problems) if isinstance(error, FramecastError) else "it attends another number of times"
+            )
             notes.append(f"{how.name}: temporal attention was not looked for, since at {other} frames {why}")
     found = corrected(found, how.corrections)
     return found, [*notes, *hints(found, how.corrections, searched)]

@@ -11,19 +11,25 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from hwspecs.errors import SpecError
-from workloads.capture import CapturedPass, NeedsValues, capture
+from workloads.capture import CapturedPass, NeedsValuesError, capture
 from workloads.capture_inputs import TensorSpec
-from workloads.capture_source import BuildFailed, Inputs, said
+from workloads.capture_source import BuildError, Inputs, said
 from workloads.dtypes import torch_dtype
 from workloads.kept import ALL, INDEX, ITEM, NONZERO
+from workloads.kind import ITEMSIZE
 
-SMALL = 64 * 2**20  # bytes of weights and inputs up to which a real run is made without being asked for: well under a second
+SMALL = 64 * 2**20  # bytes of weights and inputs up to which a real run needs no asking: well under a second
 SHARE = 0.5  # of the memory that is free, for all tensors of a real run; the rest is torch's and the system's own
 FAKE_NOTE = "captured with fake tensors, since on the meta device {why}"
 REAL_NOTE = "captured in a real run on the CPU (inputs: random normal numbers, integers 0, booleans true), since {why}"
+
+
+class CopyError(BuildError):
+    """A module cannot be copied with other tensors in the place of its own."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Example:
 
     Attributes:
         name: goes before the module paths.
-        build: raises SpecError for what no other device would change, BuildFailed for anything else.
+        build: raises SpecError for what no other device would change, BuildError for anything else.
         assume: see `workloads.kept.assumed`.
         real: whether a real run may be as large as memory allows.
     """
@@ -54,9 +60,9 @@ def run(example: Example) -> CapturedPass:
         return _noted(second, example, FAKE_NOTE.format(why=_short(first, example)))
     if _same(first, second):
         raise SpecError(_where(first, example))
-    size, most = max(sizes, default=0), _free()
-    cause = first if isinstance(first, NeedsValues) else second
-    if size > (most if example.real else SMALL):
+    size, most = max(sizes, default=None), _free()
+    cause = first if isinstance(first, NeedsValuesError) else second
+    if (size is None and not example.real) or (size or 0) > (most if example.real else SMALL):
         raise SpecError(_refused(cause, example, size, most))
     third = _tried(example, "real", sizes, int(most))
     if isinstance(third, CapturedPass):
@@ -68,11 +74,12 @@ def _tried(example: Example, way: str, sizes: list[int], limit: int | None = Non
     """The pass that one way gives, or why there is none; the bytes of weights and inputs are added to `sizes`."""
     try:
         with _setting(way) as convert:
-            module, (args, kwargs) = _moved(example.build(), convert)
-            sizes.append(_bytes(module, (args, kwargs)))
+            made = example.build()
+            sizes.append(_bytes(*made))
+            module, (args, kwargs) = _moved(made, convert)
             with _as_it_was(module):
                 return capture(module, args, kwargs, path=example.name, assume=example.assume, limit=limit)
-    except (NeedsValues, BuildFailed) as error:
+    except (NeedsValuesError, BuildError) as error:
         return error
     except SpecError as error:
         if all(problem.startswith("stages.") for problem in error.problems):
@@ -177,7 +184,7 @@ def _moved(made: tuple[Any, Inputs], convert: Callable[[Any], Any]) -> tuple[Any
         return (copy.deepcopy(module, memo) if changed else module), (args, kwargs)
     except Exception as error:  # a lock, an open file
         way_out = "capture a function that builds it instead"
-        raise BuildFailed(f"the module cannot be copied without its values ({said(error)}); {way_out}") from None
+        raise CopyError(f"the module cannot be copied without its values ({said(error)}); {way_out}") from None
 
 
 def _held(module: Any) -> Iterator[Any]:
@@ -204,13 +211,17 @@ def _as_it_was(module: Any) -> Iterator[None]:
 
 
 def _bytes(module: Any, inputs: Any) -> int:
+    """Of weights and inputs."""
     import torch
+    from torch.nn.parameter import is_lazy
     from torch.utils._pytree import tree_leaves
 
-    tensors = [x for x in tree_leaves(inputs) if isinstance(x, torch.Tensor)]
+    leaves = tree_leaves(inputs)
+    tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
     if isinstance(module, torch.nn.Module):
-        tensors += [*module.parameters(), *module.buffers()]
-    return sum(int(t.numel() * t.element_size()) for t in tensors)
+        tensors += [t for t in (*module.parameters(), *module.buffers()) if not is_lazy(t)]
+    typed = sum(prod(x.shape) * ITEMSIZE[x.dtype] for x in leaves if isinstance(x, TensorSpec))
+    return typed + sum(int(t.numel() * t.element_size()) for t in tensors)
 
 
 def _free() -> float:
@@ -223,7 +234,7 @@ def _free() -> float:
 
 def _where(error: BaseException, example: Example) -> str:
     """An error of a module in one line, with the path of the innermost module that raised it, and what to do."""
-    if isinstance(error, NeedsValues):
+    if isinstance(error, NeedsValuesError):
         return said(error) + _answer(error.operator)
     if isinstance(error, SpecError):
         return said(error) if said(error).startswith("stages.") else f"{example.name}: {said(error)}"
@@ -232,28 +243,29 @@ def _where(error: BaseException, example: Example) -> str:
 
 
 def _answer(operator: str) -> str:
-    answers = {NONZERO: f"{NONZERO}: {ALL}", INDEX: f"{NONZERO}: {ALL}", ITEM: f"{ITEM}: NUMBER"}
+    answers = {NONZERO: f"{NONZERO}: {ALL}", INDEX: f"{NONZERO}: {ALL}", ITEM: f"{ITEM}: a number, true or false"}
     return f"; or answer it (assume: {{{answers[operator]}}})" if operator in answers else ""
 
 
 def _short(error: BaseException, example: Example) -> str:
     """Why a way failed, for a note."""
-    if isinstance(error, NeedsValues):
+    if isinstance(error, NeedsValuesError):
         return f"{error.path}: {error.operator} asks for a tensor's values or has no kernel"
     return _where(error, example)
 
 
 def _same(one: BaseException, other: BaseException) -> bool:
     """The module's own error, which no other way to run it would change."""
-    return not isinstance(one, NeedsValues | BuildFailed) and said(one) == said(other)
+    return not isinstance(one, NeedsValuesError | CopyError) and said(one) == said(other)
 
 
-def _refused(cause: BaseException, example: Example, size: int, most: float) -> str:
-    """Why there was no real run."""
+def _refused(cause: BaseException, example: Example, size: int | None, most: float) -> str:
+    """Why there was no real run; size None: not known, since the module was never made."""
+    held = "of unknown size" if size is None else f"{size / 1e6:,.3g} MB of weights and inputs"
     if example.real:
-        why = f"a real run is refused: its weights and inputs are {size / 1e9:,.2f} GB of {most / 1e9:,.2f} GB that it may have"
+        why = f"a real run is refused: {held}, of {most / 1e6:,.3g} MB that it may have"
         return f"{_where(cause, example)}; {why}; make the config or the dimensions smaller"
-    why = f"a real run on the CPU ({size / 1e9:,.2f} GB of weights and inputs) was not tried; ask for it with --real or `real: true`"
+    why = f"a real run on the CPU ({held}) was not tried; ask for it with --real or `real: true`"
     return f"{_where(cause, example)}; {why}"
 
 

@@ -14,19 +14,19 @@ import inspect
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from hwspecs.errors import FramecastError, SpecError, nearest
+from hwspecs.errors import FramecastError, SpecError, closest, nearest, offered
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class BuildFailed(SpecError):
+class BuildError(SpecError):
     """A module could not be made, on the device on which it was tried."""
 
 
@@ -123,24 +123,28 @@ def _imported(file: Path) -> set[str]:
 
 
 def found(source: Source, place: str = "module") -> Any:
-    """The class or function itself. SpecError: no such module or name (with the nearest), a module that cannot be imported."""
-    with searched(source):
-        module = _imported_module(source, place)
-        _check_same(module, source, place)
-        if not hasattr(module, source.name):
-            known = [name for name in dir(module) if not name.startswith("_")]
-            hint = nearest(source.name, known)
-            raise SpecError(f"{place}: {source.target}: {source.module} has no '{source.name}'{hint}")
-        thing = getattr(module, source.name)
+    """The class or function itself, inside `searched`. SpecError: no such module or name (with the nearest), a module that cannot be imported."""
+    module = _imported_module(source, place)
+    if not hasattr(module, source.name):
+        known = [name for name in dir(module) if not name.startswith("_")]
+        hint = _nearest(source.name, known)
+        raise SpecError(f"{place}: {source.target}: {source.module} has no '{source.name}'{hint}")
+    thing = getattr(module, source.name)
     if not callable(thing):
         raise SpecError(f"{place}: {source.target}: found a {type(thing).__name__}, expected a class or a function")
     return thing
 
 
+def _nearest(word: str, names: Iterable[str]) -> str:
+    """`nearest` whatever the case, which names of classes have much of."""
+    spelt = {name.lower(): name for name in names}
+    return offered([spelt[name] for name in closest(word.lower(), spelt)])
+
+
 def _imported_module(source: Source, place: str) -> Any:
     where = source.target.rpartition(":")[0]
     if where.endswith(".py") and not (source.folder / where).is_file():
-        beside = [f"{p.name}:{source.name}" for p in (source.folder / where).parent.glob("*.py")]
+        beside = [p.name for p in (source.folder / where).parent.glob("*.py")]
         raise SpecError(f"{place}: {source.folder / where}: no such file{nearest(Path(where).name, beside)}")
     try:
         return importlib.import_module(source.module)
@@ -155,23 +159,33 @@ def _imported_module(source: Source, place: str) -> Any:
         raise SpecError(f"{place}: {source.target}: cannot be imported: {said(error)}") from None
 
 
-def _check_same(module: Any, source: Source, place: str) -> None:
-    """Python holds one module of a name: another file's of that name must not stand in for this one."""
-    wanted, loaded = source.file, getattr(module, "__file__", None)
-    if wanted is None or loaded is None or "." in source.module or wanted.resolve() == Path(loaded).resolve():
-        return
-    raise SpecError(f"{place}: {source.target}: the name '{source.module}' is taken by {loaded}; rename the file")
-
-
 @contextmanager
 def searched(source: Source) -> Iterator[None]:
-    """sys.path with the source's folders in front."""
-    before = list(sys.path)
+    """sys.path with the source's folders in front, and the user's own modules imported afresh, as their files are now.
+
+    Afterwards the modules of those names are the ones that were there before.
+    """
+    path, file = list(sys.path), source.file
+    mine = _names(_own_files(file)) if file and file.is_file() and not _installed(file) else set()
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in mine}
+    for name in before:
+        del sys.modules[name]
     sys.path[:] = source.path
+    importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path[:] = before
+        sys.path[:] = path
+        for name in [name for name in sys.modules if name.partition(".")[0] in mine]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _names(files: set[Path]) -> set[str]:
+    """Top names of modules in files of the user's; framecast's own packages are none of them."""
+    home = Path(__file__).resolve().parents[1]
+    apart = {path.parent.name if path.name == "__init__.py" else path.stem for path in files}
+    return {name for name in apart if not (home / name / "__init__.py").is_file()}
 
 
 def said(error: BaseException) -> str:
@@ -186,10 +200,11 @@ def said(error: BaseException) -> str:
 def made(
     source: Source, config: Mapping[str, Any], dims: Mapping[str, int], place: str = "stages"
 ) -> tuple[Any, Inputs | None]:
-    """(module, its inputs, None where the function returned only a module), built on the device that is torch's default.
+    """(module, its inputs, None where the function returned only a module), built on torch's default device, inside `searched`.
 
     A class is called with the config (diffusers' and transformers' configs included), a function with config and those
-    dimensions that it has parameters for. SpecError: a field that it does not know (with the nearest). BuildFailed: whatever it raises.
+    dimensions that it has parameters for. SpecError: a field that it does not know (with the nearest). BuildError: whatever
+    it raises.
     """
     thing = found(source, f"{place}.module")
     build: Callable[[], Any]
@@ -200,10 +215,9 @@ def made(
         _check_fields(config, thing, source, place)
         build = lambda: thing(**arguments)  # noqa: E731
     try:
-        with searched(source):
-            result = build()
+        result = build()
     except Exception as error:
-        raise BuildFailed(f"{place}.module: {source.target}: {said(error)}") from None
+        raise BuildError(f"{place}.module: {source.target}: {said(error)}") from None
     return split(result, f"{place}.module: {source.target}")
 
 

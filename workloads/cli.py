@@ -162,7 +162,8 @@ def described(found: Mapping[str, Any]) -> str:
     heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
     return "\n\n".join(
         [
-            f"{found['model']}{': ' if request else ''}{request}\n{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
+            f"{found['model']}{': ' if request else ''}{request}\n"
+            f"{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
             _table(rows, heads, "lrrrrrr"),
             _kinds(components),
             _attentions(components),

@@ -198,7 +198,7 @@ def _decode(stored: bytes) -> Trace:
         raise StudyError(problem)
     strings: dict[str, Any] = {name: tuple(header[name]) for name in ("kinds", "dtypes", "labels", "paths")}
     segments = tuple(Segment(**s) for s in header["segments"])
-    more = {
+    more: dict[str, Any] = {
         "notes": tuple(header.get("notes", ())),
         "unpriced_flops": tuple((str(a), str(b), int(n)) for a, b, n in header.get("unpriced_flops", ())),
     }

@@ -46,10 +46,12 @@ def unpriced(trace: Trace) -> list[Unpriced]:
     all_flops = trace.flops() + sum(counted.values())
     found = []
     for index in np.unique(labels[is_unpriced]):
-        label, mine = trace.labels[index], is_unpriced & (labels == index)
-        moved, flops = int(sizes[mine] @ repeats[mine]), counted.get(label)
-        share = None if flops is None else flops / max(all_flops, 1)
-        found.append(Unpriced(label, int(repeats[mine].sum()), moved, moved / max(total, 1.0), flops, share))
+        label = trace.labels[index]
+        mine = is_unpriced & (labels == index)
+        moved = int(sizes[mine] @ repeats[mine])
+        known = counted.get(label)
+        share = None if known is None else known / max(all_flops, 1)
+        found.append(Unpriced(label, int(repeats[mine].sum()), moved, moved / max(total, 1.0), known, share))
     return sorted(found, key=lambda u: (-u.bytes, u.label))
 
 

@@ -20,6 +20,7 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """x [batch, length, width], context [batch, any length, width] -> as x."""
         rows = self.norm(x)
         other = rows if context is None else context
         q, k, v = (y.unflatten(-1, (HEADS, -1)).transpose(1, 2) for y in (self.q(rows), self.k(other), self.v(other)))
@@ -35,6 +36,7 @@ class Block(nn.Module):
         self.pixels, self.text, self.frames = Attention(), Attention(), Attention()
 
     def forward(self, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """x [batch, frames, channels, height, width], text [batch, tokens, width] -> as x."""
         batch, frames, _, height, width = x.shape
         x = x + torch.relu(self.conv(x.flatten(0, 1))).unflatten(0, (batch, frames))
         rows = x.flatten(3).transpose(2, 3).flatten(0, 1)  # [batch * frames, pixels, width]
@@ -52,6 +54,7 @@ class VideoNet(nn.Module):
         self.blocks = nn.ModuleList(Block() for _ in range(blocks))
 
     def forward(self, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """As a block."""
         for block in self.blocks:
             x = block(x, text)
         return torch.cumsum(x, 1)

@@ -37,7 +37,7 @@ class StaysOnCpu(Inner):
 
 
 class Raises(Inner):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
         raise KeyError("no such key\nin two lines")
 
 

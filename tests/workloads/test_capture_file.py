@@ -16,7 +16,8 @@ from hwspecs import nodes, spec
 from hwspecs.errors import SpecError, StudyError
 from sim.scenario import load
 from sim.simulate import replay
-from workloads import capture_file, capture_model, trace as traces
+from workloads import capture_file, capture_model
+from workloads import trace as traces
 from workloads.cache import trace_of
 from workloads.capture_inputs import TensorSpec, names, nested, number, read_input
 from workloads.capture_source import Source, source_key
@@ -77,7 +78,6 @@ VIDEO = "dims: {frames: 3, pixels: 8}\nstages:\n  net: {module: 'own_nets.py:vid
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delitem(sys.modules, "own_nets", raising=False)
 
 
 def test_a_capture_file_is_a_model(tmp_path: Path) -> None:
@@ -103,7 +103,8 @@ def test_a_resolved_scenario_gives_itself_again_from_another_folder(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/scenario.resolved.yaml").write_text(scenario.resolved(), encoding="utf-8")
     again = load("out/scenario.resolved.yaml")
-    assert again.resolved() == scenario.resolved() and again.hash == scenario.hash
+    assert again.resolved() == scenario.resolved()
+    assert again.hash == scenario.hash
     assert find(again.model) is find(scenario.model)
 
 
@@ -145,6 +146,17 @@ def test_a_changed_file_is_captured_again_in_one_process(tmp_path: Path) -> None
     assert trace_of(name, find(name).request()).flops() == 10 * before.flops()
 
 
+def test_a_changed_module_is_imported_again_and_what_was_loaded_stays(tmp_path: Path) -> None:
+    path = written(tmp_path, LINEAR)
+    name, nets = str(path), tmp_path / "own_nets.py"
+    before = trace_of(name, find(name).request())
+    other = sys.modules["own_nets"] = type(sys)("own_nets")  # of the same name, loaded by somebody else
+    nets.write_text(nets.read_text(encoding="utf-8").replace("WIDTH = 16", "WIDTH = 32"), encoding="utf-8")
+    after = trace_of(name, find(name).request())
+    assert after.flops() == 4 * before.flops()
+    assert sys.modules.pop("own_nets") is other
+
+
 def test_frames_lie_on_a_line_and_are_not_captured_each(tmp_path: Path) -> None:
     name = str(written(tmp_path, VIDEO))
     request = find(name).request()
@@ -173,7 +185,9 @@ def test_a_device_must_have_the_dtype(tmp_path: Path) -> None:
     config = "stages:\n  net: {module: 'own_nets.py:Inner', inputs: {x: '4,16:bf16'}}\n"
     written(tmp_path, config)
     assert replay(load(tmp_path / "scenario.yaml")).trace.dtypes == ("bf16",)
-    with pytest.raises(SpecError, match=r"v100-pcie has no bf16 arithmetic, in which .*net\.yaml multiplies; it has fp32"):
+    with pytest.raises(
+        SpecError, match=r"v100-pcie has no bf16 arithmetic, in which .*net\.yaml multiplies; it has fp32"
+    ):
         replay(load(tmp_path / "scenario.yaml", ["device=v100-pcie"]))
 
 
@@ -189,8 +203,13 @@ def test_a_second_run_loads_no_torch(tmp_path: Path) -> None:
 
 
 def test_config_files_and_dimensions_in_them(tmp_path: Path) -> None:
-    path = written(tmp_path, "dims: {n: 32}\nstages:\n  net: {module: 'torch.nn:Linear', config: c.json, inputs: {input: '4,{n}:fp16'}}\n")
-    (tmp_path / "c.json").write_text(json.dumps({"_note": 1, "in_features": "{n}", "out_features": 8}), encoding="utf-8")
+    path = written(
+        tmp_path,
+        "dims: {n: 32}\nstages:\n  net: {module: 'torch.nn:Linear', config: c.json, inputs: {input: '4,{n}:fp16'}}\n",
+    )
+    (tmp_path / "c.json").write_text(
+        json.dumps({"_note": 1, "in_features": "{n}", "out_features": 8}), encoding="utf-8"
+    )
     trace = trace_of(str(path), find(str(path)).request(n=16))
     assert trace.flops() == 2 * 4 * 16 * 8
     assert trace.weight_bytes == 2 * (16 * 8 + 8)

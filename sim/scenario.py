@@ -165,7 +165,9 @@ def _paths(model: Model | None) -> list[str]:
 def _model(root: Node) -> Model:
     node = root.get("model")
     if node is None:
-        raise SpecError(f"{root.source}: model: missing; expected a model's id (`framecast models`) or a capture file")
+        raise SpecError(
+            f"{root.source}: model: missing; expected a model's id (`framecast models` lists them) or a capture file"
+        )
     if not isinstance(node.value, str):
         raise SpecError(node.problem("model", f"found {shown(node)}, expected a model's id or a capture file"))
     name = _beside(node, node.value)

@@ -56,8 +56,8 @@ def capture(file: str | None, form: str, out: str | None, dims: tuple[str, ...],
 
     \b
     Examples:
-      framecast capture --from examples/capture/video_net.py:build --dim frames=8 --out video.yaml
-      framecast capture video.yaml --dim frames=16 --dim height=32
+      framecast capture --from examples/capture/video_net.py:build --dim frames=8 --dim height=32 --out video.yaml
+      framecast capture video.yaml --dim frames=16 --dim height=64
       framecast capture --from torch.nn:TransformerEncoderLayer --config examples/capture/layer.json --input 0=64,8,512:fp16
       framecast capture examples/capture/unet.yaml --out unet.trace
       framecast run examples/own-unet.yaml --set request.height=768

@@ -134,7 +134,7 @@ OF_FILES: list[tuple[str, tuple[str, ...]]] = [
     ),
     (
         "stages: {a: {module: a:b, inputs: {x: 1, x.y: 2}}}\n",
-        ("net.yaml:1:43: stages.a.inputs.x.y: 'x' is an input of its own already",),
+        ("net.yaml:1:42: stages.a.inputs.x.y: 'x' is an input of its own already",),
     ),
 ]  # fmt: skip
 
@@ -250,7 +250,7 @@ def test_what_is_printed_and_written(folder: Path) -> None:
     assert "peak memory" in done.stderr
     assert "wrote sub/video.yaml; in a scenario: `model: sub/video.yaml`" in done.stderr
     assert (folder / "sub/video.yaml").read_text(encoding="utf-8") == (
-        "dims:\n  frames: 3\nstages:\n  own_nets:\n    module: ../own_nets.py:video\n    repeats: '2'\n"
+        "dims:\n  frames: 3\nstages:\n  own_nets:\n    module: ../own_nets.py:video\n    repeats: 2\n"
         "corrections:\n  '*.motion': cross\n"
     )
     again = json.loads(command("sub/video.yaml", "--dim", "frames=4", "--format", "json").stdout)

@@ -123,7 +123,10 @@ def _imported(file: Path) -> set[str]:
 
 
 def found(source: Source, place: str = "module") -> Any:
-    """The class or function itself, inside `searched`. SpecError: no such module or name (with the nearest), a module that cannot be imported."""
+    """The class or function itself, inside `searched`.
+
+    SpecError: no such module or name (with the nearest), a module that cannot be imported.
+    """
     module = _imported_module(source, place)
     if not hasattr(module, source.name):
         known = [name for name in dir(module) if not name.startswith("_")]

@@ -36,7 +36,7 @@ from workloads.kept import ALL, ITEM, NONZERO
 Role: TypeAlias = Literal["self", "cross", "temporal", "spatial"]
 Dim: TypeAlias = Annotated[int, Quantity(ge=1, le=2**31, doc="a dimension of a user's capture file")]
 SUFFIXES = (".yaml", ".yml")
-PARTS = ("dims", "stages")  # what tells a capture file from a scenario
+RESERVED = ("images", "cache")  # fields of a request that transform a built-in model; no dimension may be called so
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -100,6 +100,7 @@ class CaptureFile:
         problems = [
             (f"dims.{d}", "expected a name of letters, digits and _") for d in self.dims if not d.isidentifier()
         ]
+        problems += [(f"dims.{d}", "the name has another meaning; choose another") for d in self.dims if d in RESERVED]
         problems += [
             (f"stages.{s}", "expected a name of letters, digits, _ and -")
             for s in self.stages
@@ -121,11 +122,6 @@ def assumption(name: str, answer: Any) -> str:
     if name == NONZERO:
         return "" if answer == ALL else f"found '{answer}', expected {ALL}"
     return "" if isinstance(answer, int | float) else f"found '{answer}', expected a number, true or false"
-
-
-def looks_like(root: Node) -> bool:
-    """Whether a YAML mapping is a capture file."""
-    return isinstance(root.value, dict) and "stages" in root.value and "model" not in root.value
 
 
 def load(path: Path | str) -> CaptureFile:
@@ -170,10 +166,12 @@ def input_of(text: Any, dims: Mapping[str, int]) -> Any:
     return read_input(text, dims) if isinstance(text, str) else text
 
 
-def repeats_of(stage: StageFile, dims: Mapping[str, int]) -> int:
-    """Runs of a stage in one inference. SpecError for what is no whole number of at least 1."""
+def repeats_of(stage: StageFile, dims: Mapping[str, int], *, floor: bool = False) -> int:
+    """Runs of a stage in one inference. SpecError for what is no whole number of at least 1; `floor`: it is made one."""
     text = str(stage.repeats).strip()
-    value = number(text.removeprefix("{").removesuffix("}"), dims)
+    value = number(text.removeprefix("{").removesuffix("}"), dims, floor=floor)
+    if floor:
+        return max(value, 1)
     if value < 1:
         raise SpecError(f"found {value}, expected a whole number of at least 1")
     return value

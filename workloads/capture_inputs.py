@@ -6,6 +6,7 @@ Between braces stands whole-number arithmetic (+ - * /, brackets) on named dimen
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +35,8 @@ class TensorSpec:
     dtype: str
 
 
-def number(text: str, dims: Mapping[str, int]) -> int:
-    """The value of an expression such as '2*batch' or 'height/8'.
+def number(text: str, dims: Mapping[str, int], *, floor: bool = False) -> int:
+    """The value of an expression such as '2*batch' or 'height/8'; `floor`: rounded down.
 
     SpecError: no expression, an unknown dimension (with the nearest), a value that is no whole number.
     """
@@ -46,10 +47,10 @@ def number(text: str, dims: Mapping[str, int]) -> int:
             raise
         expected = "expected whole-number arithmetic on dimensions, for example {height/8}"
         raise SpecError(f"found '{{{text}}}', {expected}") from None
-    if value.denominator != 1:
+    if value.denominator != 1 and not floor:
         known = ", ".join(f"{name} {dims[name]}" for name in sorted(names(f"{{{text}}}")))
         raise SpecError(f"'{{{text}}}' is {float(value):g} for {known}, expected a whole number")
-    return int(value)
+    return math.floor(value)
 
 
 def _value(node: ast.expr, dims: Mapping[str, int]) -> Fraction:

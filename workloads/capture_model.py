@@ -194,7 +194,7 @@ def _stages(captured: Captured, dims: Mapping[str, int]) -> tuple[Stage, ...]:
     seen = {d: n for d, n in dims.items() if d not in repeat_only(captured.file)}
     return tuple(
         Stage(
-            name, name, repeats_of(stage, dims),
+            name, name, repeats_of(stage, dims, floor=True),  # also asked at other numbers of steps, to tell the denoiser
             build=lambda n=name, s=stage: _made(captured, n, s, seen)[0],  # type: ignore[misc]
             inputs=lambda n=name, s=stage: _made(captured, n, s, seen)[1],  # type: ignore[misc]
             assume=captured.file.assume,

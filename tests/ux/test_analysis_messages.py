@@ -155,11 +155,11 @@ def test_the_schemas_in_the_docs_are_current(program: Any, kind: str) -> None:
 
 
 def test_wrong_kinds_and_shells(program: Any) -> None:
-    one_of = "'scenario', 'device', 'software'; see 'framecast schema --help'\n"
+    one_of = "'scenario', 'device', 'software', 'capture'; see 'framecast schema --help'\n"
     assert program("schema", "devices") == (
         2,
         "",
-        f"Invalid value for '{{scenario|device|software}}': 'devices' is not one of {one_of}",
+        f"Invalid value for '{{scenario|device|software|capture}}': 'devices' is not one of {one_of}",
     )
     code, _, err = program("completion", "tcsh")
     assert code == 2
@@ -236,6 +236,16 @@ def test_names_are_completed() -> None:
     assert "pods.members=" in _tab("framecast pods x.yaml --set pods.", 4)
     assert "project.frames=" in _tab("framecast project x.yaml --set project.", 4)
     assert set(_tab("framecast compare --scenario x.yaml a100-sxm-8", 4)) == {"a100-sxm-80gb"}
+
+
+def test_module_paths_are_completed_a_level_at_a_time(program: Any) -> None:
+    scenario = "examples/stable-diffusion-a100.yaml"
+    assert program("check", scenario)[0] == 0  # captured from here on
+    assert _tab(f"framecast explain {scenario} --op unet.mid", 4) == ["unet.mid_block."]
+    assert {"unet.conv_in", "unet.down_blocks.", "unet.up_blocks."} <= set(
+        _tab(f"framecast explain {scenario} --op unet.", 4)
+    )
+    assert _tab("framecast explain missing.yaml --op unet.", 4) == [""]
 
 
 def test_values_that_are_names_are_completed() -> None:

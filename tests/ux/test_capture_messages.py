@@ -48,6 +48,7 @@ OF_FILES: list[tuple[str, tuple[str, ...]]] = [
     ("stages: {}\n", ("net.yaml:1:1: stages: empty; expected at least one module",)),
     ("stages: {1a: {module: a:b}}\n", ("net.yaml:1:10: stages.1a: expected a name of letters, digits, _ and -",)),
     (STAGE + "dims: {2b: 1}\n", ("net.yaml:3:8: dims.2b: expected a name of letters, digits and _",)),
+    (STAGE + "dims: {cache: 1}\n", ("net.yaml:3:8: dims.cache: the name has another meaning; choose another",)),
     (
         STAGE + "dims: {n: 0}\n",
         ("net.yaml:3:11: dims.n: found '0', expected a whole number of at least 1 and at most 2147483648",),

@@ -87,11 +87,18 @@ def test_a_capture_file_is_a_model(tmp_path: Path) -> None:
     other = replay(load(tmp_path / "scenario.yaml", ["request.steps=5"]))
     assert [s.repeats for s in other.trace.segments] == [10]
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 1  # steps are no part of what is captured
-    assert first.denoising == (0,)
+    assert first.denoising == (0, 0)  # twice a step
     wider = replay(load(tmp_path / "scenario.yaml", ["request.rows=8"]))
     assert wider.trace.flops() == 2 * first.trace.flops()
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 2
     assert len({first.scenario.hash, other.scenario.hash, wider.scenario.hash}) == 3
+
+
+def test_repeats_that_some_steps_alone_give(tmp_path: Path) -> None:
+    written(tmp_path, LINEAR.replace("2*steps", "steps/2"))
+    assert [s.repeats for s in replay(load(tmp_path / "scenario.yaml", ["request.steps=6"])).trace.segments] == [3]
+    with pytest.raises(SpecError, match=r"net\.yaml: '{steps/2}' is 3\.5 for steps 7, expected a whole number"):
+        replay(load(tmp_path / "scenario.yaml", ["request.steps=7"]))
 
 
 def test_a_resolved_scenario_gives_itself_again_from_another_folder(

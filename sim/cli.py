@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workloads.unpriced import Unpriced
 
 SCENARIO = click.argument("scenario", shell_complete=files)
+NAMED = 1e-3  # share of bytes from which on an operator without a cost model is named beside a run; `trace` names all
 OUT_OF_RANGE = 4  # exit code: operators without a measurement behind them, under --strict
 SETTING = click.option(
     "--set",
@@ -139,7 +140,7 @@ def _say_notes(result: Result) -> None:
 
     for line in result.trace.notes:
         say(f"note: {line}")
-    shares = [_share(found) for found in unpriced(result.trace)]
+    shares = [_share(found) for found in unpriced(result.trace) if found.flops or found.byte_share >= NAMED]
     if shares:
         say(f"note: without a cost model, priced as memory traffic: {', '.join(shares)}")
 

@@ -86,7 +86,11 @@ def _version(distribution: str) -> str:
 
 def _installed(file: Path) -> bool:
     """Whether a file belongs to an installed package, whose version stands for its text."""
-    homes = [*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    homes = [
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        *map(sysconfig.get_path, ("purelib", "platlib", "stdlib")),
+    ]
     return any(file.resolve().is_relative_to(Path(home).resolve()) for home in homes)
 
 

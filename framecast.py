@@ -45,6 +45,8 @@ COMMANDS = (
     "sim.analysis_cli",
     "workloads.cli",
     "workloads.capture_cli",
+    "sim.views_cli",
+    "sim.measured_cli",
     "explore.cli",
     "calib.cli",
     "hwspecs.cli",

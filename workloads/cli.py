@@ -40,9 +40,11 @@ _FORMAT = click.option(
         "framecast trace stable-diffusion-1.5",
         "framecast trace stable-diffusion-1.5 --height 768 --width 768 --no-guidance",
         "framecast trace stable-diffusion-1.5 --set request.batch=4 --format json",
+        "framecast trace stable-diffusion-1.5 --out sd.et",
+        "framecast trace sd.et --out sd.parquet",
     )
 )
-@click.argument("model", shell_complete=model_names)
+@click.argument("model", metavar="MODEL|FILE", shell_complete=model_names)
 @click.option("--height", help="Image height in pixels.")
 @click.option("--width", help="Image width in pixels.")
 @click.option("--batch", help="Images at a time.")
@@ -50,15 +52,24 @@ _FORMAT = click.option(
 @click.option("--guidance/--no-guidance", default=None, help="Classifier-free guidance.")
 @click.option("--dtype", help="Of weights and activations, for example fp16.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Any field of the request; repeatable.")
+@click.option(
+    "--out", metavar="FILE", help="Also write the trace: .npz (framecast's own), .parquet, or .et (MLCommons Chakra)."
+)
 @_FORMAT
-def trace(model: str, overrides: tuple[str, ...], form: str, **common: Any) -> None:
+def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **common: Any) -> None:
     """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component.
 
-    MODEL is an id (`framecast models`), a capture file or a stored trace (`framecast capture`).
+    MODEL is an id (`framecast models`) or a capture file (`framecast capture`). In its place, a trace in a FILE: one that
+    --out wrote, or a timeline of the PyTorch Profiler (.json, .json.gz, recorded with record_shapes=True).
     """
-    from workloads.cache import trace_of
+    from workloads import formats
 
-    found = summary(trace_of(model, request_of(model, common, overrides)))
+    if out is not None:
+        formats.check_ending(out)
+    made = trace_for(model, common, overrides)
+    if out is not None:
+        formats.save(made, out)
+    found = summary(made)
     click.echo(json.dumps(found, indent=2) if form == "json" else described(found))
 
 
@@ -79,6 +90,26 @@ def models(form: str) -> None:
         click.echo(f"{model['id']}: {model['title']}\n  source: {model['sources']}\n")
         rows = [(f"request.{f['path']}", _plain(f["default"]), f["doc"]) for f in model["request"]]
         click.echo(_indent(_table(rows, ("field", "default", "meaning"), "lll")))
+
+
+def trace_for(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The trace of a model for a request (see `request_of`), or the one in a file, which has no request to change.
+
+    Raises SpecError or StudyError for what `request_of` and `formats.load` raise, or for a field of a file's request.
+    """
+    from workloads import formats
+    from workloads.capture_model import is_file
+
+    if is_file(model) or not formats.names_file(model):
+        from workloads.cache import trace_of
+
+        return trace_of(model, request_of(model, common, overrides))
+    given = [f"--{name}" for name in _COMMON if common.get(name) is not None] + [f"--set {text}" for text in overrides]
+    if given:
+        from hwspecs.errors import SpecError
+
+        raise SpecError(f"{given[0]}: {model} is the trace of one request; only a model's id takes another")
+    return formats.load(model)
 
 
 def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:

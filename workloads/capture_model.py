@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass as spec_dataclass
 from hwspecs.errors import SpecError, StudyError, nearest
 from hwspecs.spec import CONFIG, Quantity, to_data
 from workloads import cache as stored_traces
-from workloads import capture_file
+from workloads import capture_file, formats
 from workloads import trace as traces
 from workloads.capture_file import CaptureFile, StageFile, config_of, input_of, repeat_only, repeats_of
 from workloads.capture_inputs import TensorSpec, names, nested
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from workloads.capture import CapturedPass
 
 STORED = ".trace"  # a trace in a file: one size, no torch needed
+IMPORTED = (".npz", ".parquet", ".et", ".json", ".json.gz")  # traces as `workloads.formats` reads them
 CODE = (
     "aten.py", "capture*.py", "dtypes.py", "kept.py", "kind.py", "ops/*.py", "temporal.py", "trace.py",
 )  # decide what a capture holds  # fmt: skip
@@ -49,8 +50,8 @@ class Captured:
 
 
 def is_file(name: str) -> bool:
-    """Whether a model's name is the path of a capture file or of a stored trace."""
-    return name.endswith((*capture_file.SUFFIXES, STORED))
+    """Whether a model's name is the path of a capture file, of a stored trace, or of a trace from outside."""
+    return name.endswith((*capture_file.SUFFIXES, STORED, *IMPORTED))
 
 
 def model_of(path: str) -> Model:
@@ -64,7 +65,7 @@ def model_of(path: str) -> Model:
 
 @cache
 def _read(path: str, _changed: int, _size: int) -> Model:
-    if path.endswith(STORED):
+    if path.endswith((STORED, *IMPORTED)):
         return _stored(path)
     return as_model(path, Captured(capture_file.load(path), path, Path(path).parent))
 
@@ -116,7 +117,7 @@ def _one_size(name: str, known: int) -> Callable[[int], int]:
 
 def _stored(path: str) -> Model:
     """A model with one trace, read from a file. Its steps are no field: which segments follow them is not stored."""
-    held = traces.load(Path(path))
+    held = formats.load(path) if path.endswith(IMPORTED) else traces.load(Path(path))
     dims = {name: value for name, value in held.request.items() if type(value) is int and name != "steps"}
     stages = tuple(Stage(s.name, s.module, s.repeats, lambda: None, lambda: ((), {})) for s in held.segments)
     return Model(

@@ -98,9 +98,10 @@ def trace_for(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -
     Raises SpecError or StudyError for what `request_of` and `formats.load` raise, or for a field of a file's request.
     """
     from workloads import formats
-    from workloads.capture_model import is_file
+    from workloads.capture_file import SUFFIXES
+    from workloads.capture_model import STORED
 
-    if is_file(model) or not formats.names_file(model):
+    if model.endswith((*SUFFIXES, STORED)) or not formats.names_file(model):
         from workloads.cache import trace_of
 
         return trace_of(model, request_of(model, common, overrides))

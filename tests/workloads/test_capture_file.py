@@ -16,7 +16,7 @@ from hwspecs import nodes, spec
 from hwspecs.errors import SpecError, StudyError
 from sim.scenario import load
 from sim.simulate import replay
-from workloads import capture_file, capture_model
+from workloads import capture_file, capture_model, formats
 from workloads import trace as traces
 from workloads.cache import trace_of
 from workloads.capture_inputs import TensorSpec, names, nested, number, read_input
@@ -186,6 +186,14 @@ def test_a_stored_trace_is_a_model_of_one_size(tmp_path: Path) -> None:
     held.write_bytes(held.read_bytes()[:200])
     with pytest.raises(StudyError, match="not a framecast trace, or damaged"):
         load(tmp_path / "scenario.yaml", [f"model={held}"])
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".et"])
+def test_a_trace_from_outside_is_a_model_too(tmp_path: Path, ending: str) -> None:
+    name = str(written(tmp_path, LINEAR))
+    own = replay(load(tmp_path / "scenario.yaml"))
+    formats.save(trace_of(name, find(name).request()), tmp_path / f"net{ending}")
+    assert replay(load(tmp_path / "scenario.yaml", [f"model={tmp_path}/net{ending}"])).latency == own.latency
 
 
 def test_a_device_must_have_the_dtype(tmp_path: Path) -> None:

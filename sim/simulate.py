@@ -14,7 +14,7 @@ from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import Floats, Priced, Result
-from sim.scenario import Scenario
+from sim.scenario import Scenario, check_trace
 from sim.timeline import serial
 from workloads.cache import trace_of
 from workloads.lower import Kernels, lower
@@ -34,6 +34,7 @@ def replay(scenario: Scenario, command: str = "") -> Result:
     Raises SpecError where the model cannot be captured.
     """
     trace = trace_of(scenario.model, scenario.request)
+    check_trace(scenario, trace)
     on = rates(scenario.device)
     fitted = fit_for(scenario)
     own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device)

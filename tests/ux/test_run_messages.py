@@ -23,8 +23,11 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("device: a100-sxm-80gb\n", "PATH: model: missing; expected a model's id (`framecast models` lists them)"),
-        ("model: 3\ndevice: a100-sxm-80gb\n", "PATH:1:8: model: found '3', expected a model's id"),
+        (
+            "device: a100-sxm-80gb\n",
+            "PATH: model: missing; expected a model's id (`framecast models` lists them) or a capture file",
+        ),
+        ("model: 3\ndevice: a100-sxm-80gb\n", "PATH:1:8: model: found '3', expected a model's id or a capture file"),
         (
             "model: stable-difusion-1.5\ndevice: a100-sxm-80gb\n",
             "PATH:1:8: model: unknown model 'stable-difusion-1.5'; did you mean 'stable-diffusion-1.5'?"

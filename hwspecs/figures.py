@@ -23,8 +23,10 @@ class Figure:
 
     def words(self) -> str:
         """'826 mm2 (stated)', '562 W (494 to 671)'."""
+        if self.stated:
+            return f"{float(self.value.value):g} {self.unit} (stated)"
         low, value, high = (_digits(float(x)) for x in self.value)
-        return f"{value} {self.unit} (stated)" if self.stated else f"{value} {self.unit} ({low} to {high})"
+        return f"{value} {self.unit} ({low} to {high})"
 
 
 def figures(device: Device) -> dict[str, Figure]:

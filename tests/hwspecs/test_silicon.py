@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -206,3 +208,15 @@ def test_a_wrong_silicon_is_one_line(tmp_path: Path, old: str, new: str, message
     assert message in [
         problem.split(": ", 1)[1].split(" did you mean")[0].rstrip(";") for problem in caught.value.problems
     ]
+
+
+def test_devices_side_by_side_show_ranges() -> None:
+    ran = CliRunner().invoke(commands(), ["hardware", "compare", "a100-sxm-80gb", "b200"], catch_exceptions=False)
+    line = next(line for line in ran.output.splitlines() if line.startswith("die area"))
+    assert "826 mm2 (stated)" in line
+    assert re.search(r"\d+ mm2 \(\d+ to \d+\)", line)
+    args = ["hardware", "compare", "a100-sxm-80gb", "b200", "--format", "json"]
+    rows = json.loads(CliRunner().invoke(commands(), args, catch_exceptions=False).output)["rows"]
+    area = next(row for row in rows if row["field"] == "die area")
+    assert area["stated"] == [True, False]
+    assert area["intervals"][1][0] < area["values"][1] < area["intervals"][1][1]

@@ -41,6 +41,7 @@ class Tables(NamedTuple):
 
     starts: Ints  # (ways,) first kernel of each way of each row, and
     ends: Ints  # the first after it
+    dispatch: Floats  # (ways,) host time over that of the cheapest operator
     start_row: Ints
     form: Ints  # STREAM, GEMM or FLASH
     dtype: Ints
@@ -79,10 +80,12 @@ class Packed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """(rows, designs): seconds of the kernels of each priced row's fastest way, and how many it launches."""
+    """(rows, designs): seconds of the kernels of each priced row's fastest way, how many it launches, and its host time over
+    that of the cheapest operator."""
 
     time: Floats
     launches: Floats
+    dispatch: Floats
 
 
 def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
@@ -99,6 +102,7 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
     tables = Tables(
         starts=kernels.starts,
         ends=np.append(kernels.starts[1:], len(kernels)),
+        dispatch=kernels.dispatch,
         start_row=kernels.start_row,
         form=np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
         dtype=np.array([dtypes.index(t) for t in kernels.dtype]),
@@ -139,7 +143,7 @@ def _hardware(rates: Rates, packed: Packed) -> Floats:
 def price(packed: Packed, rates: Rates) -> Priced:
     """Time of every priced row on every design of a stack."""
     terms = packed.calibration.terms
-    out = Priced(np.empty((packed.rows, rates.designs)), np.empty((packed.rows, rates.designs)))
+    out = Priced(*(np.empty((packed.rows, rates.designs)) for _ in Priced._fields))
     fixed = (terms.l2_stream, terms.fill_drain_stream)
     _loops()["price"](_hardware(rates, packed), packed.tables, tiles.tile_terms(terms), fixed, out)
     return out
@@ -198,6 +202,7 @@ def _price_block(
     time, launches = np.empty(hi - lo), 0.0
     out.time[:, lo:hi] = np.inf
     out.launches[:, lo:hi] = 0.0
+    out.dispatch[:, lo:hi] = 0.0
     for way in range(len(kernels.starts)):
         time[:] = 0.0
         launches = 0.0
@@ -218,6 +223,7 @@ def _price_block(
             if time[d - lo] + launches * gap < out.time[row, d] + out.launches[row, d] * gap:
                 out.time[row, d] = time[d - lo]
                 out.launches[row, d] = launches
+                out.dispatch[row, d] = min(launches, 1.0) * kernels.dispatch[way]
 
 
 def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, l2_stream: float, other: Floats) -> None:
@@ -313,7 +319,7 @@ def _makespan_block(
         for call in range(segments[s, 0], segments[s, 1]):
             row = call_row[call]
             for d in range(size):
-                host[d] += min(priced.launches[row, lo + d], 1.0) * per_launch
+                host[d] += priced.dispatch[row, lo + d] * per_launch
                 g = priced.time[row, lo + d] + priced.launches[row, lo + d] * gap[lo + d]
                 gpu[d] += g
                 first[d] = max(first[d], host[d]) + g

@@ -38,6 +38,7 @@ class Kernels:
     starts: Ints
     start_row: Ints
     workspace: Floats  # (starts,) largest bytes of intermediates alive at a time inside a call run in this way
+    dispatch: Floats  # (starts,) host time of an eager call run in this way over that of the cheapest operator
     call_row: Ints
     op: Ints  # (rows,) the trace's op of each priced row
     name: tuple[str, ...]
@@ -108,7 +109,7 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
         reads[slot] = size
     numbers = {n: np.array(c[n]) for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")}
     return Kernels(
-        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros,
+        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros, dispatch=zeros + 1.0,
         name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
         dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
         gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
@@ -126,6 +127,7 @@ class _Recipe:
     family: str
     dtype: str
     itemsize: int
+    dispatch: float
     works: tuple[dict[str, Any], ...]
 
     @property
@@ -165,7 +167,9 @@ def _recipes(trace: Trace, software: Software) -> list[list[_Recipe]]:
             can = way.possible(trace.dims(name), itemsize[ops])
             for op, works in _evaluate(way, trace, ops[can], itemsize[ops[can]], software):
                 dtype = _engine_dtype(trace.dtypes[int(trace.op_dtype[op])], getattr(software.tf32, kind.tf32))
-                recipes[op].append(_Recipe(way.name, f"{name}/{way.name}", dtype, int(itemsize[op]), works))
+                recipes[op].append(
+                    _Recipe(way.name, f"{name}/{way.name}", dtype, int(itemsize[op]), way.dispatch, works)
+                )
         if any(not recipes[op] for op in ops):
             raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
     return recipes
@@ -227,6 +231,7 @@ class _Table:
         lists["starts"].append(len(lists["row"]))
         lists["start_row"].append(row)
         lists["workspace"].append(recipe.workspace)
+        lists["dispatch"].append(recipe.dispatch)
         for i, work in enumerate(recipe.works):
             self._add_kernel(row, recipe, i, work, calls, call)
 

@@ -82,12 +82,16 @@ def held(priced: Cost) -> Floats:
 
 
 def denoising(scenario: Scenario) -> tuple[int, ...]:
-    """Indices of the stages whose repeats follow the number of steps."""
-    if not hasattr(scenario.request, "steps"):
+    """Indices of the stages of a scenario whose repeats follow the number of steps."""
+    return stepped(scenario.model, scenario.request)
+
+
+def stepped(model: str, request: Any) -> tuple[int, ...]:
+    """Indices of the stages of a model whose repeats follow the number of steps of a request."""
+    if not hasattr(request, "steps"):
         return ()
-    stages = find(scenario.model).stages
-    steps = scenario.request.steps
-    now, other = (stages(replace(scenario.request, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
+    stages, steps = find(model).stages, request.steps
+    now, other = (stages(replace(request, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
     return tuple(i for i, (a, b) in enumerate(zip(now, other, strict=True)) if a.repeats != b.repeats)
 
 

@@ -110,14 +110,17 @@ def parts_of(frame: pd.DataFrame) -> list[Rows]:
     return out
 
 
-def priced(rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r) -> Physical:
+def priced(
+    rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r, is_abroad: bool = False
+) -> Physical:
     """The physical model of every row, each on its own device (`device_id`), with its rates changed."""
+    model = (rows.family.abroad if is_abroad else None) or rows.family.physical
     ids = rows.frame["device_id"].to_numpy()
     out: dict[str, Any] = {}
     terms_out: dict[str, Any] = {}
     for id_ in sorted(set(ids)):
         mask = ids == id_
-        one = rows.family.physical(rows.frame[mask], change(rates(device.load(id_))), terms)
+        one = model(rows.frame[mask], change(rates(device.load(id_))), terms)
         for name in ("time", "bound", "lower"):
             values = getattr(one, name)
             out.setdefault(name, np.zeros(len(rows), dtype=values.dtype))[mask] = values

@@ -132,8 +132,8 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     if used == "calibrated" and part is not None:
         time, physical = predicted(rows, part)
     else:
-        physical = priced(rows, fits.base_terms())
-        time = _roofline(rows, id_) if used == "roofline" else physical.time + _floors(rows, part)
+        physical = priced(rows, fits.base_terms(), is_abroad=not here)
+        time = roofline(rows, id_) if used == "roofline" else physical.time + _floors(rows, part)
     out.predicted[at], out.level[at] = time, used
     out.bound[at] = np.array(BOUNDS, dtype=object)[physical.bound]
     floor = _floors(rows, part)
@@ -159,7 +159,7 @@ def _floors(rows: Rows, part: Part | None) -> Floats:
     return np.array([known[label] for label in rows.floor], dtype=np.float64)
 
 
-def _roofline(rows: Rows, id_: str) -> Floats:
+def roofline(rows: Rows, id_: str) -> Floats:
     """The larger of FLOPs over peak and bytes over bandwidth, every tensor once."""
     on, frame = rates(device.load(id_)), rows.frame
     chip = float(np.max(on.sm_count)) * float(np.max(on.sm_clock))

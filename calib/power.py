@@ -22,7 +22,11 @@ from hwspecs.device import Device
 CITED = ("a100-sxm-80gb", "a100-pcie-80gb", "l40s", "l4", "v100-pcie", "h100-sxm", "b200")
 SHARPNESS = 4.0  # of the soft limit: as overlapping times are combined
 UNIT = 1024.0  # FLOP/cycle/SM in which the products of a cycle are counted
-STARTS = {"base": Start(0.7e-9, 0.5), "product": Start(0.5e-9, 0.5), "cap": Start(0.9, 0.05, 1.0)}  # J/cycle, J/cycle, ratio
+STARTS = {
+    "base": Start(0.7e-9, 0.5),
+    "product": Start(0.5e-9, 0.5),
+    "cap": Start(0.9, 0.05, 1.0),
+}  # J/cycle, J/cycle, ratio
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,10 @@ def scored() -> Law:
 
 def _fitted(ids: list[str]) -> Law:
     devices = [device.load(id_) for id_ in ids]
-    have, rate = np.array([joules(d) for d in devices]), np.array([max(d.tensor.fp16, d.vector.fp16) / UNIT for d in devices])
+    have, rate = (
+        np.array([joules(d) for d in devices]),
+        np.array([max(d.tensor.fp16, d.vector.fp16) / UNIT for d in devices]),
+    )
     cited = np.array([d.tensor.sustained for d in devices])
 
     def predict(values: Mapping[str, float]) -> NDArray[np.float64]:

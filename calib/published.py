@@ -40,7 +40,9 @@ ATTENTION = (
     (r"xformers|torch 2\.[01]|pytorch 2\.0|mid 2023|2\.0 nightly|pytorch 2 sdpa|tiny vae", "flash-1"),
     (r"pytorch 2\.2|pytorch eager \(diffusers\)|xdit|official repo", "flash-2"),
 )
-ENGINES = r"tensorrt|oneflow|onediff|nexfort|stable-fast"  # graph compilers with CUDA graphs: priced as pytorch-compiled
+ENGINES = (
+    r"tensorrt|oneflow|onediff|nexfort|stable-fast"  # graph compilers with CUDA graphs: priced as pytorch-compiled
+)
 LEFT_OUT = (
     (r"tiny vae|tiny autoencoder", "another decoder"),
     (r"minsdxl torch|minsdxl\+ torch 2\.1 sdpa", "its attention is not stated"),
@@ -131,7 +133,9 @@ def case(row: Mapping[str, str], line: int) -> Case | str:
     if isinstance(request, str):
         return request
     words = f"{stack.name}, {stack.attention}, {stack.convolution.layout}" + (", graphs" if stack.cuda_graphs else "")
-    return Case(row["id"], MODELS[row["model"]], row["model"], request, stack, words, devices(row["device"]), of, seconds, line)
+    return Case(
+        row["id"], MODELS[row["model"]], row["model"], request, stack, words, devices(row["device"]), of, seconds, line
+    )
 
 
 def _unusable(row: Mapping[str, str]) -> str:
@@ -179,7 +183,10 @@ def _request(model_id: str, row: Mapping[str, str], steps: int | None) -> Any:
     """The request of a row, or why the model cannot be asked for it."""
     model = find(model_id)
     names = {f.name for f in dataclasses.fields(model.request)}
-    wanted: dict[str, Any] = {"dtype": row["precision"].split()[0], "guidance": not row["cfg_doubles_batch"].startswith("no")}
+    wanted: dict[str, Any] = {
+        "dtype": row["precision"].split()[0],
+        "guidance": not row["cfg_doubles_batch"].startswith("no"),
+    }
     wanted |= {n: int(float(row[n])) for n in ("height", "width", "frames", "batch") if row[n]}
     if steps:
         wanted["steps"] = steps

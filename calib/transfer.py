@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calib import power
 from calib.families.base import RATES, Floats
-from calib.fit import FLOOR_QUANTILE, LOOSE, MOST, SPREAD, Rows, errors, parts_of, priced
+from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of, priced
 from calib.physics import Start, least_squares
 from calib.predict import roofline
 from hwspecs import device
@@ -30,22 +30,33 @@ if TYPE_CHECKING:
 
 FIT_ROWS = 2500  # drawn at random from the other chips
 LONG = 50e-6  # s: rows from which errors are also given apart
+LEAST = 100  # rows on either side from which a part is scored
+NEVER_FITTED = (
+    "t4",
+)  # chips whose rows teach others nothing: throttled by power as the runs went on (the tables' README)
+PRIOR = (
+    0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
+)
 POINTS = 10  # measured points after which the sustained rate is refitted
-HIDDEN = 28e-6  # s, prior: kernels shorter than this hide behind the host that measured them (transfer notes, section 4)
+HIDDEN = (
+    28e-6  # s, prior: kernels shorter than this hide behind the host that measured them (transfer notes, section 4)
+)
 STREAMS = ("norm", "softmax", "elementwise")  # families whose rows are of kernels that no matrix unit runs
 ON_LANES = ("gemm/fp32", "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
-LANES = 0.95  # of the peak that they sustain, prior: fp32 products of A100 and V100 in public tables reach 0.93 to 0.96
+LANES = 0.95  # sustained over boost clock there: fp32 products of A100 and V100 in public tables reach 0.93 to 0.96 of the peak
 
 
 @dataclass(frozen=True)
 class Left:
     """One part of one chip that was left out: rows, errors in percent of all rows and of long ones, by stage.
 
-    `by` has, for 'roofline', 'spec' (nothing of the chip measured) and 'ten points': errors, and errors of long rows ({} where
-    there are few). `away` are logarithms of measured over predicted from the spec, (rows,).
+    `sustained` is the share of the matrix rate, on the vector lanes of the clock, of streams of the bandwidth. `by` has, for
+    'roofline', 'spec' (nothing of the chip measured) and 'ten points': errors, and errors of long rows ({} where there are few).
+    `away` are logarithms of measured over predicted from the spec, (rows,).
     """
 
     part: str
+    group: str  # library of an attention, operator of fp32 products; "" where all rows are one group
     chip: str
     others: tuple[str, ...]
     rows: int
@@ -63,15 +74,30 @@ def left_out(frame: pd.DataFrame, id_: str, seed: int = 0) -> list[Left]:
     """Every part that the chip of a device and some other chip have rows of. CalibrationError where there is none."""
     wanted, known = power.chip(id_), chips(frame)
     if wanted not in set(known):
-        raise CalibrationError(f"--leave-out: found '{id_}', which the tables have no row of{nearest(wanted, set(known))}")
+        raise CalibrationError(
+            f"--leave-out: found '{id_}', which the tables have no row of{nearest(wanted, set(known))}"
+        )
     out = []
     for rows in parts_of(frame):
-        own = chips(rows.frame) == wanted
-        if own.any() and not own.all():
-            out.append(_one(typical(rows.take(own)), typical(rows.take(~own)), id_, seed))
+        known = chips(rows.frame)
+        test, train = rows.take(known == wanted), rows.take((known != wanted) & ~np.isin(known, NEVER_FITTED))
+        for group in sorted(set(_groups(test)) & set(_groups(train))):
+            pair = [typical(side.take(_groups(side) == group)) for side in (test, train)]
+            if min(map(len, pair)) >= LEAST:
+                out.append(_one(pair[0], pair[1], id_, seed, group))
     if not out:
         raise CalibrationError(f"--leave-out: every row of the tables is of {wanted}; add tables of other devices")
     return out
+
+
+def _groups(rows: Rows) -> NDArray[np.object_]:
+    """Label of what is fitted apart: of attention the library, which is the kernel; of fp32 products the operator, since the
+    library runs batched ones in tiles of 128 x 128 on one chip (A100) and in smaller ones on another (V100); else ""."""
+    if rows.family.name == "attention":
+        return rows.condition
+    if rows.name == "gemm/fp32":
+        return rows.frame["op"].to_numpy(dtype=object)
+    return np.full(len(rows), "", dtype=object)
 
 
 def typical(rows: Rows) -> Rows:
@@ -85,12 +111,12 @@ def typical(rows: Rows) -> Rows:
     return replace(rows, measured=median * 1e-6).take(first)
 
 
-def _one(test: Rows, train: Rows, id_: str, seed: int) -> Left:
+def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     rng = np.random.default_rng(seed)
     some = train.take(np.sort(rng.permutation(len(train))[:FIT_ROWS]))
     found = fitted(some)
     own = _shares(test, id_)
-    floors = _floors(test, some, found)
+    floors = _floors(test, found)
     guess = predicted(test, found, own, floors)
     long = np.flatnonzero(guess >= LONG)  # as predicted: what a user would measure to learn a sustained rate
     drawn = np.sort(rng.permutation(long if len(long) >= POINTS else np.arange(len(test)))[:POINTS])
@@ -104,7 +130,9 @@ def _one(test: Rows, train: Rows, id_: str, seed: int) -> Left:
     by = {name: _two(test.measured[mask], time[mask]) for name, (time, mask) in stages.items()}
     key = next(iter(own))
     others = tuple(sorted(set(chips(train.frame))))
-    return Left(test.name, power.chip(id_), others, len(test), by, (own[key], ten[key]), np.log(test.measured / guess))
+    return Left(
+        test.name, group, power.chip(id_), others, len(test), by, (own[key], ten[key]), np.log(test.measured / guess)
+    )
 
 
 def _two(measured: Floats, guess: Floats) -> tuple[dict[str, float], dict[str, float]]:
@@ -117,7 +145,9 @@ def fitted(rows: Rows) -> dict[str, float]:
     start = {name: _start(name) for name in rows.family.fitted if name not in RATES}
     for chip in sorted(set(chips(rows.frame))):
         ids = rows.frame["device_id"][chips(rows.frame) == chip]
-        value = _shares(rows, str(ids.iat[0]))[chip] if _on_lanes(rows) else device.load(str(ids.iat[0])).tensor.sustained
+        value = (
+            _shares(rows, str(ids.iat[0]))[chip] if _on_lanes(rows) else device.load(str(ids.iat[0])).tensor.sustained
+        )
         start[f"sustained {chip}"] = Start(value, 0.3, 1.0)
     for label, value in _least(rows).items():
         start[f"floor {label}"] = Start(value, 0.1)
@@ -133,16 +163,23 @@ def fitted(rows: Rows) -> dict[str, float]:
     return dict(least_squares(predict, rows.measured, start, unit).values)
 
 
-def predicted(rows: Rows, values: Mapping[str, float], shares: Mapping[str, float], floors: Mapping[str, float]) -> Floats:
+def predicted(
+    rows: Rows, values: Mapping[str, float], shares: Mapping[str, float], floors: Mapping[str, float]
+) -> Floats:
     """Seconds of every row, by shared terms, the sustained share of each chip, and the floor of each label."""
     terms = replace(base_terms(), **{n: values[n] for n in rows.family.fitted if n in values})
     out, known = np.zeros(len(rows)), chips(rows.frame)
+    lanes, streams = _on_lanes(rows), rows.family.name in STREAMS
     for chip in sorted(set(known)):
         mask = known == chip
         share = shares.get(chip)
 
         def change(rates: Rates, share: float | None = share) -> Rates:
-            return rates if share is None else replace(rates, tensor_sustained=share)
+            if share is None:
+                return rates
+            field = "hbm_bandwidth" if streams else "sm_clock"
+            on_lanes: dict[str, Any] = {field: getattr(rates, field) * share, "tensor_sustained": 1.0}
+            return replace(rates, **on_lanes) if lanes else replace(rates, tensor_sustained=share)
 
         out[mask] = priced(rows.take(mask), terms, change, is_abroad=True).time
     if "hidden" in values:
@@ -164,7 +201,7 @@ def _shares(rows: Rows, id_: str) -> dict[str, float]:
 
 
 def _start(name: str) -> Start:
-    return Start(float(getattr(base_terms(), name)), LOOSE.get(name, SPREAD), MOST.get(name, np.inf))
+    return Start(float(getattr(base_terms(), name)), PRIOR, MOST.get(name, np.inf))
 
 
 def _least(rows: Rows) -> dict[str, float]:
@@ -173,7 +210,7 @@ def _least(rows: Rows) -> dict[str, float]:
     return {label: float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
 
 
-def _floors(test: Rows, train: Rows, found: Mapping[str, float]) -> dict[str, float]:
+def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
     """Of the rows left out: of the host that measured them where they hold its dispatch, of the library as on the other chips
     where they hold its auxiliary kernels; 0 for a label that no other chip has."""
     launched = set(test.floor[(test.frame["timing"] == "with_launch").to_numpy()])
@@ -191,7 +228,7 @@ def _floors(test: Rows, train: Rows, found: Mapping[str, float]) -> dict[str, fl
 def _after_points(rows: Rows, found: Mapping[str, float], own: Mapping[str, float], floors: Mapping[str, float]) -> Any:
     """The sustained share of the chip, refitted on a few rows with all else held."""
     (chip,) = own
-    start = {"share": Start(own[chip], 0.3, 1.0)}
+    start = {"share": Start(own[chip], 1.0, 1.0)}
 
     def predict(values: Mapping[str, float]) -> Floats:
         return predicted(rows, found, {chip: values["share"]}, floors)

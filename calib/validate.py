@@ -16,9 +16,10 @@ from calib.published import Case, Published
 from hwspecs import device
 from hwspecs.rates import rates
 from sim.result import call_class
-from sim.simulate import price, stepped
+from sim.simulate import price
 from workloads.cache import trace_of
 from workloads.kind import REPORT_CLASSES
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 LEVEL = "physical"  # the one that every device has
@@ -63,7 +64,7 @@ def beside(case: Case, trace: Trace) -> Beside:
     on = rates([device.load(id_) for id_ in case.devices])
     priced = price(trace, case.software, on, LEVEL)
     gpu = priced.cost.per_call(priced.cost.time + priced.cost.gap)
-    loop = _calls(trace, stepped(case.model, case.request))
+    loop = _calls(trace, denoising(find(case.model), case.request))
     step_gpu, step_host = gpu[:, loop].sum(axis=1), priced.host[:, loop].sum(axis=1)
     repeats = trace.call_repeats() if case.of == "run" else loop.astype(np.int64)
     seconds = np.asarray(priced.makespan) if case.of == "run" else np.maximum(step_gpu, step_host)

@@ -26,6 +26,7 @@ from hwspecs.spec import to_data
 from workloads import trace as traces
 from workloads.model import Model, Stage, find
 from workloads.trace import Trace
+from workloads.transforms import of_stages, plain
 
 if TYPE_CHECKING:
     from workloads.capture import CapturedPass
@@ -42,6 +43,8 @@ _CODE = (
     "blocks.py",
     "unets.py",
     "decoding.py",
+    "fields.py",
+    "transforms.py",
     "ops/*.py",
     "parts/*.py",
     "models/*.py",
@@ -53,23 +56,22 @@ def trace_of(model_id: str, request: Any) -> Trace:
     """The trace of a model for a request (an instance of `find(model_id).request`).
 
     A damaged entry and a folder that cannot be written are one line on stderr each; the trace is then captured anew.
-    Raises SpecError for an unknown model, or a module that cannot be captured.
+    Raises SpecError for an unknown model, a module that cannot be captured, a module to be reused that does not run.
     """
     model = find(model_id)
-    stages = model.stages(request)
-    data = to_data(request)
+    stages, alone = model.stages(request), plain(request)
+    data = to_data(alone)
     path = _entry(model, data)
     trace = _stored(path)
     if trace is None:
-        trace = _capture(model, request, stages, data)
+        trace = _capture(model, alone, model.stages(alone), data)
         _store(trace, path)
-    segments = tuple(replace(s, repeats=stage.repeats) for s, stage in zip(trace.segments, stages, strict=True))
-    return replace(trace, request=data, segments=segments)
+    return replace(of_stages(trace, stages), request=to_data(request))
 
 
 def cached(model_id: str, request: Any) -> bool:
     """Whether `trace_of` has an entry for a request, sound or not. Raises SpecError for an unknown model."""
-    return _entry(find(model_id), to_data(request)).exists()
+    return _entry(find(model_id), to_data(plain(request))).exists()
 
 
 def folder() -> Path:
@@ -94,7 +96,10 @@ def _key(model: Model, request: Mapping[str, Any]) -> str:
     captured = {name: value for name, value in request.items() if name not in model.repeat_fields}
     versions = {name: importlib.metadata.version(name) for name in model.libraries}
     here = Path(__file__).parent
-    files = [*(file for pattern in _CODE for file in sorted(here.glob(pattern))), Path(inspect.getfile(model.stages))]
+    files = [
+        *(file for pattern in _CODE for file in sorted(here.glob(pattern))),
+        Path(inspect.getfile(inspect.unwrap(model.stages))),
+    ]
     code = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
     return hashlib.sha256(json.dumps([model.id, captured, versions, code], sort_keys=True).encode()).hexdigest()[:24]
 

@@ -192,13 +192,17 @@ def _listed(model: Any) -> dict[str, Any]:
     """A model for `models`: id, title, fields of its request with defaults, sources."""
     from hwspecs import spec
 
-    defaults = spec.to_data(model.request())
-    fields = [{"path": f.path, "doc": f.doc, "default": defaults[f.path]} for f in spec.fields(model.request)]
+    defaults = spec.to_data(model.request())  # without the fields that are left out
+    fields = [{"path": f.path, "doc": f.doc, "default": defaults.get(f.path)} for f in spec.fields(model.request)]
     return {"id": model.id, "title": model.title, "request": fields, "sources": model.sources}
 
 
 def _plain(value: Any) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    if value is None or isinstance(value, bool):
+        return {True: "on", False: "off", None: "none"}[value]
+    return str(value)
 
 
 def _indent(text: str) -> str:

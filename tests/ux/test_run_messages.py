@@ -54,7 +54,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
         (
             GOOD + "request: {hight: 512}\n",
             "PATH:3:11: request.hight: unknown field; did you mean 'height'?"
-            " (allowed: height, width, batch, steps, guidance, dtype)",
+            " (allowed: height, width, batch, steps, guidance, dtype, images, vae_tile, cache)",
         ),
         (
             GOOD + "request: {height: 500}\n",

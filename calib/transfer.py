@@ -38,9 +38,6 @@ PRIOR = (
     0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
 )
 POINTS = 10  # measured points after which the sustained rate is refitted
-HIDDEN = (
-    28e-6  # s, prior: kernels shorter than this hide behind the host that measured them (transfer notes, section 4)
-)
 STREAMS = ("norm", "softmax", "elementwise")  # families whose rows are of kernels that no matrix unit runs
 ON_LANES = ("gemm/fp32", "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
 LANES = 0.95  # sustained over boost clock there: fp32 products of A100 and V100 in public tables reach 0.93 to 0.96 of the peak
@@ -56,7 +53,7 @@ class Left:
     """
 
     part: str
-    group: str  # library of an attention, operator of fp32 products; "" where all rows are one group
+    group: str  # library of an attention, operator of fp32 products, timing of streams; "" where all rows are one group
     chip: str
     others: tuple[str, ...]
     rows: int
@@ -92,9 +89,12 @@ def left_out(frame: pd.DataFrame, id_: str, seed: int = 0) -> list[Left]:
 
 def _groups(rows: Rows) -> NDArray[np.object_]:
     """Label of what is fitted apart: of attention the library, which is the kernel; of fp32 products the operator, since the
-    library runs batched ones in tiles of 128 x 128 on one chip (A100) and in smaller ones on another (V100); else ""."""
+    library runs batched ones in tiles of 128 x 128 on one chip (A100) and in smaller ones on another (V100); of streams the way
+    of timing, since public rows of kernel time are of a serving library's own kernels; else ""."""
     if rows.family.name == "attention":
         return rows.condition
+    if rows.family.name in STREAMS:
+        return rows.frame["timing"].to_numpy(dtype=object)
     if rows.name == "gemm/fp32":
         return rows.frame["op"].to_numpy(dtype=object)
     return np.full(len(rows), "", dtype=object)
@@ -141,9 +141,10 @@ def _two(measured: Floats, guess: Floats) -> tuple[dict[str, float], dict[str, f
 
 
 def fitted(rows: Rows) -> dict[str, float]:
-    """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', and 'hidden', by robust least squares."""
+    """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', by robust least squares."""
     start = {name: _start(name) for name in rows.family.fitted if name not in RATES}
-    for chip in sorted(set(chips(rows.frame))):
+    own = set() if rows.family.name in STREAMS else set(chips(rows.frame))  # the shared share of the bandwidth is theirs
+    for chip in sorted(own):
         ids = rows.frame["device_id"][chips(rows.frame) == chip]
         value = (
             _shares(rows, str(ids.iat[0]))[chip] if _on_lanes(rows) else device.load(str(ids.iat[0])).tensor.sustained
@@ -151,8 +152,6 @@ def fitted(rows: Rows) -> dict[str, float]:
         start[f"sustained {chip}"] = Start(value, 0.3, 1.0)
     for label, value in _least(rows).items():
         start[f"floor {label}"] = Start(value, 0.1)
-    if rows.family.name in STREAMS:
-        start["hidden"] = Start(HIDDEN, 0.5)
 
     def predict(values: Mapping[str, float]) -> Floats:
         shares = {n.removeprefix("sustained "): v for n, v in values.items() if n.startswith("sustained ")}
@@ -182,10 +181,6 @@ def predicted(
             return replace(rates, **on_lanes) if lanes else replace(rates, tensor_sustained=share)
 
         out[mask] = priced(rows.take(mask), terms, change, is_abroad=True).time
-    if "hidden" in values:
-        whole = out / values["hidden"]
-        launched = (rows.frame["timing"] == "with_launch").to_numpy()
-        out = np.where(launched, out * whole**2 / (1.0 + whole**2), out)
     return np.asarray(out + np.array([floors.get(label, 0.0) for label in rows.floor]))
 
 
@@ -196,7 +191,7 @@ def _on_lanes(rows: Rows) -> bool:
 def _shares(rows: Rows, id_: str) -> dict[str, float]:
     """The sustained share of a chip from its spec: by the law of power, without it; on the vector lanes, their own."""
     if _on_lanes(rows):
-        return {power.chip(id_): LANES}
+        return {power.chip(id_): 1.0 if rows.family.name in STREAMS else LANES}
     return {power.chip(id_): power.law([id_]).share(device.load(id_))}
 
 

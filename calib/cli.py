@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calib import fit_cli
+from calib import fit_cli, validate_cli
 
 if TYPE_CHECKING:
     from calib.table import Measurements
@@ -20,6 +20,7 @@ def register(cli: click.Group) -> None:
     cli.add_command(calib)
     fit_cli.register(calib)
     fit_cli.register_predict(cli)
+    validate_cli.register(cli)
 
 
 @click.group()

@@ -71,9 +71,8 @@ def left_out(frame: pd.DataFrame, id_: str, seed: int = 0) -> list[Left]:
     """Every part that the chip of a device and some other chip have rows of. CalibrationError where there is none."""
     wanted, known = power.chip(id_), chips(frame)
     if wanted not in set(known):
-        raise CalibrationError(
-            f"--leave-out: found '{id_}', which the tables have no row of{nearest(wanted, set(known))}"
-        )
+        have = ", ".join(sorted(set(known)))
+        raise CalibrationError(f"--leave-out: found '{id_}', which the tables have no row of (they have {have})")
     out = []
     for rows in parts_of(frame):
         known = chips(rows.frame)
@@ -143,7 +142,9 @@ def _two(measured: Floats, guess: Floats) -> tuple[dict[str, float], dict[str, f
 def fitted(rows: Rows) -> dict[str, float]:
     """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', by robust least squares."""
     start = {name: _start(name) for name in rows.family.fitted if name not in RATES}
-    own = set() if rows.family.name in STREAMS else set(chips(rows.frame))  # the shared share of the bandwidth is theirs
+    own = (
+        set() if rows.family.name in STREAMS else set(chips(rows.frame))
+    )  # the shared share of the bandwidth is theirs
     for chip in sorted(own):
         ids = rows.frame["device_id"][chips(rows.frame) == chip]
         value = (

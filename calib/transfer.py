@@ -69,6 +69,8 @@ def chips(frame: pd.DataFrame) -> NDArray[np.object_]:
 
 def left_out(frame: pd.DataFrame, id_: str, seed: int = 0) -> list[Left]:
     """Every part that the chip of a device and some other chip have rows of. CalibrationError where there is none."""
+    if id_ not in device.device_names():
+        raise CalibrationError(f"--leave-out: found '{id_}', expected a device{nearest(id_, device.device_names())}")
     wanted, known = power.chip(id_), chips(frame)
     if wanted not in set(known):
         have = ", ".join(sorted(set(known)))

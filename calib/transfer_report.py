@@ -30,7 +30,7 @@ def text(found: Sequence[Left]) -> str:
     notes = (
         "MAPE in % of all rows / of rows of 50 us and more. 'from the spec': no number of the chip was measured; its sustained",
         "share of the matrix rate follows from TDP, SMs and clock, without the chip itself. 'bias': median error, %.",
-        "'sustained': that share, and after the ten points; on the vector lanes it is of the clock, for streams of the bandwidth.",
+        "'sustained': that share, and after ten points; on the vector lanes it is of the clock, for streams of the bandwidth.",
         "Host time inside rows is read off each chip's smallest ones.",
     )
     return f"{table(found)}\n\n" + "\n".join(notes)

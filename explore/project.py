@@ -23,7 +23,7 @@ from hwspecs.rates import rates
 from hwspecs.spec import CONFIG, Doc, Quantity, RuleError
 from sim.memory import memory
 from sim.result import Floats, Priced, call_class, call_role
-from sim.scenario import Scenario, section
+from sim.scenario import Scenario, section, uncorrected
 from sim.simulate import price
 from workloads.kind import REPORT_CLASSES, Ints
 from workloads.model import find, models
@@ -175,6 +175,7 @@ def project(scenario: Scenario, done: Callable[[int], object] | None = None) -> 
 
     Raises SpecError for a section that cannot be projected, or a module that cannot be captured.
     """
+    scenario = uncorrected(scenario)
     sizes, frames = load(scenario)
     points: list[Point] = []
     for size in sizes:

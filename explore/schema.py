@@ -49,7 +49,7 @@ def _scenario() -> Schema:
                 Device, device_names(), "id of a device (`framecast hardware list`), a file, or changed fields"
             ),
             "software": _named(Software, software_names(), "id of a software, a file, or changed fields"),
-            "level": {"enum": list(LEVELS), "default": "physical", "description": "cost model"},
+            "level": {"enum": list(LEVELS), "default": "calibrated", "description": "cost model"},
             "sweep": _varied({"mode": {"enum": list(MODES), "default": MODES[0]}}),
             "search": _varied(_plain(objectives.Options)["properties"]),
             "project": _sizes(_plain(project.Project)),

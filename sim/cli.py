@@ -171,7 +171,7 @@ def _checked_json(result: Result) -> str:
     found = result.to_json()
     keys = (
         "schema_version", "scenario_hash", "model", "device", "software", "fits_memory", "peak_memory_bytes",
-        "memory_capacity_bytes", "memory", "not_calibrated",
+        "memory_capacity_bytes", "memory", "not_calibrated", "correction",
     )  # fmt: skip
     more: dict[str, Any] = {
         "calls": {s.name: s.stop - s.start for s in result.trace.segments},

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from hwspecs import units
 from sim.cost import BOUNDS
 from sim.memory import Memory
-from sim.result import Result, Totals, call_class, memory_parts
+from sim.result import Correction, Result, Totals, call_class, memory_parts
 from sim.tiles import describe
 from sim.words import device_words, request_words, software_words, ways_words
 from workloads.kind import REPORT_CLASSES, kinds
@@ -206,7 +206,18 @@ def contributors(memory: Memory) -> dict[str, float]:
 
 
 def calibration_line(result: Result) -> str:
-    """Which share of the time no measurement backs, by class."""
+    """Which share of the time no measurement backs, by class; and the learned correction."""
+    return f"{_backed(result)}\n{correction_line(result.correction)}"
+
+
+def correction_line(correction: Correction) -> str:
+    """Which learned correction is in the times, or why there is none."""
+    if correction.fit:
+        return f"Corrected: 16-bit matrix products with weights, by the fit {correction.fit}; --level physical leaves that out."
+    return f"No learned correction: {correction.why_none}."
+
+
+def _backed(result: Result) -> str:
     shares = result.not_calibrated()
     if not shares:
         return "Calibrated: a measurement backs every kernel."

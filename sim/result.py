@@ -57,6 +57,14 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Name of the fit whose learned correction is in the times, or why there is none; one of both is ''."""
+
+    fit: str
+    why_none: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One scenario, replayed.
 
@@ -65,6 +73,7 @@ class Result:
         attention: the same with attention unfused, and with flash-2.
         denoising: indices of the segments that make one denoising step, as often as they run; () for a model without steps.
         command: what was typed, '' in a program.
+        correction: the learned one, of the calibrated level.
     """
 
     scenario: Scenario
@@ -75,6 +84,7 @@ class Result:
     memory: Memory
     denoising: tuple[int, ...] = ()
     command: str = ""
+    correction: Correction = Correction("", "")
 
     @property
     def latency(self) -> float:
@@ -208,6 +218,7 @@ class Result:
             "attention": self.scenario.software.attention,
             "attention_ways": self.attention_ways(),
             "level": self.scenario.level,
+            "correction": {"fit": self.correction.fit or None, "why_none": self.correction.why_none},
             "changed": list(self.scenario.changed()),
             "latency_s": self.latency,
             "latency_interval_s": None,

@@ -41,7 +41,7 @@ class Scenario:
         name: shown in reports; the file's stem where the file gives none.
         model: id of the model. request: an object of the model's own request type.
         device, software: complete, with overrides applied.
-        level: cost model, 'roofline' or 'physical'.
+        level: cost model, one of LEVELS; 'calibrated' is the physical one on a device that was never fitted.
         sections: nodes of the sections that the file has, by name.
     """
 
@@ -91,6 +91,11 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
         places = tuple(problem.split(": ")[0] + ": " for problem in unread)
         raise SpecError(_tidied([*unread, *(p for p in problems if not p.startswith(places))]))
     return _some(made)
+
+
+def uncorrected(scenario: Scenario) -> Scenario:
+    """The scenario without a learned correction: to compare designs, since it is of one and would favour or burden that alone."""
+    return replace(scenario, level="physical") if scenario.level == "calibrated" else scenario
 
 
 def section(scenario: Scenario, name: str, cls: type[T]) -> T:
@@ -226,7 +231,7 @@ def _text(root: Node, field: str, default: str) -> str:
 
 
 def _level(root: Node) -> str:
-    level = _text(root, "level", "physical")
+    level = _text(root, "level", "calibrated")
     if level not in LEVELS:
         text = f"found '{level}', expected one of {', '.join(LEVELS)}{nearest(level, LEVELS)}"
         raise SpecError(_some(root.get("level")).problem("level", text))

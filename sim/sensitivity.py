@@ -20,7 +20,7 @@ from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import Floats
-from sim.scenario import Scenario
+from sim.scenario import Scenario, uncorrected
 from sim.simulate import held
 from workloads.cache import trace_of
 from workloads.lower import Kernels, lower
@@ -108,8 +108,9 @@ class _Point:
 def sensitivity(scenario: Scenario, step: float = STEPS[1]) -> Sensitivity:
     """Elasticities by a change of `step` both ways, what doubling each number gives, and which must double to halve the latency.
 
-    Raises SpecError where the model cannot be captured.
+    Designs are priced without a learned correction. Raises SpecError where the model cannot be captured.
     """
+    scenario = uncorrected(scenario)
     trace = trace_of(scenario.model, scenario.request)
     work = _Work(scenario, trace, lower(trace, scenario.software))
     here = _Point(scenario.device, scenario.software)

@@ -17,6 +17,7 @@ from hwspecs.rates import rates
 from sim import fitted as fits
 from sim.cost import BOUNDS
 from sim.fitted import Fitted, Part
+from sim.spread import load as spreads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,8 +142,13 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     out.in_range[at] = covered(rows, part) if here and part is not None else False
     for name in set(rows.condition):
         mask = at[rows.condition == name]
-        low, high = _interval(part if used == "calibrated" else None, name)
+        low, high = _interval(part, name) if used == "calibrated" else abroad(rows.name)
         out.low[mask], out.high[mask] = out.predicted[mask] * np.exp(low), out.predicted[mask] * np.exp(high)
+
+
+def abroad(part: str) -> tuple[float, float]:
+    """Interval of a row on a device that no fit is for, in the logarithm: from chips that were left out; WIDE for other parts."""
+    return spreads().rows.get(part, (-WIDE, WIDE))
 
 
 def _interval(part: Part | None, condition: str) -> tuple[float, float]:

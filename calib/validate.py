@@ -16,7 +16,8 @@ from calib.published import Case, Published
 from hwspecs import device
 from hwspecs.rates import rates
 from sim.result import call_class
-from sim.simulate import price
+from sim.simulate import on_device, price
+from sim.spread import interval
 from workloads.cache import trace_of
 from workloads.kind import REPORT_CLASSES
 from workloads.model import denoising, find
@@ -29,6 +30,8 @@ LEVEL = "physical"  # the one that every device has
 class Beside:
     """One row beside ours, seconds: `ours` of the middle candidate, `low` and `high` over all of them.
 
+    `interval` is that of 80 % of the whole inference, over its latency: two ratios around 1.
+
     `classes` are seconds of GPU kernels by report class of what the row times, for the middle candidate.
     """
 
@@ -38,6 +41,7 @@ class Beside:
     high: float
     gpu: float
     host_bound: bool
+    interval: tuple[float, float]
     classes: Mapping[str, float]
 
     @property
@@ -73,14 +77,29 @@ def beside(case: Case, trace: Trace) -> Beside:
     by_class = np.bincount(names, gpu[middle] * repeats, len(REPORT_CLASSES))
     return Beside(
         case, float(seconds[middle]), float(seconds.min()), float(seconds.max()), float(gpu[middle] @ repeats),
-        bool(step_host[middle] > step_gpu[middle]),
+        bool(step_host[middle] > step_gpu[middle]), _interval(case, trace, case.devices[middle]),
         {REPORT_CLASSES[i]: float(by_class[i]) for i in np.argsort(-by_class) if by_class[i] > 0},
     )  # fmt: skip
+
+
+def _interval(case: Case, trace: Trace, id_: str) -> tuple[float, float]:
+    one = on_device(price(trace, case.software, rates(device.load(id_)), LEVEL), device.load(id_))
+    low, high = interval(one, trace)
+    return low / one.latency, high / one.latency
 
 
 def _calls(trace: Trace, segments: Sequence[int]) -> Any:
     """Calls of some segments, bool (calls,)."""
     return np.isin(trace.call_segment(), list(segments))
+
+
+def inside(rows: Sequence[Beside]) -> float:
+    """Share of the rows whose published time lies in the interval of 80 %."""
+    return (
+        float(np.mean([r.interval[0] <= r.case.seconds / r.ours <= r.interval[1] for r in rows]))
+        if rows
+        else float("nan")
+    )
 
 
 @dataclass(frozen=True)

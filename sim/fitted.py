@@ -27,7 +27,7 @@ from sim.residual import Residual
 Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
 KIND = "fit"  # of the file, beside hardware and software files
-PHYSICAL = "physical"  # the shipped file that is no fit
+NO_FITS = ("physical", "spread")  # shipped files that are no fit
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def fit_of(device: Device) -> Fitted | None:
 
 def names() -> list[str]:
     """The fits that framecast carries, sorted."""
-    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != PHYSICAL)
+    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem not in NO_FITS)
 
 
 def find(name: str) -> Fitted | None:

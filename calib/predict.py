@@ -140,10 +140,11 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     floor = _floors(rows, part)
     out.bound[at[floor > 0.5 * time]] = "launch"
     out.in_range[at] = covered(rows, part) if here and part is not None else False
-    for name in set(rows.condition):
-        mask = at[rows.condition == name]
-        low, high = _interval(part, name) if used == "calibrated" else abroad(rows.name)
-        out.low[mask], out.high[mask] = out.predicted[mask] * np.exp(low), out.predicted[mask] * np.exp(high)
+    size = np.array([fits.bin_of(seconds) for seconds in time])
+    for name, bin_ in set(zip(rows.condition, size.tolist(), strict=True)):
+        mask = (rows.condition == name) & (size == bin_)
+        low, high = _interval(part, name, float(time[mask][0])) if used == "calibrated" else abroad(rows.name)
+        out.low[at[mask]], out.high[at[mask]] = time[mask] * np.exp(low), time[mask] * np.exp(high)
 
 
 def abroad(part: str) -> tuple[float, float]:
@@ -151,10 +152,10 @@ def abroad(part: str) -> tuple[float, float]:
     return spreads().rows.get(part, (-WIDE, WIDE))
 
 
-def _interval(part: Part | None, condition: str) -> tuple[float, float]:
+def _interval(part: Part | None, condition: str, seconds: float) -> tuple[float, float]:
     if part is None or not part.intervals:
         return -WIDE, WIDE
-    found = part.interval(condition)
+    found = part.interval(condition, seconds)
     return found.low, found.high
 
 

@@ -1,7 +1,7 @@
 """Published latencies of whole pipelines: rows of a table -> what framecast would run for each, or why it cannot.
 
 A row names its software in words. What is assumed for each is decided here, from those words and from what its source says of
-its scripts, before anything is priced; nothing is chosen by how well it fits.
+its scripts; nothing is chosen by how well it fits.
 """
 
 from __future__ import annotations

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import framecast
 from calib import published, validate, validate_report
 from calib.published import COLUMNS, Case, assumed, case, read
 from hwspecs.errors import CalibrationError
@@ -139,3 +142,33 @@ def test_one_vote_a_model(table: published.Published) -> None:
     other = replace(rows[0], case=replace(rows[0].case, model="other"), ours=rows[0].case.seconds * 0.5)
     assert math.isclose(validate.overall([*off, other]), 0.3)  # the middle of 10 and 50 %
     assert math.isnan(validate.overall([replace(other, host_bound=True)]))
+
+
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["framecast", *words])
+    with pytest.raises(SystemExit) as done:
+        framecast.main()
+    out = capsys.readouterr()
+    return int(done.value.code or 0), out.out, out.err
+
+
+def test_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, table: published.Published
+) -> None:
+    path = str(tmp_path / "t.csv")
+    code, out, _ = command(monkeypatch, capsys, "validate", path)
+    assert (code, out.count("\n| a-")) == (0, 2)
+    code, out, _ = command(monkeypatch, capsys, "validate", path, "--format", "json")
+    assert [row["id"] for row in json.loads(out)["rows"]] == [c.id for c in table.cases]
+    code, out, err = command(monkeypatch, capsys, "validate", str(tmp_path / "none.csv"))
+    assert (code, out) == (2, "")
+    assert err == f"{tmp_path}/none.csv: cannot read the table: No such file or directory\n"
+
+
+def test_leaving_out_takes_no_hardware(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("calib", "score", str(tmp_path / "t.csv"), "--leave-out", "l40s", "--hardware", "t4")
+    code, out, err = command(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert err == "--leave-out: found with --hardware, which it does not take\n"

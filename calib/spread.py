@@ -15,7 +15,7 @@ from calib.families.base import Floats
 from calib.fit import parts_of, priced
 from calib.make import rows_on
 from calib.table import read
-from calib.transfer import STREAMS, Left, chips, left_out
+from calib.transfer import FIT_ROWS, STREAMS, Left, chips, fitted, left_out
 from sim.fitted import base_terms
 from sim.fitted import load as load_fit
 from sim.spread import EIGHTY, FILE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHIPS = ("a100-sxm-80gb", "l40s", "v100-pcie", "t4")
+LAYERS = ("attention/prefill", "attention/decode")
 QUANTILES = (0.1, 0.9)
 PARTS = {  # families of a run -> parts whose rows say how far it is off
     "gemm": ("gemm/16-bit",), "attention": ("attention/prefill",), "stream": STREAMS,
@@ -49,6 +50,7 @@ def spreads(frame: pd.DataFrame) -> dict[str, Any]:
     home = {"gemm": {"device": CAMPAIGNS, "shape": width, "rows": own.rows, "source": source}}
     host = {"device": HOST, "shape": 0.0, "rows": 0, "source": "range of host_time_per_launch in the software files"}
     return {
+        "layers": {part: _layers(frame, part) for part in LAYERS},
         "abroad": abroad,
         "home": home,
         "host": host,
@@ -65,6 +67,21 @@ def _abroad(found: Sequence[Left]) -> dict[str, Any]:
         "device": round(float(np.sqrt(np.mean(middle**2))), 3), "shape": round(float(np.mean(width)), 3),
         "rows": sum(f.rows for f in found), "source": f"chips left out, from their specs: {names}",
     }  # fmt: skip
+
+
+def _layers(frame: pd.DataFrame, part: str) -> dict[str, dict[str, float]]:
+    """Terms and floor of the attention layers of each library that two chips have, fitted on all chips at once; "" of all."""
+    rows = next(r for r in parts_of(frame) if r.name == part)
+    known, out = chips(rows.frame), {}
+    for library in ["", *sorted(set(rows.condition))]:
+        own = rows.take(rows.condition == library) if library else rows
+        if len(set(known[rows.condition == library] if library else known)) > 1:
+            some = own.take(np.sort(np.random.default_rng(0).permutation(len(own))[:FIT_ROWS]))
+            found = fitted(some)
+            floor = float(np.median([v for n, v in found.items() if n.startswith("floor ")]))
+            terms = {n: float(f"{found[n]:.4g}") for n in rows.family.fitted if n in found}
+            out[library] = {**terms, "floor": float(f"{floor:.4g}")}
+    return out
 
 
 def _width(away: Floats) -> float:

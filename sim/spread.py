@@ -42,12 +42,17 @@ class Spread:
 @dataclass(frozen=True)
 class Spreads:
     """By family for kernels that no measurement on this device backs ('abroad') and that one does ('home'); the host's, of the
-    time that it needs for a call; and, for single rows of tables, quantiles of 10 and 90 % by part of a fit."""
+    time that it needs for a call; and, for single rows of tables, quantiles of 10 and 90 % by part of a fit.
+
+    `layers`: physical terms of attention layers by part and library ("" is all of them), and 'floor', the seconds of what a layer
+    does beside its kernel: what holds on several chips, and so on one that was never measured.
+    """
 
     abroad: Mapping[str, Spread]
     home: Mapping[str, Spread]
     host: Spread
     rows: Mapping[str, tuple[float, float]]
+    layers: Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @cache
@@ -57,7 +62,7 @@ def load() -> Spreads:
         data: Any = yaml.safe_load(FILE.read_text(encoding="utf-8"))
         sets = {name: {key: Spread(**value) for key, value in data[name].items()} for name in ("abroad", "home")}
         rows = {key: (float(low), float(high)) for key, (low, high) in data["rows"].items()}
-        return Spreads(sets["abroad"], sets["home"], Spread(**data["host"]), rows)
+        return Spreads(sets["abroad"], sets["home"], Spread(**data["host"]), rows, data["layers"])
     except OSError as error:
         raise CalibrationError(f"{FILE}: cannot read the spreads: {error.strerror}") from None
     except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim import energy as energies
 from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
@@ -193,6 +195,14 @@ class Result:
         )
         return self._totals(alone, priced).time
 
+    def energy(self) -> energies.Energy | None:
+        """Joules, watts, dollars and CO2 of one inference; None where the device does not say what it is made of."""
+        return self._energy
+
+    @cached_property
+    def _energy(self) -> energies.Energy | None:
+        return energies.of_result(self)
+
     def __repr__(self) -> str:
         s = self.scenario
         return f"<Result {s.name}: {s.model} on {s.device.name}, latency {self.latency:.4g} s, level {s.level}>"
@@ -246,6 +256,7 @@ class Result:
             },
             "attention_comparison": {name: self._compared(priced) for name, priced in self.attention.items()},
             "not_calibrated": {"share": sum(self.not_calibrated().values()), "classes": self.not_calibrated()},
+            **energies.to_json(self.energy(), self.images),
             "command": self.command,
             "framecast_version": version("framecast"),
         }

@@ -13,7 +13,7 @@ from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import Correction, Floats, Priced, Result
-from sim.scenario import Scenario, uncorrected
+from sim.scenario import Scenario, check_trace, uncorrected
 from sim.timeline import serial
 from workloads.cache import trace_of
 from workloads.lower import Kernels, lower
@@ -34,6 +34,7 @@ def replay(scenario: Scenario, command: str = "") -> Result:
     """
     scenario, correction = settled(scenario)
     trace = trace_of(scenario.model, scenario.request)
+    check_trace(scenario, trace)
     on, fitted = rates(scenario.device), _fit(scenario, correction)
     own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device, fitted)
     attention = {

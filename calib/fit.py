@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 Mask: TypeAlias = NDArray[np.bool_]
 HELD_OUT = 0.2  # share of the units that are held out
 PHYSICAL_ROWS = 6000  # rows, drawn at random, that the physical stage looks at
-TIGHT = {"tensor_sustained": 0.3}  # where the device's file names it: 0.6 to 0.95 on parts that were measured
+TIGHT = {
+    "tensor_sustained": 0.3
+}  # what sustained over peak rates of parts spread by (0.6 to 0.95): few rows move it slowly
 CHANGE = 0.9  # of a parameter, to see which rows follow it
 SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
 LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units

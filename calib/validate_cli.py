@@ -19,14 +19,14 @@ def register(cli: click.Group) -> None:
 def validate(table: str, form: str) -> None:
     """Hold published latencies of whole pipelines against ours.
 
-    TABLE is a CSV of published times (columns in docs/measurements.md). Beside each row stand the software that is assumed for
+    TABLE is a CSV of published times with the columns of examples/published-latencies.csv. Beside each row stand the software that is assumed for
     its words and our time, over all devices that it may mean; then errors by model, rows bound by the host apart, and what rows
     that are off are made of. Nothing is fitted to such times.
 
     \b
     Examples:
-      framecast validate published_latencies.csv
-      framecast validate published_latencies.csv --format json | jq .models
+      framecast validate examples/published-latencies.csv
+      framecast validate examples/published-latencies.csv --format json | jq .models
     """
     from calib import published
     from calib.validate import validate as compared

@@ -45,6 +45,8 @@ HEAVY = {
         "calib/make.py",
         "calib/score.py",
         "calib/accuracy_transfer.py",
+        "calib/conv_alike.py",
+        "calib/few_accuracy.py",
         "calib/transfer_report.py",
         "calib/validate_report.py",
     ),

@@ -39,7 +39,17 @@ ANYWHERE = {
     "transformers": ("workloads/", "calib/"),
 }
 HEAVY = {
-    "tabulate": ("sim/report.py", "calib/accuracy.py", "calib/make.py", "calib/score.py"),
+    "tabulate": (
+        "sim/report.py",
+        "calib/accuracy.py",
+        "calib/make.py",
+        "calib/score.py",
+        "calib/accuracy_transfer.py",
+        "calib/conv_alike.py",
+        "calib/few_accuracy.py",
+        "calib/transfer_report.py",
+        "calib/validate_report.py",
+    ),
     "numba": ("sim/engine.py",),
 }  # files that a warm run imports late, or never
 FILES = [p for package in MAY for p in sorted((ROOT / package).rglob("*.py"))]

@@ -41,6 +41,7 @@ class Tables(NamedTuple):
 
     starts: Ints  # (ways,) first kernel of each way of each row, and
     ends: Ints  # the first after it
+    dispatch: Floats  # (ways,) host time over that of the cheapest operator
     start_row: Ints
     form: Ints  # STREAM, GEMM or FLASH
     dtype: Ints
@@ -79,10 +80,12 @@ class Packed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """(rows, designs): seconds of the kernels of each priced row's fastest way, and how many it launches."""
+    """(rows, designs): seconds of the kernels of each priced row's fastest way, how many it launches, and its host time over
+    that of the cheapest operator."""
 
     time: Floats
     launches: Floats
+    dispatch: Floats
 
 
 def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
@@ -99,6 +102,7 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
     tables = Tables(
         starts=kernels.starts,
         ends=np.append(kernels.starts[1:], len(kernels)),
+        dispatch=kernels.dispatch,
         start_row=kernels.start_row,
         form=np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
         dtype=np.array([dtypes.index(t) for t in kernels.dtype]),
@@ -139,7 +143,7 @@ def _hardware(rates: Rates, packed: Packed) -> Floats:
 def price(packed: Packed, rates: Rates) -> Priced:
     """Time of every priced row on every design of a stack."""
     terms = packed.calibration.terms
-    out = Priced(np.empty((packed.rows, rates.designs)), np.empty((packed.rows, rates.designs)))
+    out = Priced(*(np.empty((packed.rows, rates.designs)) for _ in Priced._fields))
     fixed = (terms.l2_stream, terms.fill_drain_stream)
     _loops()["price"](_hardware(rates, packed), packed.tables, tiles.tile_terms(terms), fixed, out)
     return out
@@ -170,11 +174,11 @@ def _loops() -> dict[str, Callable[..., None]]:
     plain: dict[str, Any] = dict(vars(formulas))
     names: dict[str, Any] = {**globals(), "prange": numba.prange}
     for name in COMPILED_FORMULAS:
-        plain[name] = names[name] = numba.njit(fastmath=fast, inline="always")(_rebound(plain[name], plain))
+        plain[name] = names[name] = numba.njit(fastmath=fast, error_model="numpy", inline="always")(_rebound(plain[name], plain))
     for function in (_chip, _overlapped, _best_tile, _best_block, _price_block, _makespan_block):
         inline = "never" if function in (_price_block, _makespan_block) else "always"
-        names[function.__name__] = numba.njit(fastmath=fast, inline=inline)(_rebound(function, names))
-    parallel = numba.njit(parallel=True, cache=True)
+        names[function.__name__] = numba.njit(fastmath=fast, error_model="numpy", inline=inline)(_rebound(function, names))
+    parallel = numba.njit(parallel=True, cache=True, error_model="numpy")
     return {"price": parallel(_rebound(_price, names)), "makespan": parallel(_rebound(_makespan, names))}
 
 
@@ -198,6 +202,7 @@ def _price_block(
     time, launches = np.empty(hi - lo), 0.0
     out.time[:, lo:hi] = np.inf
     out.launches[:, lo:hi] = 0.0
+    out.dispatch[:, lo:hi] = 0.0
     for way in range(len(kernels.starts)):
         time[:] = 0.0
         launches = 0.0
@@ -218,6 +223,7 @@ def _price_block(
             if time[d - lo] + launches * gap < out.time[row, d] + out.launches[row, d] * gap:
                 out.time[row, d] = time[d - lo]
                 out.launches[row, d] = launches
+                out.dispatch[row, d] = min(launches, 1.0) * kernels.dispatch[way]
 
 
 def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, l2_stream: float, other: Floats) -> None:
@@ -253,7 +259,7 @@ def _chip(d: int, dtype: int, hw: Floats) -> Chip:
 def _best_tile(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
     """best[d]: the least over the kernel's menu."""
     batch, m, n, depth = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k], kernels.shape[3, k]
-    itemsize, flops = kernels.itemsize[k], kernels.flops[k]
+    itemsize, flops, dtype = kernels.itemsize[k], kernels.flops[k], kernels.dtype[k]
     best[:] = np.inf
     for choice in range(kernels.choices[k]):
         bm, bn, split = (
@@ -262,7 +268,7 @@ def _best_tile(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other
             MENU[kernels.menu[k, choice], 2],
         )
         for d in range(len(best)):
-            t = gemm(_chip(lo + d, kernels.dtype[k], hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
+            t = gemm(_chip(lo + d, dtype, hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
             best[d] = min(
                 best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
             )
@@ -272,10 +278,11 @@ def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, othe
     """best[d]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
     head_dim, causal, itemsize = kernels.shape[3, k], kernels.shape[4, k], kernels.itemsize[k]
+    dtype = kernels.dtype[k]
     best[:] = np.inf
     for block in QUERY_BLOCKS:
         for d in range(len(best)):
-            t = flash(_chip(lo + d, kernels.dtype[k], hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
+            t = flash(_chip(lo + d, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
             best[d] = min(
                 best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
             )
@@ -313,7 +320,7 @@ def _makespan_block(
         for call in range(segments[s, 0], segments[s, 1]):
             row = call_row[call]
             for d in range(size):
-                host[d] += min(priced.launches[row, lo + d], 1.0) * per_launch
+                host[d] += priced.dispatch[row, lo + d] * per_launch
                 g = priced.time[row, lo + d] + priced.launches[row, lo + d] * gap[lo + d]
                 gpu[d] += g
                 first[d] = max(first[d], host[d]) + g

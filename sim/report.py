@@ -193,7 +193,8 @@ def memory_line(result: Result) -> str:
     """Peak memory, capacity, contributors, and where the peak is."""
     memory, capacity = result.memory, result.scenario.device.hbm.capacity
     parts = size_parts(contributors(memory), memory.peak)
-    return f"Peak memory {size(memory.peak)} of {size(capacity)} ({parts}), at {memory.at}"
+    excess = "" if memory.peak <= capacity else ", DOES NOT FIT"
+    return f"Peak memory {size(memory.peak)} of {size(capacity)}{excess} ({parts}), at {memory.at}"
 
 
 def contributors(memory: Memory) -> dict[str, float]:

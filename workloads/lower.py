@@ -36,6 +36,7 @@ class Kernels:
     starts: Ints
     start_row: Ints
     workspace: Floats  # (starts,) largest bytes of intermediates alive at a time inside a call run in this way
+    dispatch: Floats  # (starts,) host time of an eager call run in this way over that of the cheapest operator
     call_row: Ints
     op: Ints  # (rows,) the trace's op of each priced row
     name: tuple[str, ...]
@@ -88,7 +89,14 @@ def lower(trace: Trace, software: Software) -> Kernels:
         where[recipe.ops] = np.arange(len(recipe.ops))
         rows = np.flatnonzero(where[op] >= 0)
         at, call = where[op[rows]], first[rows]
-        ways.append({"row": rows, "order": np.full(len(rows), recipe.order), "workspace": recipe.workspace[at]})
+        ways.append(
+            {
+                "row": rows,
+                "order": np.full(len(rows), recipe.order),
+                "workspace": recipe.workspace[at],
+                "dispatch": np.full(len(rows), recipe.dispatch),
+            }
+        )
         for i in range(len(recipe.works)):
             blocks.append({"row": rows, **_block(recipe, i, at, calls, call)})
     return _assembled(blocks, ways, call_row.reshape(-1).astype(np.int64), op)
@@ -111,7 +119,7 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
         reads[slot] = size
     numbers = {n: np.array(c[n]) for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")}
     return Kernels(
-        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros,
+        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros, dispatch=zeros + 1.0,
         name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
         dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
         gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
@@ -178,6 +186,6 @@ def _assembled(blocks: list[dict[str, Any]], ways: list[dict[str, Any]], call_ro
     begins[1:] = (c["row"][1:] != c["row"][:-1]) | (order[1:] != order[:-1])
     return Kernels(
         start=np.cumsum(begins) - 1, starts=np.flatnonzero(begins), start_row=w["row"][by_way],
-        workspace=w["workspace"][by_way], call_row=call_row, op=op,
+        workspace=w["workspace"][by_way], dispatch=w["dispatch"][by_way], call_row=call_row, op=op,
         **numbers,
     )  # fmt: skip

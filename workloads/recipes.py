@@ -30,6 +30,7 @@ class Recipe:
         order: of the way among those that the kind lists.
         ops: (n,) indices of the trace's ops that it can run.
         dtype: (n,) objects, the dtype whose rate applies. itemsize: (n,) bytes of an element.
+        dispatch: host time of one eager call over that of the cheapest operator.
         works: of each kernel in launch order, its columns (n,); see `columns`.
     """
 
@@ -39,6 +40,7 @@ class Recipe:
     ops: Ints
     dtype: NDArray[np.object_]
     itemsize: Ints
+    dispatch: float
     works: tuple[dict[str, Any], ...]
 
     @cached_property
@@ -89,7 +91,7 @@ def recipes(trace: Trace, software: Software) -> list[Recipe]:
             works = way.rows(trace.dims(name, here), itemsize[here], software)
             dtype = np.array(names, dtype=object)[trace.op_dtype[here]]
             made = tuple(columns(work, len(here)) for work in works)
-            found.append(Recipe(way.name, f"{name}/{way.name}", order, here, dtype, itemsize[here], made))
+            found.append(Recipe(way.name, f"{name}/{way.name}", order, here, dtype, itemsize[here], way.dispatch, made))
         if not served.all():
             raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
     return found

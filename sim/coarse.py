@@ -1,4 +1,4 @@
-"""A trace in fewer pieces: what asks for much the same at about the same time is one piece, for searches that play many schedules.
+"""A trace in fewer pieces, for searches: what asks for much the same at about the same time is one piece.
 
 k-means (Lloyd, IEEE Transactions on Information Theory 28, 1982) over the demands of the pieces and the time at which they run
 alone, weighted by seconds. Not only neighbours are joined: joining a matrix product with the norm beside it would average

@@ -12,7 +12,7 @@ import numpy as np
 from hwspecs.rates import rates
 from sim.coarse import coarse
 from sim.demand import L2_SHARES, Floats, Pieces, pieces
-from sim.engine import Contention, Job, Run, Streams, together
+from sim.engine import DEFAULT, Contention, Job, Run, Streams, together
 from sim.issue import issued
 from sim.memory import memory
 from sim.phases import Part, Phase, order_of, phases
@@ -22,6 +22,8 @@ from sim.simulate import fit_for, price
 from workloads.cache import trace_of
 from workloads.model import find
 from workloads.trace import Trace
+
+LAUNCH_HEAVY = 0.1  # host time over GPU time of one inference above which traces are not coarsened
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Inference:
 
     def work(self, part: Part) -> Floats:
         """(6,) seconds of each column of work at full capacity, alone on the device."""
-        return np.asarray(sum((self.pieces.pass_work(s) for s in self.order(part)), np.zeros(self.pieces.work.shape[-1])))
+        return np.asarray(
+            sum((self.pieces.pass_work(s) for s in self.order(part)), np.zeros(self.pieces.work.shape[-1]))
+        )
 
     def host(self, part: Part) -> float:
         """Seconds that one host thread needs to launch a part."""
@@ -64,6 +68,11 @@ class Inference:
     def step_seconds(self) -> float:
         """One denoising step alone, or the inference where there are none: what offsets are fractions of."""
         return self.seconds("step" if self.steps else "whole")
+
+    @property
+    def launch_heavy(self) -> bool:
+        """The host matters so much that few pieces, issued whole, would not do."""
+        return self.host("whole") > LAUNCH_HEAVY * self.seconds("whole")
 
     def largest(self, part: Part) -> float:
         """Bytes beside the weights that a part needs at most."""
@@ -135,7 +144,7 @@ def step_segments(model: str, request: Any) -> tuple[int, ...]:
 def play(
     one: Inference,
     schedule: Schedule,
-    contention: Contention = Contention(),
+    contention: Contention = DEFAULT,
     larger: Mapping[int, Inference] | None = None,
     *,
     brief: bool = False,
@@ -182,7 +191,7 @@ def in_flight(of: Inference, phase: Phase) -> float:
 
 def run_phase(of: Inference, phase: Phase, contention: Contention, brief: bool = False, record: bool = False) -> Run:
     """Streams of a phase from its start."""
-    alone = of.brief if brief else of.pieces
+    alone = of.brief if brief and not of.launch_heavy else of.pieces
     programs = [np.concatenate([alone.of(s) for s in job.order]) for job in phase.jobs]
     ready = issued([alone.host[p] for p in programs], [j.lane for j in phase.jobs], [j.delay for j in phase.jobs])
     jobs = [Job(p, r, j.after, j.lane) for p, r, j in zip(programs, ready, phase.jobs, strict=True)]

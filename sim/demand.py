@@ -26,7 +26,13 @@ from workloads.trace import Segment, Trace
 Floats: TypeAlias = NDArray[np.float64]
 L2_SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8)  # of the L2's capacity at which kernels are priced
 TENSOR, VECTOR, EXP, L2, HBM, HBM_BYTES = range(6)  # columns of work; the last is reported, the others are shared
-SHARED = ("tensor", "vector", "exp", "l2", "hbm")  # HBM as the time that the traffic takes at the rate its pattern reaches
+SHARED = (
+    "tensor",
+    "vector",
+    "exp",
+    "l2",
+    "hbm",
+)  # HBM as the time that the traffic takes at the rate its pattern reaches
 RESOURCES = len(SHARED)
 COLUMNS = RESOURCES + 1
 

@@ -46,6 +46,9 @@ class Contention:
             raise ValueError("sms_kept and l2_split must lie between 0 and 1")
 
 
+DEFAULT = Contention()
+
+
 @dataclass(frozen=True)
 class Job:
     """Pieces that run one after another on one stream.
@@ -103,7 +106,7 @@ class Run:
 
 
 def together(
-    pieces: Pieces, jobs: Sequence[Job], streams: Streams, contention: Contention = Contention(), record: bool = False
+    pieces: Pieces, jobs: Sequence[Job], streams: Streams, contention: Contention = DEFAULT, record: bool = False
 ) -> Run:
     """Run every job to its end.
 
@@ -121,7 +124,7 @@ def together(
     share = np.array(streams.partition or [0.0] * number)
     priority = np.array(streams.priority or [0] * number, np.int64)
     start, end, ran = np.full(len(program), np.nan), np.full(len(program), np.nan), np.full(len(jobs), -1)
-    events = 4 * len(program) + 8 if record else 0
+    events = 2 * len(program) + 8 if record else 0  # an event ends a piece, or lets one start
     when, used = np.empty(events), np.empty((events, COLUMNS + 1))
     packed = tuple(np.ascontiguousarray(getattr(pieces, n)) for n in
                    ("seconds", "work", "slots", "elastic", "fixed", "begins"))  # fmt: skip
@@ -299,29 +302,41 @@ def _share(on: Ints, ask: Floats, cap: Floats, own: bool, who: Ints, speed: Floa
         for i in range(number):
             asked += speed[who[i]] * ask[who[i], r]
         fits = fits and asked <= 1.0
-    for i in range(0 if fits else number):
-        speed[who[i]] = -1.0  # still rising
-    rising = 0 if fits else number
+    if not fits:
+        _fill(who[:number], ask, cap, first, speed)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _fill(who: Ints, ask: Floats, cap: Floats, first: int, speed: Floats) -> None:
+    """Progressive filling: all rise together; one stops at its cap, or when a resource that it uses is full."""
+    for s in who:
+        speed[s] = -1.0  # still rising
+    rising = len(who)
     while rising > 0:
-        top, full, least = np.inf, -1, np.inf
-        for i in range(number):
-            if speed[who[i]] < 0.0:
-                least = min(least, cap[who[i]])
-        for r in range(first, RESOURCES):
-            taken, asked = 0.0, 0.0
-            for i in range(number):
-                s = who[i]
-                if speed[s] < 0.0:
-                    asked += ask[s, r]
-                else:
-                    taken += speed[s] * ask[s, r]
-            if asked > 0.0 and max(1.0 - taken, 0.0) < top * asked:
-                top, full = max(1.0 - taken, 0.0) / asked, r
-        for i in range(number):
-            s = who[i]
+        least = np.inf
+        for s in who:
+            least = min(least, cap[s]) if speed[s] < 0.0 else least
+        top, full = _tightest(who, ask, first, speed)
+        for s in who:
             if speed[s] < 0.0 and (cap[s] <= min(least, top) or (top <= least and ask[s, full] > 0.0)):
                 speed[s] = min(cap[s], top)
                 rising -= 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _tightest(who: Ints, ask: Floats, first: int, speed: Floats) -> tuple[float, int]:
+    """Speed at which the next resource is full if all that still rise do so together, and which one."""
+    top, full = np.inf, -1
+    for r in range(first, RESOURCES):
+        taken, asked = 0.0, 0.0
+        for s in who:
+            if speed[s] < 0.0:
+                asked += ask[s, r]
+            else:
+                taken += speed[s] * ask[s, r]
+        if asked > 0.0 and max(1.0 - taken, 0.0) < top * asked:
+            top, full = max(1.0 - taken, 0.0) / asked, r
+    return top, full
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]

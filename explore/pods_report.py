@@ -25,10 +25,10 @@ HEADS = (
     "host",
 )
 ASSUMED = (
-    "A kernel keeps the SM slots that its blocks fill, in launch order; what is left of compute, L2 and HBM is shared max-min fair; "
-    "streams in flight split the L2.\n"
-    "'range' is the makespan over the whole range of both assumptions: from kernels that run side by side in any mix, and streams "
-    "that all have the whole L2, to the above. Makespans count the launches of one host thread; 'host' is these alone."
+    "A kernel keeps the SM slots that its blocks fill, in launch order; what is left of compute, L2 and HBM is shared max-min "
+    "fair; streams in flight split the L2.\n"
+    "'range' is the makespan over the whole range of both assumptions: from kernels that run side by side in any mix, and "
+    "streams that all have the whole L2, to the above. Makespans count the launches of one host thread; 'host' is these alone."
 )
 QUALITY = "framecast predicts time, not quality: what relaxing the order of steps does to the image is not modelled."
 

@@ -137,6 +137,7 @@ def hardware(scenario: Scenario, pods: Pods) -> tuple[tuple[Number, space.Range]
         except ValueError as error:
             all_of = node.get("search.hardware")
             place = (all_of.value.get(path) if all_of and isinstance(all_of.value, dict) else None) or node
+            place = place if path in known else place.at_key()
             problems.append(place.problem(f"pods.search.hardware.{path}", str(error)))
     if problems:
         raise SpecError(problems)
@@ -181,7 +182,7 @@ def _given(node: Node, pods: Pods, count: int) -> Schedule | None:
             )  # fmt: skip
         except RuleError as error:
             problems.extend(error.pairs)
-    raise SpecError(list(_placed(node, problems)))
+    raise SpecError(space.tidied(list(_placed(node, problems))))
 
 
 def _members(text: str, index: int, problems: list[tuple[str, str]]) -> tuple[int, ...]:

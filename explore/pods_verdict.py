@@ -1,4 +1,4 @@
-"""The verdict on pods: which way wins, whether that holds over the range of every contention parameter, and what would turn it."""
+"""The verdict on pods: which way wins, whether that holds over the range of contention, and what would turn it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _hinges(each: tuple[float, ...]) -> str:
 
 
 def _sides(each: tuple[float, ...], against: str) -> str:
-    best, worst = max(range(len(each)), key=lambda i: each[i]), min(range(len(each)), key=lambda i: each[i])
+    best, worst = max(range(len(each)), key=lambda i: (each[i], i)), min(range(len(each)), key=lambda i: each[i])
 
     def when(c: Contention) -> str:
         sms = "kernels keep the SMs that they fill" if c.sms_kept else "any mix of kernels runs side by side"

@@ -174,14 +174,10 @@ def _loops() -> dict[str, Callable[..., None]]:
     plain: dict[str, Any] = dict(vars(formulas))
     names: dict[str, Any] = {**globals(), "prange": numba.prange}
     for name in COMPILED_FORMULAS:
-        plain[name] = names[name] = numba.njit(fastmath=fast, error_model="numpy", inline="always")(
-            _rebound(plain[name], plain)
-        )
+        plain[name] = names[name] = numba.njit(fastmath=fast, error_model="numpy", inline="always")(_rebound(plain[name], plain))
     for function in (_chip, _overlapped, _best_tile, _best_block, _price_block, _makespan_block):
         inline = "never" if function in (_price_block, _makespan_block) else "always"
-        names[function.__name__] = numba.njit(fastmath=fast, error_model="numpy", inline=inline)(
-            _rebound(function, names)
-        )
+        names[function.__name__] = numba.njit(fastmath=fast, error_model="numpy", inline=inline)(_rebound(function, names))
     parallel = numba.njit(parallel=True, cache=True, error_model="numpy")
     return {"price": parallel(_rebound(_price, names)), "makespan": parallel(_rebound(_makespan, names))}
 

@@ -47,6 +47,7 @@ class Contention:
 
 
 DEFAULT = Contention()
+FLUID = Contention(0.0, 0.0)  # the optimistic end of both parameters
 
 
 @dataclass(frozen=True)

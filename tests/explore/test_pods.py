@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import framecast
@@ -21,7 +21,6 @@ from explore.pods_verdict import Turn, met, turning, verdict
 from sim import concurrent
 from sim.report import number
 from sim.scenario import load
-from sim.schedule import podded
 from tests.sim.toy import toy_trace, write
 from workloads.trace import Trace
 
@@ -232,7 +231,9 @@ def test_verdicts(tmp_path: Path, best: tuple[float, ...], batched: float, host:
     result = found(tmp_path, REQUESTS, "pods.search={size: [5], stagger: {low: 0.2, high: 0.3}}")
     assert verdict(timed(result, best, batched, host)) == expected
     turn = Turn("device.hbm.bandwidth", 0.25, 1.5)
-    assert verdict(timed(result, best, batched, host), turn).endswith("; HBM bandwidth x 1/4 (pods 50 % faster) would turn it")
+    assert verdict(timed(result, best, batched, host), turn).endswith(
+        "; HBM bandwidth x 1/4 (pods 50 % faster) would turn it"
+    )
 
 
 def test_what_turns_the_verdict_is_played_there(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_perfetto(tmp_path: Path) -> None:
     assert len(spans) == 5 * (2 + 6 + 1)
     for track in {e["tid"] for e in spans}:
         mine = sorted((e["ts"], e["ts"] + e["dur"]) for e in spans if e["tid"] == track)
-        assert all(end <= start + 1e-3 for (_, end), (start, _) in zip(mine, mine[1:], strict=False))
+        assert all(end <= start + 1e-3 for (_, end), (start, _) in itertools.pairwise(mine))
     counters = {e["name"] for e in events if e["ph"] == "C"}
     assert counters == {"HBM bandwidth %", "matrix units %", "SM slots %"}
     assert all(-1e-6 <= e["args"]["%"] <= 100.01 for e in events if e["ph"] == "C")

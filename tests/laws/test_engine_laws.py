@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.demand import COLUMNS, HBM, HBM_BYTES, RESOURCES, Floats, Pieces
+from sim.demand import COLUMNS, HBM, HBM_BYTES, RESOURCES, Pieces
 from sim.engine import DEFAULT, FLUID, Contention, Run
 from tests.sim.plain import plain, run
 
 Case = tuple[list[Any], Pieces, Contention, list[float]]
-ANOMALY = 1.0  # more bandwidth makes a fixed schedule at most twice as long: Graham's bound (1969), 2 - 1/streams at most
+ANOMALY = (
+    1.0  # more bandwidth makes a fixed schedule at most twice as long: Graham's bound (1969), 2 - 1/streams at most
+)
 
 
 @st.composite
@@ -149,4 +151,4 @@ def test_more_speed_hurts_one_stream_never(case: Case, factor: float) -> None:
 @given(cases())
 def test_the_same_run_again_is_the_same(case: Case) -> None:
     assert (played(case).end == played(case).end).all()
-    assert DEFAULT == Contention(1.0, 1.0)
+    assert Contention(1.0, 1.0) == DEFAULT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def test_few_pieces_keep_time_and_work(one: Inference) -> None:
         assert few.pass_seconds(s) == pytest.approx(one.pieces.pass_seconds(s), rel=1e-12)
         assert few.pass_work(s) == pytest.approx(one.pieces.pass_work(s), rel=1e-12)
     assert few.host.sum() == pytest.approx(one.pieces.host.sum())
-    assert play(one, serial("requests", 2), brief=True).makespan == pytest.approx(play(one, serial("requests", 2)).makespan)
+    assert play(one, serial("requests", 2), brief=True).makespan == pytest.approx(
+        play(one, serial("requests", 2)).makespan
+    )
 
 
 @pytest.mark.parametrize("graphs", ["true", "false"])
@@ -165,13 +168,13 @@ def test_every_pass_is_told(one: Inference) -> None:
 def test_stages_of_requests_overlap(one: Inference) -> None:
     """A stream of text encoders, one of denoising, one of decoders: each stage of a request after the one before it."""
     played = play(one, replace(podded(4, 1), overlap=True), FLUID)
-    (phase, run, _), = played.phases
+    ((phase, run, _),) = played.phases
     assert phase.streams == 3
     spans: dict[int, list[tuple[float, float]]] = {}
     for _, member, _, start, end in passes(one, phase, run):
         spans.setdefault(member, []).append((start, end))
     for each in spans.values():
-        assert all(before[1] <= after[0] + 1e-12 for before, after in zip(each, each[1:], strict=False))
+        assert all(before[1] <= after[0] + 1e-12 for before, after in itertools.pairwise(each))
     assert len(spans) == 4
     assert played.makespan < play(one, serial("requests", 4), FLUID).makespan
     assert played.first < played.makespan

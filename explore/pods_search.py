@@ -1,6 +1,6 @@
 """Search over schedules, and over numbers of the device with them: Optuna proposes, the event loop prices.
 
-Schedules are ranked in few pieces (`sim.coarse`), scaled by what the full loop says of the first schedule with the same pods,
+Schedules are ranked in few pieces (`sim.coarse`), scaled by what the full loop says of the first three with the same pods,
 streams and partition; the three best are then played in full. A space that is no larger than the trials is enumerated.
 """
 
@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import optuna
 
 BATCH = 4  # proposals that are asked for together; part of what makes a study repeatable
+ANCHORS = 3  # schedules of a kind that are played in full, by whose mean the others are scaled
 FINALISTS = 3  # schedules that are played in full at the end
 SMALLEST_SHARE = (
     0.2  # of the SMs, of the uneven stream: below a fifth an A100 keeps 21 SMs, fewer than most kernels' blocks
@@ -64,7 +66,7 @@ class Found:
 def search(pods: Pods, s: Setting, progress: Progress | None = None) -> Found:
     """The best of `pods.trials` points; a function of the space, the seed and the number of trials."""
     known: dict[Point, float] = {}
-    anchors: dict[Any, float] = {}
+    anchors: dict[Any, list[float]] = {}
     with ThreadPoolExecutor(min(BATCH, os.cpu_count() or 1)) as pool:
         every = enumerated(pods, s)
         if every is not None and len(every) <= pods.trials:
@@ -80,7 +82,7 @@ def search(pods: Pods, s: Setting, progress: Progress | None = None) -> Found:
 
 
 def _sample(
-    pods: Pods, s: Setting, known: dict[Point, float], anchors: dict[Any, float], pool: ThreadPoolExecutor,
+    pods: Pods, s: Setting, known: dict[Point, float], anchors: dict[Any, list[float]], pool: ThreadPoolExecutor,
     progress: Progress | None,
 ) -> None:  # fmt: skip
     import optuna
@@ -128,16 +130,22 @@ def _overlapped(pods: Pods, s: Setting, size: int) -> list[Schedule]:
 
 
 def _price(
-    points: Sequence[Point], pods: Pods, s: Setting, known: dict[Point, float], anchors: dict[Any, float],
+    points: Sequence[Point], pods: Pods, s: Setting, known: dict[Point, float], anchors: dict[Any, list[float]],
     pool: ThreadPoolExecutor,
 ) -> None:  # fmt: skip
     """Puts the value (less is better) of new points into `known`, and what the few pieces miss into `anchors`."""
     new = [p for p in dict.fromkeys(points) if p not in known]
-    first = {key: p for p in reversed(new) if (key := kind(p)) not in anchors}
-    exact = dict(zip(first.values(), pool.map(lambda p: _full(s, p), first.values()), strict=True))
+    first = [p for i, p in enumerate(new) if len(anchors.get(kind(p), ())) + _before(new, i) < ANCHORS]
+    exact = dict(zip(first, pool.map(lambda p: _full(s, p), first), strict=True))
     brief = dict(zip(new, pool.map(lambda p: play(s.at(p[1]), p[0], s.contention, brief=True), new), strict=True))
-    anchors |= {key: exact[p].makespan / brief[p].makespan for key, p in first.items()}
-    known |= {p: _value(pods, s, p, exact.get(p) or scaled(brief[p], anchors[kind(p)])) for p in new}
+    for p in first:
+        anchors.setdefault(kind(p), []).append(exact[p].makespan / brief[p].makespan)
+    known |= {p: _value(pods, s, p, exact.get(p) or scaled(brief[p], mean(anchors[kind(p)]))) for p in new}
+
+
+def _before(points: Sequence[Point], at: int) -> int:
+    """Points before this one of the same kind."""
+    return sum(kind(p) == kind(points[at]) for p in points[:at])
 
 
 def kind(point: Point) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from explore.pods_spec import Pods, hardware, load
 from hwspecs.errors import InfeasibleError
 from sim.bounds import lower_bound
 from sim.concurrent import Inference, Played, inference, play
-from sim.engine import DEFAULT, FLUID, Contention
+from sim.engine import DEFAULT, FLUID, LOSSY, Contention
 from sim.phases import Part
 from sim.report import number
 from sim.scenario import Scenario
@@ -20,7 +20,7 @@ from sim.schedule import Schedule, podded, serial
 from sim.vary import numbers, with_number
 
 SIZES = (1, 2, 4, 8)  # members of a pod, where the scenario does not say
-CORNERS = (DEFAULT, Contention(1.0, 0.0), Contention(0.0, 1.0), FLUID)  # of the stated range
+CORNERS = (DEFAULT, Contention(1.0, 0.0), Contention(0.0, 1.0), FLUID, LOSSY)  # of the stated ranges
 Larger: TypeAlias = dict[int, Inference]
 
 

@@ -27,8 +27,9 @@ HEADS = (
 ASSUMED = (
     "A kernel keeps the SM slots that its blocks fill, in launch order; what is left of compute, L2 and HBM is shared max-min "
     "fair; streams in flight split the L2.\n"
-    "'range' is the makespan over the whole range of both assumptions: from kernels that run side by side in any mix, and "
-    "streams that all have the whole L2, to the above. Makespans count the launches of one host thread; 'host' is these alone."
+    "'range' is the makespan over the whole range of these assumptions: from kernels that run side by side in any mix, and "
+    "streams that all have the whole L2, to the above with a loss of 10 % of speed beside others.\n"
+    "Makespans count the launches of one host thread; 'host' is these alone."
 )
 QUALITY = "framecast predicts time, not quality: what relaxing the order of steps does to the image is not modelled."
 
@@ -59,7 +60,7 @@ def to_json(found: Comparison, turn: Turn | None = None) -> dict[str, Any]:
         "verdict": verdict(found, turn),
         "turned_by": turn and {"field": turn.field, "factor": turn.factor, "gain": turn.gain},
         "contention": [
-            {"sms_kept": c.sms_kept, "l2_split": c.l2_split, "gain": g}
+            {"sms_kept": c.sms_kept, "l2_split": c.l2_split, "loss": c.loss, "gain": g}
             for c, g in zip(CORNERS, gains(found), strict=True)
         ],
         "overlap": met(found),
@@ -162,7 +163,8 @@ def _bound(found: Comparison) -> str:
         f"Lower bound {seconds(found.lower_bound)} ({found.bound}): no schedule of this work takes less; the best is "
         f"{percent(above)} % above it ({tried}).",
         f"In use above half in the best, share of its time: {shares}.",
-        f"Best pods against serial and batched at the four ends of the range (kept and split, kept, split, neither): {each}.",
+        f"Best pods against serial and batched if SMs are kept and the L2 split, only kept, only split, "
+        f"neither, and with the loss: {each}.",
     ]
     if found.too_large:
         sizes = ", ".join(map(str, found.too_large))

@@ -91,7 +91,7 @@ def _sample(
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=pods.seed))
     if not s.hardware:
         for size in s.sizes:
-            study.enqueue_trial({"size": size})
+            study.enqueue_trial({"size": size} | dict.fromkeys(_names(pods, size), pods.search.stagger.low))
     for first in range(0, pods.trials, BATCH):
         asked = [study.ask() for _ in range(min(BATCH, pods.trials - first))]
         points = [(_proposal(trial, pods, s), _drawn(trial, s.hardware)) for trial in asked]
@@ -191,13 +191,17 @@ def _proposal(trial: optuna.Trial, pods: Pods, s: Setting) -> Schedule:
         return _overlapped(pods, s, size)[0]
     low, high, points = r.stagger.low, r.stagger.high, r.stagger.points
     step = (high - low) / (points - 1) if points and high > low else None
-    free = size - 1 if r.stagger.free else 1
-    names = [f"stagger {i + 1}" if free > 1 else "stagger" for i in range(free)]
-    offsets = tuple(trial.suggest_float(name, low, high, step=step) for name in names)
+    offsets = tuple(trial.suggest_float(name, low, high, step=step) for name in _names(pods, size))
     streams = trial.suggest_categorical(f"streams of {size}", _streams(pods, size))
     part = trial.suggest_categorical("partition", r.partition)
     share = trial.suggest_float("share", SMALLEST_SHARE, 1 - SMALLEST_SHARE) if part == "uneven" else None
     return _schedule(pods, s.count, size, offsets, streams, _shares(part, streams, share))
+
+
+def _names(pods: Pods, size: int) -> list[str]:
+    """Of the offsets of a pod: one for all, or one for each member after the first."""
+    free = size - 1 if pods.search.stagger.free else 1
+    return [f"stagger {i + 1}" if free > 1 else "stagger" for i in range(free)] if size > 1 else []
 
 
 def _streams(pods: Pods, size: int) -> tuple[int, ...]:

@@ -22,6 +22,11 @@ CHANGES = {  # numbers of the device that are tried, and how they are said
     "device.l2.capacity": "L2 capacity",
     "device.launch.gap": "launch gap",
 }
+HINGES = {  # parameters of contention, and what they are about
+    "sms_kept": "how kernels share the SMs",
+    "l2_split": "how streams share the L2",
+    "loss": "what running side by side costs",
+}
 
 
 @dataclass(frozen=True)
@@ -92,23 +97,19 @@ def _paced(row: Row) -> bool:
 def _hinges(each: tuple[float, ...]) -> str:
     """What the winner depends on."""
 
-    def side(gain: float) -> int:
-        return (gain >= 1 + TIE) - (gain < 1 - TIE)
+    def side(i: int) -> int:
+        return (each[i] >= 1 + TIE) - (each[i] < 1 - TIE)
 
-    kept = any(
-        side(each[i]) != side(each[j])
-        for i, a in enumerate(CORNERS)
-        for j, b in enumerate(CORNERS)
-        if a.l2_split == b.l2_split and a.sms_kept != b.sms_kept
-    )
-    split = any(
-        side(each[i]) != side(each[j])
-        for i, a in enumerate(CORNERS)
-        for j, b in enumerate(CORNERS)
-        if a.sms_kept == b.sms_kept and a.l2_split != b.l2_split
-    )
-    hows = (["how kernels share the SMs"] if kept else []) + (["how streams share the L2"] if split else [])
-    return "it hinges on " + (" and ".join(hows) or "both, how kernels share the SMs and how streams share the L2")
+    found = []
+    for name, text in HINGES.items():
+        pairs = [(i, j) for i, a in enumerate(CORNERS) for j, b in enumerate(CORNERS[:i]) if _differ(a, b) == {name}]
+        if any(side(i) != side(j) for i, j in pairs):
+            found.append(text)
+    return "it hinges on " + " and ".join(found or HINGES.values())
+
+
+def _differ(a: Contention, b: Contention) -> set[str]:
+    return {name for name in HINGES if getattr(a, name) != getattr(b, name)}
 
 
 def _sides(each: tuple[float, ...], against: str) -> str:
@@ -116,7 +117,8 @@ def _sides(each: tuple[float, ...], against: str) -> str:
 
     def when(c: Contention) -> str:
         sms = "kernels keep the SMs that they fill" if c.sms_kept else "any mix of kernels runs side by side"
-        return f"{sms} and streams {'split' if c.l2_split else 'share all of'} the L2"
+        loss = f", which costs {100 * c.loss:.0f} % of their speed" if c.loss else ""
+        return f"{sms} and streams {'split' if c.l2_split else 'share all of'} the L2{loss}"
 
     loss = each[worst]
     low = "no faster" if loss > 1 - TIE else f"{by_percent(1 / loss)} slower"

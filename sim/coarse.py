@@ -25,22 +25,26 @@ def coarse(pieces: Pieces, most: int = MOST) -> Pieces:
         labels.append(starts[-1] + label)
         starts.append(starts[-1] + int(label.max(initial=-1)) + 1)
     of = np.concatenate(labels)
-    seconds = np.stack([np.bincount(of, level) for level in pieces.seconds])
+    seconds = np.stack([_sums(of, level) for level in pieces.seconds])
 
     def mean(column: Floats) -> Floats:
-        return np.asarray(np.bincount(of, column * pieces.seconds[0]) / seconds[0])
+        return np.asarray(_sums(of, column * pieces.seconds[0]) / seconds[0])
 
     return Pieces(
         seconds=seconds,
-        work=np.stack([np.column_stack([np.bincount(of, column) for column in level.T]) for level in pieces.work]),
+        work=np.stack([np.column_stack([_sums(of, column) for column in level.T]) for level in pieces.work]),
         slots=np.minimum(mean(pieces.slots), 1.0),
         elastic=mean(pieces.elastic),
         fixed=mean(pieces.fixed),
         begins=np.ones(starts[-1], dtype=bool),
-        host=np.bincount(of, pieces.host),
+        host=_sums(of, pieces.host),
         segments=pieces.segments,
         starts=np.array(starts),
     )
+
+
+def _sums(of: Ints, column: Floats) -> Floats:
+    return np.asarray(np.bincount(of, column), dtype=np.float64)
 
 
 def _labels(pieces: Pieces, here: Ints, most: int) -> Ints:

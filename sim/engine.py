@@ -24,30 +24,38 @@ from workloads.kind import Ints
 
 TOGETHER = 1e-12  # share of a piece left over at which it ends with the event: rounding of sums of doubles
 LEVELS, ON_SMS = len(L2_SHARES), 3  # tensor, vector and exp are the SMs' own
+LOSS = (
+    0.1  # share of speed; an assumption for what the loop leaves out: rows of DRAM closed by others, clocks that fall
+)
 SLIVER = 1e-9  # share of the slots below which a piece waits: rounding of sums of shares
 Pack = tuple[Floats, Floats, Floats, Floats, Floats, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]
 
 
 @dataclass(frozen=True)
 class Contention:
-    """How kernels stand in each other's way; both parameters range over 0 to 1, and no measurement of ours narrows them.
+    """How kernels stand in each other's way; no measurement of ours narrows the ranges (docs/concurrency.md).
 
     Attributes:
         sms_kept: share of its slots that a kernel keeps others out of: 1 as a block scheduler places whole kernels in
-            launch order (the default), 0 if any mix of kernels ran side by side.
-        l2_split: streams in flight leave each other (1/n)^l2_split of the L2: 1 an equal part each, 0 all of it.
+            launch order (the default), 0 if any mix of kernels ran side by side. Range 0 to 1.
+        l2_split: streams in flight leave each other (1/n)^l2_split of the L2: 1 an equal part each, 0 all of it. Range 0 to 1.
+        loss: share of its speed that a kernel loses while another runs beside it, whatever they use. Range 0 to LOSS.
     """
 
     sms_kept: float = 1.0
     l2_split: float = 1.0
+    loss: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.sms_kept <= 1 and 0 <= self.l2_split <= 1):
             raise ValueError("sms_kept and l2_split must lie between 0 and 1")
+        if not 0 <= self.loss <= LOSS:
+            raise ValueError(f"loss must lie between 0 and {LOSS:g}")
 
 
 DEFAULT = Contention()
-FLUID = Contention(0.0, 0.0)  # the optimistic end of both parameters
+FLUID = Contention(0.0, 0.0)  # the optimistic end of every parameter
+LOSSY = Contention(loss=LOSS)  # the pessimistic end
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def together(
                    ("seconds", "work", "slots", "elastic", "fixed", "begins"))  # fmt: skip
     count, peak, moved = _loop(
         packed, program, first, ready, after, order, queue.astype(np.int64), np.array(streams.lane, np.int64),
-        share, priority, contention.sms_kept, contention.l2_split, start, end, ran, when, used,
+        share, priority, contention.sms_kept, contention.l2_split, contention.loss, start, end, ran, when, used,
     )  # fmt: skip
     if np.isnan(end).any():
         raise ValueError("jobs wait for each other: none of those left can start")
@@ -154,7 +162,7 @@ def _check(pieces: Pieces, jobs: Sequence[Job], streams: Streams) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _loop(pieces: Pack, program: Ints, first: Ints, ready: Floats, after: Ints, order: Ints, queue: Ints, lane: Ints,
-          partition: Floats, priority: Ints, kept: float, split: float, start: Floats, end: Floats, ran: Ints,
+          partition: Floats, priority: Ints, kept: float, split: float, loss: float, start: Floats, end: Floats, ran: Ints,
           when: Floats, used: Floats) -> tuple[int, float, float]:  # fmt: skip
     """Fills start, end, ran and (where they have room) when and used; events, and the peak and the
     integral of HBM use."""
@@ -175,6 +183,8 @@ def _loop(pieces: Pack, program: Ints, first: Ints, ready: Floats, after: Ints, 
         known = level
         _slots(pieces, program, at, on, line, partition, kept, ask, cap)
         _share(on, ask, cap, partition[0] > 0.0, who, speed)
+        if loss > 0.0:
+            _lose(ask, loss, speed)
         step, use = wake - now, 0.0
         for s in range(streams):
             if speed[s] > 0.0:
@@ -286,7 +296,8 @@ def _on_fewer(share: float, elastic: float, fixed: float) -> float:
     if share <= SLIVER:
         return 0.0
     squared = share * share
-    return 1.0 / (fixed + (1.0 - fixed) * np.sqrt(np.sqrt(elastic / (squared * squared) + 1.0 - elastic)))
+    stretched: float = np.sqrt(np.sqrt(elastic / (squared * squared) + 1.0 - elastic))
+    return 1.0 / (fixed + (1.0 - fixed) * stretched)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -338,6 +349,17 @@ def _tightest(who: Ints, ask: Floats, first: int, speed: Floats) -> tuple[float,
         if asked > 0.0 and max(1.0 - taken, 0.0) < top * asked:
             top, full = max(1.0 - taken, 0.0) / asked, r
     return top, full
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _lose(ask: Floats, loss: float, speed: Floats) -> None:
+    """Kernels that run beside others lose speed; a gap asks for nothing, and neither takes nor loses any."""
+    busy = 0
+    for s in range(len(speed)):
+        busy += speed[s] > 0.0 and ask[s, :RESOURCES].sum() > 0.0
+    for s in range(len(speed)):
+        if busy > 1 and ask[s, :RESOURCES].sum() > 0.0:
+            speed[s] *= 1.0 - loss
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal, TypeAlias
@@ -53,7 +53,7 @@ def order_of(segments: Sequence[Segment], steps: tuple[int, ...], count: int, pa
         return steps * (1 if part == "step" else count)
     whole = range(len(segments))
     if part == "whole":
-        return tuple(x for p in ("before", "steps", "after") for x in order_of(segments, steps, count, p))  # type: ignore[arg-type]
+        return tuple(x for p in ("before", "steps", "after") for x in order_of(segments, steps, count, p))
     first = steps[0] if steps else len(segments)
     chosen = whole[:first] if part == "before" else whole[first:]
     return tuple(s for s in chosen if s not in steps for _ in range(segments[s].repeats))
@@ -72,12 +72,12 @@ def phases(
         return
     pods = [_pod(schedule, number, order, step_seconds) for number in range(1, len(schedule.pods) + 1)]
     if schedule.members == "steps":
-        around = [Phase((Stint(0, 0, order(p)),)) if order(p) else None for p in ("before", "after")]
-        pods = [*around[:1], *pods, *around[1:]]  # type: ignore[list-item]
-    yield from _joined([p for p in pods if p is not None])
+        before, after = ([Phase((Stint(0, 0, own),))] if own else [] for own in (order("before"), order("after")))
+        pods = [*before, *pods, *after]
+    yield from _joined(pods)
 
 
-def _pod(s: Schedule, number: int, order, step_seconds: float) -> Phase:  # type: ignore[no-untyped-def]
+def _pod(s: Schedule, number: int, order: Callable[[Part], tuple[int, ...]], step_seconds: float) -> Phase:
     pod = s.pods[number - 1]
     requests = s.members == "requests"
     what = order("whole" if requests else "step")

@@ -111,6 +111,16 @@ def test_a_split_l2_is_interpolated_in_the_number_of_streams() -> None:
     assert run(pieces, [[0]] * 4, Contention(0, 0.5)).makespan == pytest.approx(2.0)
 
 
+def test_running_side_by_side_may_cost() -> None:
+    """Two that do not meet, at 0.9: the shorter ends at 1 / 0.9; the longer has done 1 of 2 and needs 1 alone. Alone: no loss."""
+    pieces = plain([2.0, 1.0], np.array([[1, 0, 0, 0, 0], [0, 0, 0, 0, 1.0]]))
+    lossy = Contention(0, 0, 0.1)
+    assert run(pieces, [[0], [1]], lossy).makespan == pytest.approx(1 / 0.9 + 1)
+    assert run(pieces, [[0, 1]], lossy).makespan == pytest.approx(3)
+    gap = plain([2.0, 1.0], np.array([[1, 0, 0, 0, 0], [0, 0, 0, 0, 0.0]]))
+    assert run(gap, [[0], [1]], lossy).makespan == pytest.approx(2)
+
+
 def test_a_job_waits_for_another_and_a_lane_hands_out_its_jobs() -> None:
     """Two streams take three jobs of 2, 1 and 3 s in order: the third starts at 1 and ends at 4; a fourth waits for it."""
     pieces = plain([2.0, 1.0, 3.0], np.zeros((3, 5)))

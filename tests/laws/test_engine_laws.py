@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.demand import COLUMNS, HBM, HBM_BYTES, RESOURCES, Pieces
-from sim.engine import DEFAULT, FLUID, Contention, Run
+from sim.engine import DEFAULT, FLUID, LOSS, Contention, Run
 from tests.sim.plain import plain, run
 
 Case = tuple[list[Any], Pieces, Contention, list[float]]
@@ -39,7 +39,7 @@ def cases(draw: st.DrawFn) -> Case:
             pieces.work[level, :, HBM] = np.minimum(pieces.work[level, :, HBM] * 1.3**level, pieces.seconds[level])
     program = st.lists(st.integers(0, count - 1), min_size=1, max_size=8).map(lambda p: np.array(p, dtype=np.int64))
     programs = draw(st.lists(program, min_size=1, max_size=5))
-    contention = Contention(draw(fraction), draw(fraction))
+    contention = Contention(draw(fraction), draw(fraction), draw(st.floats(0, LOSS)))
     return programs, pieces, contention, draw(st.lists(st.floats(0, 1), min_size=len(programs), max_size=len(programs)))
 
 
@@ -97,7 +97,7 @@ def test_makespan_is_above_every_lower_bound(case: Case) -> None:
 def test_makespan_is_below_one_after_another(case: Case) -> None:
     programs, pieces, contention, _ = case
     chains = [float(pieces.seconds[0, p].sum()) for p in programs]
-    case = programs, same(pieces), replace(contention, sms_kept=0.0), [0.0] * len(programs)
+    case = programs, same(pieces), replace(contention, sms_kept=0.0, loss=0.0), [0.0] * len(programs)
     assert played(case).makespan <= sum(chains) * (1 + 1e-9)
 
 
@@ -151,4 +151,4 @@ def test_more_speed_hurts_one_stream_never(case: Case, factor: float) -> None:
 @given(cases())
 def test_the_same_run_again_is_the_same(case: Case) -> None:
     assert (played(case).end == played(case).end).all()
-    assert Contention(1.0, 1.0) == DEFAULT
+    assert Contention(1.0, 1.0, 0.0) == DEFAULT

@@ -77,6 +77,8 @@ def test_what_cannot_run_is_refused(made: Any, jobs: Any, streams: Any, message:
 def test_contention_has_a_range() -> None:
     with pytest.raises(ValueError, match="sms_kept and l2_split must lie between 0 and 1"):
         Contention(1.2, 0)
+    with pytest.raises(ValueError, match=r"loss must lie between 0 and 0\.1"):
+        Contention(loss=0.2)
 
 
 def test_pieces_are_the_replay(scenario: Scenario) -> None:
@@ -206,7 +208,9 @@ def test_lower_bounds_hold(one: Inference) -> None:
     schedule = podded(10, 3, 0.1, BUDGET)
     assert play(one, schedule, FLUID).makespan >= lower_bound(one, schedule)[0] * (1 - 1e-9)
     alone = podded(10, 1, budget=Budget(largest=1, serial_first=0, serial_last=0))
-    assert lower_bound(one, alone) == (pytest.approx(one.seconds("whole")), "the chain of pods")
+    seconds, what = lower_bound(one, alone)
+    assert what == "the chain of pods"
+    assert seconds == pytest.approx(one.seconds("whole"))
 
 
 def test_less_contention_is_faster_here(one: Inference) -> None:

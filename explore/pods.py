@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from explore.pods_search import Found, Progress, Setting, named, search
 from explore.pods_spec import Pods, hardware, load
-from hwspecs.errors import InfeasibleError
+from hwspecs.errors import InfeasibleError, SpecError
+from hwspecs.estimate import Estimate
 from sim.bounds import lower_bound
-from sim.concurrent import Inference, Played, inference, play
+from sim.concurrent import Inference, Played, inference, joules, play
 from sim.engine import DEFAULT, FLUID, LOSSY, Contention
 from sim.phases import Part
 from sim.report import number
@@ -26,10 +27,11 @@ Larger: TypeAlias = dict[int, Inference]
 
 @dataclass(frozen=True)
 class Row:
-    """A schedule under the default contention, and its makespan at each of CORNERS."""
+    """A schedule under the default contention, its makespan at each of CORNERS, and its energy (None: unknown for the device)."""
 
     played: Played
     corners: tuple[float, ...]
+    energy: Estimate | None = None
 
     def fits(self, found: Comparison) -> bool:
         """Memory holds it."""
@@ -69,6 +71,11 @@ def compare(scenario: Scenario, progress: Progress | None = None) -> Comparison:
     pods, given = load(scenario, getattr(scenario.request, "steps", None))
     varied = hardware(scenario, pods)
     one = inference(scenario)
+    if pods.objective == "energy" and one.drawn is None:
+        text = f"energy is not known of {scenario.device.name}, which has no section `silicon`; choose another"
+        raise SpecError(
+            (scenario.sections["pods"].get("objective") or scenario.sections["pods"]).problem("pods.objective", text)
+        )
     count = int(pods.count or one.step_count)
     check_fits(scenario, one, given or serial(pods.members, count))
     sizes = _feasible(scenario, one, pods, count)
@@ -136,7 +143,7 @@ def row(one: Inference, schedule: Schedule, larger: Larger | None = None, record
     played = play(one, schedule, DEFAULT, larger, record=record)
     alone = all(phase.streams == 1 for phase, _, _ in played.phases)
     rest = (played.makespan if alone else play(one, schedule, c, larger).makespan for c in CORNERS[1:])
-    return Row(played, (played.makespan, *rest))
+    return Row(played, (played.makespan, *rest), joules(one, played, larger))
 
 
 def batched(scenario: Scenario, one: Inference, pods: Pods, count: int) -> tuple[Schedule, Larger] | None:

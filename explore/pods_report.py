@@ -21,6 +21,7 @@ HEADS = (
     "HBM mean %",
     "HBM peak %",
     "memory GB",
+    "energy J",
     "range",
     "host",
 )
@@ -85,6 +86,8 @@ def _row_json(row: Row) -> dict[str, Any]:
         "hbm_utilisation_peak": p.hbm_peak,
         "memory_bytes": int(p.memory),
         "makespan_range_s": [min(row.corners), max(row.corners)],
+        "energy_j": row.energy and row.energy.value,
+        "energy_range_j": row.energy and row.energy.as_list(),
         "host_s": p.host,
         "schedule": {
             "mode": s.mode,
@@ -133,7 +136,15 @@ def _rows(found: Comparison) -> Iterator[list[str]]:
             percent(p.hbm_peak),
         )
         memory = f"{number(p.memory / 1e9)}{' (!)' if p.memory > found.scenario.device.hbm.capacity else ''}"
-        yield [f"{name}{mode}", seconds(p.makespan), *rates, memory, _range(row), seconds(p.host)]
+        yield [
+            f"{name}{mode}",
+            seconds(p.makespan),
+            *rates,
+            memory,
+            number(float(row.energy.value)) if row.energy else "-",
+            _range(row),
+            seconds(p.host),
+        ]
 
 
 def _range(row: Row) -> str:

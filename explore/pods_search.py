@@ -18,7 +18,7 @@ import numpy as np
 
 from explore.pods_spec import Pods
 from explore.space import Range
-from sim.concurrent import Inference, Played, play
+from sim.concurrent import Inference, Played, joules, play
 from sim.engine import Contention
 from sim.schedule import Schedule, podded, serial
 from sim.vary import Number
@@ -177,9 +177,16 @@ def _value(pods: Pods, s: Setting, point: Point, played: Played) -> float:
         "first_image": lambda: played.first,
         "hbm_mean": lambda: played.hbm_mean,
         "hbm_peak": lambda: played.hbm_peak,
+        "energy": lambda: _energy(s.at(point[1]), played),
         "gain": lambda: s.rival(point[1]) / played.makespan,
     }[pods.objective]()
     return _sign(pods) * value
+
+
+def _energy(one: Inference, played: Played) -> float:
+    found = joules(one, played)
+    assert found is not None, "checked before the search"
+    return float(found.value)
 
 
 def _proposal(trial: optuna.Trial, pods: Pods, s: Setting) -> Schedule:

@@ -71,7 +71,7 @@ class Given:
     overlap: Annotated[bool, Doc("text encoders and decoders of requests on streams of their own")] = False
 
 
-Objective: TypeAlias = Literal["makespan", "images_per_s", "first_image", "hbm_mean", "hbm_peak", "gain"]
+Objective: TypeAlias = Literal["makespan", "images_per_s", "first_image", "hbm_mean", "hbm_peak", "energy", "gain"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -85,7 +85,9 @@ class Pods:
     schedule: Annotated[Given | None, Doc("a schedule of one's own")] = None
     objective: Annotated[
         Objective,
-        Doc("least makespan, first image or peak HBM use; most images/s, mean HBM use or gain over serial and batched"),
+        Doc(
+            "least makespan, first image, peak HBM use or energy; most images/s, mean HBM use or gain over serial and batched"
+        ),
     ] = "makespan"
     trials: Annotated[int, Quantity(ge=1, doc="schedules to try, in all")] = 100
     seed: Annotated[int, Quantity(ge=0, le=2**32 - 1, doc="of the search")] = 0

@@ -276,7 +276,7 @@ def crossings(frames: Sequence[float], one: Sequence[float], other: Sequence[flo
 def _check_model(scenario: Scenario) -> None:
     """A model without frames has nothing to project over."""
     having = [m.id for m in models().values() if _has(m.request, "frames")]
-    if scenario.model not in having:
+    if not _has(find(scenario.model).request, "frames"):
         text = f"model {scenario.model} has no frames; models with frames: {', '.join(having)}"
         node = scenario.sections.get("project")
         raise SpecError(node.at_key().problem("project", text) if node else f"{scenario.path}: {text}")

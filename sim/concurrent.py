@@ -9,21 +9,38 @@ from typing import Any
 
 import numpy as np
 
+from hwspecs import power
+from hwspecs.device import Silicon
+from hwspecs.errors import SpecError
+from hwspecs.estimate import Estimate
 from hwspecs.rates import rates
+from hwspecs.silicon import anchor
 from sim.coarse import coarse
-from sim.demand import L2_SHARES, Floats, Pieces, pieces
+from sim.demand import HBM_BYTES, L2_SHARES, Floats, Pieces, pieces
+from sim.energy import activity, summed
 from sim.engine import DEFAULT, Contention, Job, Run, Streams, together
 from sim.issue import issued
 from sim.memory import memory
 from sim.phases import Part, Phase, order_of, phases
-from sim.scenario import Scenario
+from sim.result import Priced
+from sim.scenario import Scenario, check_trace
 from sim.schedule import Schedule
 from sim.simulate import fit_for, price
 from workloads.cache import trace_of
-from workloads.model import find
+from workloads.fields import images_of
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 LAUNCH_HEAVY = 0.1  # host time over GPU time of one inference above which traces are not coarsened
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Energy of one inference: J by term, without idle power; W that are drawn at all times; what the device is made of."""
+
+    work: Mapping[str, Estimate]
+    idle: Estimate
+    silicon: Silicon
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class Inference:
         trace: what is computed. pieces: its kernels. brief: the same in few pieces, for searches.
         steps: segments of one denoising step; () for a model without such steps. step_count: steps, or 0.
         weights: bytes. inside: (segments,) largest bytes beside the weights in each segment.
-        images: that it makes.
+        images: that it makes. drawn: the energy that it takes, None for a device that does not say what it is made of.
     """
 
     trace: Trace
@@ -45,6 +62,7 @@ class Inference:
     weights: float
     inside: Floats
     images: int
+    drawn: Drawn | None = None
 
     def order(self, part: Part) -> tuple[int, ...]:
         """Segments that a part runs, in order, repeats included."""
@@ -107,9 +125,17 @@ class Played:
 
 
 def inference(scenario: Scenario, batch: int = 1) -> Inference:
-    """One inference of a scenario, priced with `batch` times its batch. SpecError where that cannot be captured."""
+    """One inference of a scenario, priced with `batch` times its batch.
+
+    SpecError where that cannot be captured, or a field of the request leaves no single kind of step to arrange.
+    """
+    for field, instead in {"cache": "leave it out", "images": "use pods.count, of members: requests"}.items():
+        if getattr(scenario.request, field, None) is not None:
+            text = f"request.{field}: a schedule takes inferences of one batch, whose steps are all alike; {instead}"
+            raise SpecError(f"{scenario.path}: {text}")
     request = scenario.request if batch == 1 else replace(scenario.request, batch=scenario.request.batch * batch)
     trace, on = trace_of(scenario.model, request), rates(scenario.device)
+    check_trace(scenario, trace)
     fitted = fit_for(scenario)
     priced = [
         price(trace, scenario.software, replace(on, l2_capacity=share * on.l2_capacity), scenario.level, fitted)
@@ -127,18 +153,47 @@ def inference(scenario: Scenario, batch: int = 1) -> Inference:
         weights=need.weights,
         inside=np.array([need.profile[s.start : s.stop].max(initial=need.weights) for s in trace.segments])
         - need.weights,
-        images=int(getattr(request, "batch", 1)),
+        images=images_of(request),
+        drawn=_drawn(scenario, priced[0], trace),
     )
 
 
+def _drawn(scenario: Scenario, priced: Priced, trace: Trace) -> Drawn | None:
+    silicon = scenario.device.silicon
+    if silicon is None:
+        return None
+    on, cost = rates(scenario.device), priced.cost
+    done = summed(activity(cost.kernels, cost.hbm_bytes), priced.runs(trace.call_repeats()))
+    return Drawn(power.work(done, on, silicon), power.idle(on, silicon, anchor(scenario.device)), silicon)
+
+
+def joules(one: Inference, played: Played, larger: Mapping[int, Inference] | None = None) -> Estimate | None:
+    """Energy of a schedule at the board's input, with its range: work, idle power over the makespan, the board's losses.
+
+    A part of an inference has the share of its energy that it has of its time; the energy of HBM grows with what streams that
+    share the L2 move in addition. None for a device that does not say what it is made of.
+    """
+    if one.drawn is None:
+        return None
+    terms: dict[str, Estimate] = {}
+    alone = 0.0
+    for phase, _, _ in played.phases:
+        of = larger[phase.batch] if larger and phase.batch > 1 else one
+        assert of.drawn is not None, "of the same device"
+        order = [s for job in phase.jobs for s in job.order]
+        share = sum(of.pieces.pass_seconds(s) for s in order) / of.seconds("whole")
+        alone += sum(float(of.pieces.pass_work(s)[HBM_BYTES]) for s in order)
+        for name, energy in of.drawn.work.items():
+            before = terms.get(name, Estimate(0.0, 0.0, 0.0))
+            terms[name] = Estimate(*(a + share * b for a, b in zip(before, energy, strict=True)))
+    if "hbm" in terms and alone > 0:
+        terms["hbm"] = terms["hbm"].times(played.hbm_mean * played.makespan / alone)
+    return power.at_board(terms | {"idle": one.drawn.idle.times(played.makespan)}, one.drawn.silicon).floats()
+
+
 def step_segments(model: str, request: Any) -> tuple[int, ...]:
-    """Segments of one denoising step: those that run more or less often when the request's steps change."""
-    steps = getattr(request, "steps", None)
-    if steps is None:
-        return ()
-    stages = find(model).stages
-    other = stages(replace(request, steps=steps - 1 if steps > 1 else 2))
-    return tuple(i for i, (a, b) in enumerate(zip(stages(request), other, strict=True)) if a.repeats != b.repeats)
+    """Segments of one denoising step, each as often as the step runs it; () for a model without such steps."""
+    return denoising(find(model), request)
 
 
 def play(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim import energy as energies
 from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
 from sim.timeline import Timeline
+from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES, Ints, kinds
 from workloads.ops.attention import ROLES
 from workloads.trace import Trace
@@ -62,7 +65,7 @@ class Result:
     Attributes:
         priced: the trace under the scenario's own software.
         attention: the same with attention unfused, and with flash-2.
-        denoising: indices of the segments that make one denoising step; () for a model without steps.
+        denoising: indices of the segments that make one denoising step, as often as they run; () for a model without steps.
         command: what was typed, '' in a program.
     """
 
@@ -120,15 +123,18 @@ class Result:
     @property
     def images(self) -> int:
         """Images (or clips) that one inference makes."""
-        return int(getattr(self.scenario.request, "batch", 1))
+        return images_of(self.scenario.request)
 
     def step_time(self) -> float | None:
-        """Seconds of the last denoising step, from the end of what ran before it, host included; None without such steps."""
+        """Seconds of the last denoising step, from the end of what ran before it, host included; None without such steps.
+
+        Where steps reuse features, of the last one that runs in full.
+        """
         if not self.denoising:
             return None
-        first, last = self.trace.segments[self.denoising[0]], self.trace.segments[self.denoising[-1]]
-        end = int(np.flatnonzero(self.timeline.call == last.stop - 1)[-1])
-        before = end - (last.stop - first.start)
+        run = [self.trace.segments[i] for i in self.denoising]
+        end = int(np.flatnonzero(self.timeline.call == run[-1].stop - 1)[-1])
+        before = end - sum(s.stop - s.start for s in run)
         return float(self.timeline.end[end] - (self.timeline.end[before] if before >= 0 else 0.0))
 
     def total(self, priced: Priced | None = None) -> Totals:
@@ -179,6 +185,14 @@ class Result:
         )
         return self._totals(alone, priced).time
 
+    def energy(self) -> energies.Energy | None:
+        """Joules, watts, dollars and CO2 of one inference; None where the device does not say what it is made of."""
+        return self._energy
+
+    @cached_property
+    def _energy(self) -> energies.Energy | None:
+        return energies.of_result(self)
+
     def __repr__(self) -> str:
         s = self.scenario
         return f"<Result {s.name}: {s.model} on {s.device.name}, latency {self.latency:.4g} s, level {s.level}>"
@@ -228,6 +242,7 @@ class Result:
             },
             "attention_comparison": {name: self._compared(priced) for name, priced in self.attention.items()},
             "not_calibrated": {"share": sum(self.not_calibrated().values()), "classes": self.not_calibrated()},
+            **energies.to_json(self.energy(), self.images),
             "command": self.command,
             "framecast_version": version("framecast"),
         }

@@ -73,10 +73,10 @@ def per_kernel(rates: Rates, dtypes: tuple[str, ...], of: str) -> Floats:
 
 def chip(rates: Rates, terms: Terms, tensor: Rate, vector: Rate) -> Chip:
     """The fields that the formulas read. Operand delivery grows with the SM's 16-bit matrix rate, up to its L2 port."""
-    return Chip(
+    return formulas.chip(
         sm_count=rates.sm_count,
         clock=rates.sm_clock,
-        tensor=np.maximum(tensor, formulas.NONE),
+        tensor=tensor,
         vector=vector,
         sustained=rates.tensor_sustained,
         delivery=np.minimum(rates.l2_port, terms.operand_delivery * np.asarray(rates.matmul("fp16"))),
@@ -155,7 +155,7 @@ def _sample_chips() -> tuple[Chip, Floats, Floats]:
     one = np.ones_like(sms)
     shape = (one, one, one, 0 * one)  # of the matrix unit: none, as a menu must not depend on the one that is priced
     return (
-        Chip(sms, clock, rate, one, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one, *shape),
+        formulas.chip(sms, clock, rate, one, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one, *shape),
         hbm,
         np.where(np.arange(len(sms)) < len(known), 0.0, 0.01)[:, None],
     )

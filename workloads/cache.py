@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from hwspecs.spec import to_data
 from workloads import trace as traces
 from workloads.model import Model, Stage, find
 from workloads.trace import Trace
+from workloads.transforms import of_stages, plain
 
 if TYPE_CHECKING:
     from workloads.capture import CapturedPass
@@ -42,6 +43,8 @@ _CODE = (
     "blocks.py",
     "unets.py",
     "decoding.py",
+    "fields.py",
+    "transforms.py",
     "ops/*.py",
     "parts/*.py",
     "models/*.py",
@@ -53,23 +56,38 @@ def trace_of(model_id: str, request: Any) -> Trace:
     """The trace of a model for a request (an instance of `find(model_id).request`).
 
     A damaged entry and a folder that cannot be written are one line on stderr each; the trace is then captured anew.
-    Raises SpecError for an unknown model, or a module that cannot be captured.
+    Raises SpecError for an unknown model, a module that cannot be captured, a module to be reused that does not run.
     """
     model = find(model_id)
-    stages = model.stages(request)
-    data = to_data(request)
+    if model.trace is not None:
+        return model.trace(request)
+    stages, alone = model.stages(request), plain(request)
+    data = to_data(alone)
     path = _entry(model, data)
     trace = _stored(path)
     if trace is None:
-        trace = _capture(model, request, stages, data)
+        trace = _capture(model, alone, model.stages(alone), data)
         _store(trace, path)
-    segments = tuple(replace(s, repeats=stage.repeats) for s, stage in zip(trace.segments, stages, strict=True))
-    return replace(trace, request=data, segments=segments)
+    return replace(of_stages(trace, stages), request=to_data(request))
 
 
 def cached(model_id: str, request: Any) -> bool:
-    """Whether `trace_of` has an entry for a request, sound or not. Raises SpecError for an unknown model."""
-    return _entry(find(model_id), to_data(request)).exists()
+    """Whether `trace_of` has an entry for a request, sound or not; True of a user's own model, where it is not looked for.
+
+    Raises SpecError for an unknown model.
+    """
+    model = find(model_id)
+    return model.trace is not None or _entry(model, to_data(plain(request))).exists()
+
+
+def kept(path: Path, capture: Callable[[], Trace]) -> Trace:
+    """The trace at a path of the cache; where there is none that can be used, the one that `capture` makes, which is stored."""
+    trace = _stored(path)
+    if trace is None:
+        with quiet():
+            trace = capture()
+        _store(trace, path)
+    return trace
 
 
 def folder() -> Path:
@@ -94,7 +112,10 @@ def _key(model: Model, request: Mapping[str, Any]) -> str:
     captured = {name: value for name, value in request.items() if name not in model.repeat_fields}
     versions = {name: importlib.metadata.version(name) for name in model.libraries}
     here = Path(__file__).parent
-    files = [*(file for pattern in _CODE for file in sorted(here.glob(pattern))), Path(inspect.getfile(model.stages))]
+    files = [
+        *(file for pattern in _CODE for file in sorted(here.glob(pattern))),
+        Path(inspect.getfile(inspect.unwrap(model.stages))),
+    ]
     code = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
     return hashlib.sha256(json.dumps([model.id, captured, versions, code], sort_keys=True).encode()).hexdigest()[:24]
 
@@ -123,7 +144,7 @@ def _capture(model: Model, asked: Any, stages: tuple[Stage, ...], request: Mappi
         print(f"capturing {model.id} {size} (once; about {_SECONDS} s) ...", file=sys.stderr)
     frames = request.get("frames")
     others = model.stages(replace(asked, frames=_other(frames, model.frame_step))) if frames else stages
-    with _quiet():
+    with quiet():
         from workloads.capture import assemble
 
         passes = [
@@ -151,7 +172,7 @@ def _other(frames: int, step: int) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what libraries say while they are imported and run: warnings, and log records below critical."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwspecs.errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    from workloads.trace import Trace
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What makes a stage a cached step: it leaves out modules of the stage `of`, and reads what that one computed in them."""
+
+    of: str
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,8 @@ class Stage:
         frames: that the module sees at most, where more than the request's (an interpolation); None: the request's;
             0: no attention is over frames alone, so that none is looked for.
         assume: answers to operators that need a tensor's values; see `workloads.kept.assumed`.
+        steps: denoising steps that the repeats are made of; 0 where they are none.
+        reuse: of a step that reuses features, which are not captured; see `workloads.transforms`.
     """
 
     name: str
@@ -34,6 +47,8 @@ class Stage:
     inputs: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
     frames: int | None = None
     assume: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    reuse: Reuse | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,8 @@ class Model:
         sources: where the configuration is published.
         libraries: distributions whose versions decide what is captured.
         frame_step: the frame counts that a request may ask differ by multiples of it.
+        trace: request -> its trace, of a user's own model (a capture file, or a stored trace); None for a built-in one.
+        fingerprint: () -> what decides the traces beside the request, where the id does not say it.
     """
 
     id: str
@@ -59,6 +76,22 @@ class Model:
     sources: str
     libraries: tuple[str, ...]
     frame_step: int = 1
+    trace: Callable[[Any], Trace] | None = None
+    fingerprint: Callable[[], str] = str
+
+
+def denoising(model: Model, request: Any) -> tuple[int, ...]:
+    """Indices of the stages of one denoising step, each as often as the step runs it; () for a model without `steps`.
+
+    Of steps that reuse features those count that run in full.
+    """
+    if not hasattr(request, "steps"):
+        return ()
+    once = replace(request, **{name: None for name in ("images", "cache") if hasattr(request, name)})
+    steps = once.steps
+    now, other = (model.stages(replace(once, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
+    runs = {a.name: abs(a.repeats - b.repeats) for a, b in zip(now, other, strict=True)}
+    return tuple(i for i, stage in enumerate(model.stages(request)) for _ in range(runs.get(stage.name, 0)))
 
 
 @cache
@@ -81,7 +114,11 @@ def models() -> dict[str, Model]:
 
 
 def find(model_id: str) -> Model:
-    """The model of an id. SpecError names the nearest one."""
+    """The model of an id, or at the path of a capture file or stored trace. SpecError names the nearest id."""
+    from workloads.capture_model import is_file, model_of
+
+    if is_file(model_id):
+        return model_of(model_id)
     known = models()
     if model_id not in known:
         raise SpecError(f"unknown model '{model_id}'{nearest(model_id, known)} (known: {', '.join(known)})")

@@ -18,9 +18,11 @@ from explore.pods_plots import curve, gantt
 from explore.pods_report import text, to_json
 from explore.pods_trace import trace_events
 from explore.pods_verdict import Turn, met, turning, verdict
-from sim import concurrent
+from sim import concurrent, simulate
+from sim.energy import of_result
 from sim.report import number
-from sim.scenario import load
+from sim.scenario import Scenario, load
+from sim.simulate import replay
 from tests.sim.toy import toy_trace, write
 from workloads.trace import Trace
 
@@ -55,6 +57,7 @@ def trace_of(_model: str, request: Any) -> Trace:
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrent, "trace_of", trace_of)
+    monkeypatch.setattr(simulate, "trace_of", trace_of)
 
 
 def found(folder: Path, content: str, *overrides: str) -> Comparison:
@@ -107,7 +110,7 @@ def test_free_offsets_and_uneven_partitions(tmp_path: Path) -> None:
     assert len(best.partition) == 4
 
 
-@pytest.mark.parametrize("objective", ["images_per_s", "first_image", "hbm_mean", "hbm_peak", "gain"])
+@pytest.mark.parametrize("objective", ["images_per_s", "first_image", "hbm_mean", "hbm_peak", "energy", "gain"])
 def test_objectives(tmp_path: Path, objective: str) -> None:
     result = found(tmp_path, REQUESTS, f"pods.objective={objective}")
     rows = [row.played for name, row in result.rows.items() if name in ("best", "serial")]
@@ -252,6 +255,28 @@ def test_what_turns_the_verdict_is_played_there(tmp_path: Path) -> None:
         assert before["turned_by"]["field"].startswith("device.")
     assert turning(found(tmp_path, REQUESTS, "pods.count=1")) is None
     assert len(before["contention"]) == len(CORNERS)
+
+
+def test_energy_is_of_the_work_and_the_time(tmp_path: Path) -> None:
+    """Serial is what a run alone takes, as many times; pods save idle power; a device of unknown silicon has none."""
+    result = found(tmp_path, REQUESTS, "pods.objective=energy")
+    rows = {name: row.energy for name, row in result.rows.items()}
+    serial, best = rows["serial"], rows["best"]
+    assert serial is not None
+    assert best is not None
+    scenario = load(write(tmp_path, REQUESTS))
+    once = energy_of(scenario)
+    assert serial.value == pytest.approx(5 * once, rel=0.01)  # of requests in a row the host issues the next early
+    assert serial.low < serial.value < serial.high
+    assert best.value <= serial.value
+    assert to_json(result)["best"]["energy_j"] == best.value
+
+
+def energy_of(scenario: Scenario) -> float:
+    """Of one inference by `framecast run`."""
+    found = of_result(replay(scenario))
+    assert found is not None
+    return float(found.total.value)
 
 
 def test_what_is_met_adds_up(tmp_path: Path) -> None:

@@ -155,11 +155,11 @@ def test_the_schemas_in_the_docs_are_current(program: Any, kind: str) -> None:
 
 
 def test_wrong_kinds_and_shells(program: Any) -> None:
-    one_of = "'scenario', 'device', 'software'; see 'framecast schema --help'\n"
+    one_of = "'scenario', 'device', 'software', 'capture'; see 'framecast schema --help'\n"
     assert program("schema", "devices") == (
         2,
         "",
-        f"Invalid value for '{{scenario|device|software}}': 'devices' is not one of {one_of}",
+        f"Invalid value for '{{scenario|device|software|capture}}': 'devices' is not one of {one_of}",
     )
     code, _, err = program("completion", "tcsh")
     assert code == 2

@@ -100,7 +100,7 @@ def lines(
         (
             "pods: {members: requests, count: 4, objective: makespn, search: {partition: [half], streams: [0]}}\n",
             ["toy.yaml:4:48: pods.objective: found 'makespn', expected one of makespan, images_per_s, first_image, hbm_mean, "
-             "hbm_peak, gain; did you mean 'makespan'?",
+             "hbm_peak, energy, gain; did you mean 'makespan'?",
              "toy.yaml:4:78: pods.search.partition.0: found 'half', expected one of shared, equal, uneven",
              "toy.yaml:4:95: pods.search.streams.0: found '0', expected a whole number of at least 1"],
         ),

@@ -6,6 +6,7 @@ What was found is kept in benchmarks/results/pods_worked.json; a test holds the 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ DEVICES = {
     "H100": ("device=h100-sxm",),
     "A100 with 500 GB/s (imagined)": ("device=a100-sxm-80gb", STARVED),
 }
+CORES = 2
 BEGIN, END = "<!-- worked example: begin -->\n", "<!-- worked example: end -->\n"
 
 
@@ -63,7 +65,8 @@ def page(text: str, cells: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Play every cell; rewrite the results and the page."""
-    cells = [play(example, device) for example in MODELS for device in DEVICES]
+    with ProcessPoolExecutor(CORES) as pool:
+        cells = list(pool.map(play, *zip(*((m, d) for m in MODELS for d in DEVICES), strict=True)))
     RESULTS.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), cells), encoding="utf-8")
 

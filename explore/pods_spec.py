@@ -125,6 +125,8 @@ def hardware(scenario: Scenario, pods: Pods) -> tuple[tuple[Number, space.Range]
         try:
             if path not in known:
                 raise ValueError(f"unknown field{nearest(path, known)}")
+            if path == "device.hbm.capacity":
+                raise ValueError("it decides what fits, not how fast that runs; leave it out")
             number = known[path]
             wanted = space.parse(text, number.unit, number.whole)
             if wanted.points or wanted.step:

@@ -154,6 +154,10 @@ def turning(found: Comparison) -> Turn | None:
     schedules = [s for s in dict.fromkeys(schedules) if s.mode != "serial"]
     if not schedules:
         return None
+    if found.scenario.level == "calibrated":  # a changed device is not: hold it against its own physical level
+        plain = replace(found.scenario, level="physical")
+        one = inference(plain)
+        wins = _least_rival(one, found, _batch(plain, found)) / min(play(one, s).makespan for s in schedules) >= 1 + TIE
     miss = {s: play(found.one, s, brief=True).makespan / play(found.one, s).makespan for s in schedules}
     for factor in FACTORS:
         near = []

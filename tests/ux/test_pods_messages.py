@@ -115,12 +115,14 @@ def lines(
         ),
         (
             "pods:\n  members: requests\n  count: 4\n  search:\n    hardware:\n      device.hbm.bandwidth: 4..2 TB/s\n"
-            "      device.sm_count: 64..128 step 4\n      device.l2.capacity: 0..40 MiB\n",
+            "      device.sm_count: 64..128 step 4\n      device.l2.capacity: 0..40 MiB\n      device.hbm.capacity: 40..80 GB\n",
             ["toy.yaml:9:29: pods.search.hardware.device.hbm.bandwidth: found '4..2 TB/s': the range is reversed; expected the "
              "low end first, '2 TB/s..4 TB/s'",
              "toy.yaml:10:24: pods.search.hardware.device.sm_count: found '64..128 step 4': a search draws from the whole range; "
              "leave out the points or the step",
-             "toy.yaml:11:27: pods.search.hardware.device.l2.capacity: found '0..40 MiB': 0 B is not possible"],
+             "toy.yaml:11:27: pods.search.hardware.device.l2.capacity: found '0..40 MiB': 0 B is not possible",
+             "toy.yaml:12:28: pods.search.hardware.device.hbm.capacity: it decides what fits, not how fast that runs; leave it "
+             "out"],
         ),
         (
             "pods: {members: requests, count: 4, schedule: {pods: ['1-2', '3-4'], partition: [0.9, 0.3], priority: [1]}}\n",

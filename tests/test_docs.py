@@ -29,4 +29,6 @@ def test_the_worked_example_of_pods_is_what_was_played() -> None:
     cells = json.loads(pods_worked.RESULTS.read_text(encoding="utf-8"))
     text = pods_worked.PAGE.read_text(encoding="utf-8")
     assert pods_worked.page(text, cells) == text, "run `python -m benchmarks.pods_worked`"
-    assert {(c["example"], c["device"]) for c in cells} == {(m, d) for m in pods_worked.MODELS for d in pods_worked.DEVICES}
+    assert {(c["example"], c["device"]) for c in cells} == {
+        (m, d) for m in pods_worked.MODELS for d in pods_worked.DEVICES
+    }

@@ -195,3 +195,15 @@ def test_an_unwritable_folder(
     (tmp_path / "file").write_text("")
     code, said = lines(tmp_path, monkeypatch, capfd, REQUESTS, "--trials", "2", "--out", str(tmp_path / "file/x"))
     assert (code, said) == (2, ["--out file/x: cannot write the results: not a directory"])
+
+
+def test_energy_of_a_device_that_does_not_say_what_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = "pods: {members: requests, count: 4, objective: energy}\n"
+    assert lines(tmp_path, monkeypatch, capfd, text, "--set", "device.silicon=null") == (
+        2,
+        [
+            "toy.yaml:4:48: pods.objective: energy is not known of a100-sxm-80gb, which has no section `silicon`; choose another"
+        ],
+    )

@@ -22,7 +22,7 @@ MAY = {
 }
 LIGHT = {"numpy", "pydantic", "pydantic_core", "yaml", "click"}  # what a module may import when it is imported itself
 ANYWHERE = {
-    "optuna": ("explore/study.py", "explore/pods.py"),
+    "optuna": ("explore/study.py", "explore/pods_search.py"),
     "dask": ("explore/cluster.py",),
     "matplotlib": (
         "sim/plots.py",
@@ -50,7 +50,7 @@ HEAVY = {
         "calib/transfer_report.py",
         "calib/validate_report.py",
     ),
-    "numba": ("sim/engine.py",),
+    "numba": ("sim/engine.py", "sim/issue.py"),
 }  # files that a warm run imports late, or never
 FILES = [p for package in MAY for p in sorted((ROOT / package).rglob("*.py"))]
 WARM = """

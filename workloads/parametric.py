@@ -7,7 +7,7 @@ give that line, and a third, at the largest count, has to lie on it in every col
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,10 @@ from hwspecs.spec import to_data
 from workloads.cache import cached, trace_of
 from workloads.kind import Ints
 from workloads.model import find
-from workloads.trace import Trace
+from workloads.trace import Trace, alike, same
 
 SINGLE = 1  # frames at which copies fall away that any larger count needs: always captured
 CAPTURES = 3  # of the frame counts above SINGLE, at most, while they lie on a line
-_NAMES = ("kinds", "dtypes", "labels", "paths")
-_CALLS = ("call_path", "call_in_attention", "input_offsets", "input_ids", "output_offsets", "output_ids")
 
 
 def over_frames(model: str, request: Any, counts: Sequence[int]) -> Iterator[Trace]:
@@ -84,7 +82,7 @@ class _Line:
 
 def _line(traces: list[Trace]) -> _Line | None:
     """The line through the first two traces if the last lies on it too; None where there are fewer than three, or it does not."""
-    if len(traces) < CAPTURES or not all(_alike(traces[0], other) for other in traces[1:]):
+    if len(traces) < CAPTURES or not all(alike(traces[0], other) for other in traces[1:]):
         return None
     base, second, last = traces
     low, high = int(base.request["frames"]), int(second.request["frames"])
@@ -92,21 +90,9 @@ def _line(traces: list[Trace]) -> _Line | None:
     size, size_rest = np.divmod(second.tensor_bytes - base.tensor_bytes, high - low)
     line = _Line(base, low, dims, size)
     whole = not dims_rest.any() and not size_rest.any()
-    return line if whole and _same(line.at(int(last.request["frames"])), last) else None
+    return line if whole and same(line.at(int(last.request["frames"])), last) else None
 
 
 def _dims(trace: Trace) -> Ints:
     """Dimensions of every call, (calls, widest kind)."""
     return trace.op_dims[trace.call_op]
-
-
-def _alike(one: Trace, other: Trace) -> bool:
-    """The same operators in the same order on the same tensors, sizes apart."""
-    names = all(getattr(one, name) == getattr(other, name) for name in _NAMES)
-    return names and all(np.array_equal(getattr(one, n), getattr(other, n)) for n in (*_CALLS, "tensor_is_weight"))
-
-
-def _same(one: Trace, other: Trace) -> bool:
-    """Equal in every column."""
-    arrays = (f.name for f in fields(Trace) if isinstance(getattr(one, f.name), np.ndarray))
-    return _alike(one, other) and all(np.array_equal(getattr(one, n), getattr(other, n)) for n in arrays)

@@ -8,6 +8,7 @@ sampler's pointwise operators.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -50,14 +51,14 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", lambda: text.clip_l(dtype), batch, text.CLIP_LEN, passes),
-        text.encoder("text_encoder_2", lambda: text.t5_xxl(dtype), batch, T5_LEN, passes),
-        Stage("transformer", "transformer", passes * request.steps, lambda: transformer(dtype), latents),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, passes),
+        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, T5_LEN, passes),
+        Stage("transformer", "transformer", passes * request.steps, partial(transformer, dtype), latents),
         Stage(
             "vae_decoder",
             "vae_decoder",
             1,
-            lambda: vae_decoder(dtype, SCALE),
+            partial(vae_decoder, dtype, SCALE),
             lambda: ((meta(dtype, batch, *size),), {}),
         ),
     )

@@ -11,6 +11,7 @@ Left out: the samplers' pointwise operators, dynamic thresholding, the noise on 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -74,19 +75,19 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     return (
         text.encoder(
-            "text_encoder", lambda: text.t5_xxl(dtype), request.batch, request.text_len, 2 if request.guidance else 1
+            "text_encoder", partial(text.t5_xxl, dtype), request.batch, request.text_len, 2 if request.guidance else 1
         ),
         Stage(
-            "base", "base", request.steps, lambda: base(dtype),
+            "base", "base", request.steps, partial(base, dtype),
             lambda: ((meta(dtype, n, 3, *small), meta("fp32", n), meta(dtype, *prompt)), {}),
         ),
         Stage(
             "super_resolution_1", "super_resolution_1", request.upscale_steps,
-            lambda: super_resolution(dtype, "joined"), lambda: upscale(small, middle),
+            partial(super_resolution, dtype, "joined"), lambda: upscale(small, middle),
         ),
         Stage(
             "super_resolution_2", "super_resolution_2", request.upscale_steps,
-            lambda: super_resolution(dtype, "cross"), lambda: upscale(middle, large),
+            partial(super_resolution, dtype, "cross"), lambda: upscale(middle, large),
         ),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ tokens; the transformer is told which are padding, the text encoder is not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
@@ -57,10 +58,10 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", lambda: text.t5_xxl(dtype), batch, TEXT_LEN, passes),
-        Stage("transformer", "transformer", request.steps, lambda: transformer(dtype), latents, frames=0),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, passes),
+        Stage("transformer", "transformer", request.steps, partial(transformer, dtype), latents, frames=0),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype),
             lambda: ((meta(dtype, batch, LATENT_CHANNELS, frames, height, width),), {}), frames=0,
         ),
     )  # fmt: skip

@@ -9,6 +9,7 @@ three with heads of 64 make 3.1 B. Both texts enter as one sequence, CLIP's padd
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -42,16 +43,16 @@ def stages(request: Request) -> tuple[Stage, ...]:
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
     prompt = (passes * batch, text.CLIP_LEN + request.text_len, text.T5_WIDTH)
     return (
-        text.encoder("text_encoder", lambda: text.clip_l(dtype), batch, text.CLIP_LEN, passes),
-        text.encoder("text_encoder_2", lambda: text.t5_xxl(dtype), batch, request.text_len, passes),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, passes),
+        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, request.text_len, passes),
         Stage(
-            "unet", "unet", request.steps, lambda: unet(dtype),
+            "unet", "unet", request.steps, partial(unet, dtype),
             lambda: (
                 (meta(dtype, passes * batch, *size), meta("int64"), meta(dtype, *prompt)), {"return_dict": False}
             ),
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *size),), {})
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})
         ),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ latent over for its own steps, after encoding the prompt with the larger text en
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic.dataclasses import dataclass
@@ -53,22 +54,22 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     def big(again: str = "") -> Stage:
         name, length = "text_encoder_2", text.CLIP_LEN
-        return text.encoder(name, lambda: text.clip_g(dtype), batch, length, passes, again=again)
+        return text.encoder(name, partial(text.clip_g, dtype), batch, length, passes, again=again)
 
     refined = (
         big("refiner_"),
-        Stage("refiner", "refiner", request.refiner_steps, lambda: refiner(dtype), denoised(POOLED, 5)),
+        Stage("refiner", "refiner", request.refiner_steps, partial(refiner, dtype), denoised(POOLED, 5)),
     )
     return (
-        text.encoder("text_encoder", lambda: sd.text_encoder(dtype), batch, text.CLIP_LEN, passes),
+        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, text.CLIP_LEN, passes),
         big(),
-        Stage("unet", "unet", request.steps, lambda: unet(dtype), denoised(2048, 6)),
+        Stage("unet", "unet", request.steps, partial(unet, dtype), denoised(2048, 6)),
         *(refined if request.refiner_steps else ()),
         Stage(
             "vae_decoder",
             "vae_decoder",
             1,
-            lambda: sd.vae_decoder(decoded),
+            partial(sd.vae_decoder, decoded),
             lambda: ((meta(decoded, batch, *size),), {}),
         ),
     )

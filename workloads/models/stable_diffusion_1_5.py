@@ -8,6 +8,7 @@ the safety checker, the conversion to 8-bit pixels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -16,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from hwspecs.spec import CONFIG, Doc, Quantity
 from workloads.dtypes import torch_dtype
 from workloads.model import Model, Stage
+from workloads.parts.meta import meta
 
 TEXT_LEN = 77  # tokens; text_encoder/config.json, max_position_embeddings (a prompt is padded to it)
 PIXELS = 8  # image pixels per latent element along a side: the VAE halves the resolution three times
@@ -57,16 +59,16 @@ def stages(request: Request) -> tuple[Stage, ...]:
     text = (latents, TEXT_LEN, 768)
     return (
         Stage(
-            "text_encoder", "text_encoder", 2 if request.guidance else 1, lambda: text_encoder(dtype),
-            lambda: ((_meta("int64", request.batch, TEXT_LEN),), {}),
+            "text_encoder", "text_encoder", 2 if request.guidance else 1, partial(text_encoder, dtype),
+            lambda: ((meta("int64", request.batch, TEXT_LEN),), {}),
         ),
         Stage(
-            "unet", "unet", request.steps, lambda: unet(dtype),
-            lambda: ((_meta(dtype, latents, *size), _meta("int64"), _meta(dtype, *text)), {"return_dict": False}),
+            "unet", "unet", request.steps, partial(unet, dtype),
+            lambda: ((meta(dtype, latents, *size), meta("int64"), meta(dtype, *text)), {"return_dict": False}),
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype),
-            lambda: ((_meta(dtype, request.batch, *size),), {}),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype),
+            lambda: ((meta(dtype, request.batch, *size),), {}),
         ),
     )  # fmt: skip
 
@@ -128,12 +130,6 @@ def vae_decoder(dtype: str) -> Any:
         )  # fmt: skip
     vae.set_attn_processor(AttnProcessor2_0())
     return Decoder(vae).to(torch_dtype(dtype))
-
-
-def _meta(dtype: str, *shape: int) -> Any:
-    import torch
-
-    return torch.empty(shape, dtype=torch_dtype(dtype), device="meta")
 
 
 MODEL = Model(

@@ -8,6 +8,7 @@ pixels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -40,9 +41,9 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, passes * batch, *size), meta("int64"), prompts), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", lambda: text_encoder(dtype), batch, TEXT_LEN, passes),
-        Stage("unet", "unet", request.steps, lambda: unet(dtype), latents),
-        Stage("vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *size),), {})),
+        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, passes),
+        Stage("unet", "unet", request.steps, partial(unet, dtype), latents),
+        Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 
 

@@ -10,6 +10,7 @@ dtype throughout: the modulation tables, which the checkpoint keeps in fp32 (0.1
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -49,12 +50,12 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, batch, *grid), meta("int64", batch), prompts), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", lambda: text.umt5_xxl(dtype), batch, TEXT_LEN, passes, mask=True),
+        text.encoder("text_encoder", partial(text.umt5_xxl, dtype), batch, TEXT_LEN, passes, mask=True),
         Stage(
-            "transformer", "transformer", passes * request.steps, lambda: transformer(dtype, size), latents, frames=0
+            "transformer", "transformer", passes * request.steps, partial(transformer, dtype, size), latents, frames=0
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder("fp32"), lambda: ((meta("fp32", batch, *grid),), {}),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, "fp32"), lambda: ((meta("fp32", batch, *grid),), {}),
             frames=0,
         ),
     )  # fmt: skip

@@ -1,0 +1,254 @@
+"""`python -m workloads.regenerate [MODEL ...]`: find, prove and write the templates of the models (all of them without a name).
+
+For every function that builds modules: stages of drawn requests are captured, sorted by structure, and each structure is fitted
+(`workloads.fit`); then it is proven at captures that took no part. Nothing is written that one of those contradicts. Templates
+that are there are proven first, and found anew only where they no longer hold; delete the file to start over.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwspecs.errors import FramecastError
+from workloads import samples, templates
+from workloads.digest import code_of
+from workloads.join import join
+from workloads.kind import Ints
+from workloads.model import find, models
+from workloads.samples import Sample
+from workloads.structure import structure, template, tree
+from workloads.templates import FOLDER, NONE, Family, Template, chosen, digest, file_of
+from workloads.trace import Trace, same
+
+DRAWS = 300  # requests drawn of a model
+FIRST, MORE, ROUNDS = 24, 6, 5  # captures of a key at first, and in each of the rounds that look for more structures
+ENOUGH = 7  # captures of a structure that make a template
+PROOFS = 6  # captures of a key that a template must give and took no part in finding it
+LARGE = 2  # of the proofs, at sizes beyond those that it was found at
+
+
+class Contradicted(Exception):  # noqa: N818  # a finding, caught below
+    """A capture that a template does not give."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The templates of a key, how many of the drawn requests they cover, and which numbers were captured for them."""
+
+    family: Family
+    covered: int
+    drawn: int
+    captured: frozenset[tuple[int, ...]]
+
+
+def main(names: Sequence[str]) -> int:
+    """Regenerate the templates of the models named, or of all. Returns the exit code."""
+    try:
+        wanted = [find(name) for name in names] or list(models().values())
+    except FramecastError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    pools = pool(models().values(), random.Random(0), large=False)
+    beyond = pool(models().values(), random.Random(1), large=True)
+    functions = dict.fromkeys(s.signature.function for m in wanted for s in samples.of_request(m, m.request()))
+    functions.update(dict.fromkeys(f for f in pools if any(_drawn_of(m.id, pools[f]) for m in wanted)))
+    failed = [f for f in functions if not _regenerated(f, pools[f], beyond.get(f, {}), FOLDER)]
+    for function in failed:
+        print(f"error: {function}: no templates were written", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _drawn_of(model: str, keys: Mapping[str, Sequence[Sample]]) -> bool:
+    return any(s.model == model for found in keys.values() for s in found)
+
+
+def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
+    """Samples of all models by function and key, shuffled."""
+    drawn = [s for model in wanted for s in samples.samples(model, DRAWS, rng, large=large)]
+    found: dict[str, dict[str, list[Sample]]] = {}
+    for key, group in sorted(samples.by_key(drawn).items()):
+        rng.shuffle(group)
+        found.setdefault(group[0].signature.function, {})[key] = group
+    return found
+
+
+def _regenerated(
+    function: str, keys: Mapping[str, list[Sample]], beyond: Mapping[str, list[Sample]], folder: Path
+) -> bool:
+    """Prove or find and write the templates of a function; False where they contradict captures."""
+    start, path = time.perf_counter(), file_of(function, folder)
+    rng = random.Random(2)
+    data = templates.load(path) if path.exists() else None
+    held = templates.families(function) if data else {}
+    try:
+        if data and set(held) == {digest(key) for key in keys}:
+            for key, group in keys.items():
+                prove(held[digest(key)], rng.sample(group, min(PROOFS, len(group))))
+            written = {**data, "code": code_of(function)}
+        else:
+            written = _found(function, keys, beyond)
+    except Contradicted as error:
+        print(f"{function}: {error}", file=sys.stderr)
+        return False
+    templates.write(path, written)
+    print(f"{path.name}: {path.stat().st_size / 1e3:.1f} kB, {time.perf_counter() - start:.0f} s", flush=True)
+    return True
+
+
+def _found(function: str, keys: Mapping[str, list[Sample]], beyond: Mapping[str, list[Sample]]) -> dict[str, Any]:
+    """The data of a function's file."""
+    listed: list[Any] = []
+    entries: dict[str, Any] = {}
+    made: dict[str, Found] = {}
+    for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
+        like = key.replace("bf16", "fp16")
+        group, far = keys[key], beyond.get(key, [])
+        if like != key and like in made and _renames(made[like], group):
+            entries[digest(key)] = {**entries[digest(like)], "dtypes": {"fp16": "bf16"}}
+            continue
+        made[key] = found = find_family(group, far)
+        entries[digest(key)] = {
+            "key": key[:200],
+            "places": found.family.places.tolist(),
+            "fixed": found.family.fixed.tolist(),
+            "tree": found.family.tree,
+            "templates": list(range(len(listed), len(listed) + len(found.family.templates))),
+            "dtypes": {},
+        }
+        listed += [templates.template_data(t) for t in found.family.templates]
+        share = f"{found.covered} of {found.drawn}"
+        print(f"  {key[:100]}: {len(found.family.templates)} structures, {share} drawn sizes", flush=True)
+    return {"function": function, "code": code_of(function), "families": entries, "templates": listed}
+
+
+def _renames(found: Found, group: Sequence[Sample]) -> bool:
+    """Whether captures in bf16 are those that were made in fp16, with another name."""
+    family = found.family
+
+    renamed = tuple(
+        replace(t, trace=replace(t.trace, dtypes=tuple("bf16" if d == "fp16" else d for d in t.trace.dtypes)))
+        for t in family.templates
+    )
+    try:
+        again = [s for s in group if s.signature.numbers in found.captured]
+        return prove(replace(family, templates=renamed), again[:PROOFS]) > 0
+    except Contradicted:
+        return False
+
+
+def prove(family: Family, group: Iterable[Sample]) -> int:
+    """Compare with fresh captures; how many were covered. Raises Contradicted."""
+    covered = 0
+    for sample in group:
+        numbers = sample.signature.numbers
+        trace = family.at(numbers)
+        if trace is None:
+            continue
+        fresh = _capture(sample)
+        if fresh is not None and not same(join("", {}, [trace]), fresh):
+            raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
+        covered += 1
+    return covered
+
+
+def _capture(sample: Sample) -> Trace | None:
+    """None for a size that the module cannot take."""
+    try:
+        return samples.captured(sample)
+    except (FramecastError, RuntimeError, ValueError) as error:
+        print(
+            f"  {sample.signature.function} at {sample.signature.numbers}: {str(error).splitlines()[0]}",
+            file=sys.stderr,
+        )
+        return None
+
+
+def find_family(group: list[Sample], far: list[Sample]) -> Found:
+    """The family of a key from its samples. Raises Contradicted where proofs keep failing."""
+    places, fixed = _places(np.array([s.signature.numbers for s in group], dtype=np.int64))
+    drawn = Family(places, fixed, NONE, ())
+    symbols = [_symbols(drawn, s) for s in group]
+    taken = list(range(min(FIRST, len(group))))
+    held = {i: _capture(group[i]) for i in taken}
+    for _ in range(ROUNDS):
+        family = _grown(drawn, group, symbols, held)
+        rest = [i for i in range(len(group)) if i not in held]
+        covered = [i for i in rest if family.at(group[i].signature.numbers) is not None]
+        proofs = [group[i] for i in covered[: PROOFS - LARGE]]
+        proofs += [s for s in far if drawn.symbols(s.signature.numbers) is not None][:LARGE]
+        try:
+            prove(family, proofs)
+        except Contradicted as error:
+            last = error
+            held.update({i: _capture(group[i]) for i in [*covered[: PROOFS - LARGE], *rest[:MORE]]})
+            continue
+        count = sum(family.at(s.signature.numbers) is not None for s in group)
+        return Found(family, count, len(group), frozenset(group[i].signature.numbers for i in held))
+    raise last
+
+
+def _symbols(family: Family, sample: Sample) -> Ints:
+    found = family.symbols(sample.signature.numbers)
+    assert found is not None
+    return found
+
+
+def _places(numbers: Ints) -> tuple[Ints, Ints]:
+    """`places` and `fixed` of a family (see there) from the numbers (samples, numbers) of its signatures."""
+    seen: dict[bytes, int] = {}
+    places = np.full(numbers.shape[1], NONE)
+    for i, column in enumerate(numbers.T):
+        if (column != column[0]).any():
+            places[i] = seen.setdefault(column.tobytes(), len(seen))
+    return places, np.where(places == NONE, numbers[0], 0)
+
+
+def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held: dict[int, Trace | None]) -> Family:
+    """A family from what is held, after captures where structures are rare or their border is not yet known."""
+    for _ in range(ROUNDS):
+        labels, groups = _labels(held)
+        whole = tree(np.array([symbols[i] for i in labels]), np.array(list(labels.values())))
+        rest = [i for i in range(len(group)) if i not in held]
+        rare = {label for label, members in groups.items() if len(members) < ENOUGH}
+        wanted = [i for i in rest if chosen(whole, symbols[i]) == NONE][:MORE]
+        for label in sorted(rare):
+            wanted += [i for i in rest if chosen(whole, symbols[i]) == label][: ENOUGH - len(groups[label])]
+        if not wanted:
+            break
+        held.update({i: _capture(group[i]) for i in wanted[: 3 * MORE]})
+    labels, groups = _labels(held)
+    made: dict[int, Template] = {}
+    for label, members in groups.items():
+        if len(members) >= ENOUGH or len(members) == len(group):
+            traces = [held[i] for i in members]
+            got, missing = template(np.array([symbols[i] for i in members]), [t for t in traces if t is not None])
+            if got is None:
+                print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
+            else:
+                made[label] = got
+    index = {label: i for i, label in enumerate(made)}
+    leaves = np.array([index.get(label, NONE) for label in labels.values()])
+    whole = tree(np.array([symbols[i] for i in labels]), leaves)
+    return Family(empty.places, empty.fixed, whole, tuple(made.values()))
+
+
+def _labels(held: Mapping[int, Trace | None]) -> tuple[dict[int, int], dict[int, list[int]]]:
+    """Sample -> number of its structure, and the samples of each. A sample that cannot be captured has none."""
+    seen: dict[bytes, int] = {}
+    labels = {i: seen.setdefault(structure(trace), len(seen)) for i, trace in held.items() if trace is not None}
+    groups: dict[int, list[int]] = {}
+    for i, label in labels.items():
+        groups.setdefault(label, []).append(i)
+    return labels, groups
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

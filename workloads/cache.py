@@ -192,7 +192,7 @@ def _captured(stage: Stage, other: Stage, frames: int | None) -> CapturedPass:
 
     asked = [stage, other] if frames and stage.frames != 0 else [stage]
     found, *more = (capture(one.build(), *one.inputs(), path=stage.name, assume=stage.assume) for one in asked)
-    for line in found.assumed:
+    for line in found.assumed if stage.name else ():
         say(f"note: {line}")
     return with_temporal(found, more[0], stage.frames or frames or 0) if more else found
 

@@ -115,7 +115,7 @@ def _products(
     factors = list(dict.fromkeys([*plain, *summed, *mixed, *doubled]))
     values = np.array(atoms.columns, dtype=np.float64)
     columns = np.array([values[list(f)].prod(0) for f in factors])
-    varying = (columns != columns[:, :1]).any(1)
+    varying = (columns != columns[:, :1]).any(1) & (columns > 0).all(1)
     factors = [f for f, v in zip(factors, varying, strict=True) if v]
     columns = columns[varying]
     ratios, slopes = _keys(_ratio(columns)), _keys(_slope(columns))

@@ -26,7 +26,7 @@ def join(model: str, request: Mapping[str, Any], parts: Sequence[Trace]) -> Trac
     }
     widest = max((part.op_dims.shape[1] for part in parts), default=0)
     rows = np.column_stack(
-        [columns["op_kind"], columns["op_dtype"], columns["op_label"], np.concatenate([_padded(p.op_dims, widest) for p in parts])]
+        [*(columns[f"op_{n}"] for n in ("kind", "dtype", "label")), np.concatenate([_padded(p.op_dims, widest) for p in parts])]
     )  # fmt: skip
     ops, row_op = _distinct(rows)
     tensors = _starts(len(p.tensor_bytes) for p in parts)

@@ -19,17 +19,20 @@ import numpy as np
 
 from hwspecs.errors import FramecastError
 from workloads import samples, templates
+from workloads.borders import tree
 from workloads.digest import code_of
 from workloads.join import join
 from workloads.kind import Ints
+from workloads.looped import Looped
 from workloads.model import find, models
 from workloads.samples import Sample
-from workloads.structure import structure, template, tree
+from workloads.structure import Form, form, template
 from workloads.templates import FOLDER, NONE, Family, Template, chosen, digest, file_of
 from workloads.trace import Trace, same
 
 DRAWS = 300  # requests drawn of a model
-FIRST, MORE, ROUNDS = 24, 6, 5  # captures of a key at first, and in each of the rounds that look for more structures
+FIRST, MORE, ROUNDS = 28, 6, 6  # captures of a key at first, and in each of the rounds that look for more structures
+TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
 ENOUGH = 7  # captures of a structure that make a template
 PROOFS = 6  # captures of a key that a template must give and took no part in finding it
 LARGE = 2  # of the proofs, at sizes beyond those that it was found at
@@ -87,19 +90,27 @@ def _regenerated(
     start, path = time.perf_counter(), file_of(function, folder)
     rng = random.Random(2)
     data = templates.load(path) if path.exists() else None
-    held = templates.families(function) if data else {}
     try:
-        if data and set(held) == {digest(key) for key in keys}:
-            for key, group in keys.items():
-                prove(held[digest(key)], rng.sample(group, min(PROOFS, len(group))))
-            written = {**data, "code": code_of(function)}
-        else:
-            written = _found(function, keys, beyond)
+        holds = data is not None and _holds(templates.families(function), keys, rng)
+        written = {**(data or {}), "code": code_of(function)} if holds else _found(function, keys, beyond)
     except Contradicted as error:
         print(f"{function}: {error}", file=sys.stderr)
         return False
     templates.write(path, written)
     print(f"{path.name}: {path.stat().st_size / 1e3:.1f} kB, {time.perf_counter() - start:.0f} s", flush=True)
+    return True
+
+
+def _holds(held: Mapping[str, Family], keys: Mapping[str, list[Sample]], rng: random.Random) -> bool:
+    """Whether templates that are there cover all keys and still give what captures give."""
+    if set(held) != {digest(key) for key in keys}:
+        return False
+    try:
+        for key, group in keys.items():
+            prove(held[digest(key)], rng.sample(group, min(PROOFS, len(group))))
+    except Contradicted as error:
+        print(f"  found anew: {error}", flush=True)
+        return False
     return True
 
 
@@ -114,7 +125,7 @@ def _found(function: str, keys: Mapping[str, list[Sample]], beyond: Mapping[str,
         if like != key and like in made and _renames(made[like], group):
             entries[digest(key)] = {**entries[digest(like)], "dtypes": {"fp16": "bf16"}}
             continue
-        made[key] = found = find_family(group, far)
+        made[key] = found = find_family(group, far, made.get(key.replace("fp32", "fp16")))
         entries[digest(key)] = {
             "key": key[:200],
             "places": found.family.places.tolist(),
@@ -171,13 +182,21 @@ def _capture(sample: Sample) -> Trace | None:
         return None
 
 
-def find_family(group: list[Sample], far: list[Sample]) -> Found:
-    """The family of a key from its samples. Raises Contradicted where proofs keep failing."""
+def _form(sample: Sample) -> Form | None:
+    trace = _capture(sample)
+    return None if trace is None else form(trace)
+
+
+def find_family(group: list[Sample], far: list[Sample], like: Found | None = None) -> Found:
+    """The family of a key from its samples. Raises Contradicted where proofs keep failing.
+
+    like: of a key that differs in the dtype; the first captures are then some of each of its structures.
+    """
     places, fixed = _places(np.array([s.signature.numbers for s in group], dtype=np.int64))
     drawn = Family(places, fixed, NONE, ())
+    group = _alternating(drawn, group)
     symbols = [_symbols(drawn, s) for s in group]
-    taken = list(range(min(FIRST, len(group))))
-    held = {i: _capture(group[i]) for i in taken}
+    held = {i: _form(group[i]) for i in (_first(len(group), symbols) if like is None else _seeds(like.family, symbols))}
     for _ in range(ROUNDS):
         family = _grown(drawn, group, symbols, held)
         rest = [i for i in range(len(group)) if i not in held]
@@ -188,11 +207,35 @@ def find_family(group: list[Sample], far: list[Sample]) -> Found:
             prove(family, proofs)
         except Contradicted as error:
             last = error
-            held.update({i: _capture(group[i]) for i in [*covered[: PROOFS - LARGE], *rest[:MORE]]})
+            held.update({i: _form(group[i]) for i in [*covered[: PROOFS - LARGE], *rest[:MORE]]})
             continue
         count = sum(family.at(s.signature.numbers) is not None for s in group)
         return Found(family, count, len(group), frozenset(group[i].signature.numbers for i in held))
     raise last
+
+
+def _first(samples: int, symbols: Sequence[Ints]) -> range:
+    """The samples that are captured at first: half as many where there are two symbols at most."""
+    return range(min(FIRST if len(symbols[0]) > 2 else FIRST // 2, samples))
+
+
+def _seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
+    """ENOUGH samples of each of a family's structures."""
+    if len(family.places) == 0 or int(family.places.max()) + 1 != len(symbols[0]):
+        return list(_first(len(symbols), symbols))
+    leaves: dict[int, list[int]] = {}
+    for i, values in enumerate(symbols):
+        leaves.setdefault(chosen(family.tree, values), []).append(i)
+    return sorted(i for members in leaves.values() for i in members[:ENOUGH])
+
+
+def _alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:
+    """Tiny ones and others in turn, as far as there are both."""
+    tiny = [s for s in group if (_symbols(family, s) <= TINY).sum() > 1]
+    others = [s for s in group if (_symbols(family, s) <= TINY).sum() <= 1]
+    pairs = [s for pair in zip(tiny, others, strict=False) for s in pair]
+    both = min(len(tiny), len(others))
+    return [*pairs, *tiny[both:], *others[both:]]
 
 
 def _symbols(family: Family, sample: Sample) -> Ints:
@@ -211,7 +254,7 @@ def _places(numbers: Ints) -> tuple[Ints, Ints]:
     return places, np.where(places == NONE, numbers[0], 0)
 
 
-def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held: dict[int, Trace | None]) -> Family:
+def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held: dict[int, Form | None]) -> Family:
     """A family from what is held, after captures where structures are rare or their border is not yet known."""
     for _ in range(ROUNDS):
         labels, groups = _labels(held)
@@ -223,13 +266,13 @@ def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held
             wanted += [i for i in rest if chosen(whole, symbols[i]) == label][: ENOUGH - len(groups[label])]
         if not wanted:
             break
-        held.update({i: _capture(group[i]) for i in wanted[: 3 * MORE]})
+        held.update({i: _form(group[i]) for i in wanted[: 3 * MORE]})
     labels, groups = _labels(held)
-    made: dict[int, Template] = {}
+    made: dict[int, Template | Looped] = {}
     for label, members in groups.items():
         if len(members) >= ENOUGH or len(members) == len(group):
-            traces = [held[i] for i in members]
-            got, missing = template(np.array([symbols[i] for i in members]), [t for t in traces if t is not None])
+            forms = [held[i] for i in members]
+            got, missing = template(np.array([symbols[i] for i in members]), [f for f in forms if f is not None])
             if got is None:
                 print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
             else:
@@ -240,10 +283,10 @@ def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held
     return Family(empty.places, empty.fixed, whole, tuple(made.values()))
 
 
-def _labels(held: Mapping[int, Trace | None]) -> tuple[dict[int, int], dict[int, list[int]]]:
+def _labels(held: Mapping[int, Form | None]) -> tuple[dict[int, int], dict[int, list[int]]]:
     """Sample -> number of its structure, and the samples of each. A sample that cannot be captured has none."""
     seen: dict[bytes, int] = {}
-    labels = {i: seen.setdefault(structure(trace), len(seen)) for i, trace in held.items() if trace is not None}
+    labels = {i: seen.setdefault(found.key, len(seen)) for i, found in held.items() if found is not None}
     groups: dict[int, list[int]] = {}
     for i, label in labels.items():
         groups.setdefault(label, []).append(i)

@@ -21,6 +21,7 @@ import numpy as np
 
 from workloads.formulas import Formulas, formulas
 from workloads.kind import Ints
+from workloads.looped import Looped, looped, looped_data
 from workloads.model import Stage
 from workloads.signature import signature
 from workloads.trace import Segment, Trace
@@ -78,7 +79,7 @@ class Family:
     places: Ints
     fixed: Ints
     tree: Any
-    templates: tuple[Template, ...]
+    templates: tuple[Template | Looped, ...]
 
     def at(self, numbers: Sequence[int]) -> Trace | None:
         """The stage's trace at a signature's numbers, None where nothing was proven."""
@@ -158,24 +159,26 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _families(data: Mapping[str, Any]) -> dict[str, Family]:
-    templates = [template(d) for d in data["templates"]]
+    templates = [looped(d) if "loops" in d else template(d) for d in data["templates"]]
     return {key: _family(d, templates) for key, d in data["families"].items()}
 
 
-def _family(data: Mapping[str, Any], templates: Sequence[Template]) -> Family:
+def _family(data: Mapping[str, Any], templates: Sequence[Template | Looped]) -> Family:
     """A family; its dtypes may be those of its templates, renamed."""
     mine = tuple(_renamed(templates[i], data["dtypes"]) for i in data["templates"])
     return Family(_ints(data["places"]), _ints(data["fixed"]), data["tree"], mine)
 
 
-def _renamed(found: Template, dtypes: Mapping[str, str]) -> Template:
+def _renamed(found: Template | Looped, dtypes: Mapping[str, str]) -> Template | Looped:
     if not dtypes:
         return found
     return replace(found, trace=replace(found.trace, dtypes=tuple(dtypes.get(d, d) for d in found.trace.dtypes)))
 
 
-def template_data(found: Template) -> dict[str, Any]:
+def template_data(found: Template | Looped) -> dict[str, Any]:
     """A template as JSON: whole numbers as differences, which compress better."""
+    if isinstance(found, Looped):
+        return looped_data(found)
     trace = found.trace
     return {
         **{name: list(getattr(trace, name)) for name in _NAMES},

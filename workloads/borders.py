@@ -12,7 +12,7 @@ import numpy as np
 from workloads.kind import Ints
 from workloads.templates import NONE
 
-MODULI = (2, 4, 8, 16)
+MODULI = (2, 3, 4, 8, 16)
 Feature: TypeAlias = tuple[int, int, int]  # symbol, other symbol, modulus: NONE, NONE, 0 where there is none
 
 

@@ -1,9 +1,10 @@
 """Columns of whole numbers -> exact expressions of a few symbols, by search and rational arithmetic. For maintainers.
 
 A column holds the values of one quantity over the samples. It is tried, in this order, as a constant; as c m; as c m + b; as
-g (a m + b), for products g and m of at most one atom a symbol. An atom is a symbol x, or floor((p x + q) / r), such as an extent
-halved and rounded up, or padded. A sum found in one column (text tokens + image tokens) is an atom to the others. Nothing is
-taken that does not give every sample exactly; whether it is true is proven at samples that took no part.
+g (a m + b), for products g and m of at most one atom a symbol. An atom is a symbol x, or floor((p x + q) / r), such as an
+extent halved and rounded up, or padded, or the rest of a division. A sum found in one column (text tokens + image tokens) is
+an atom to the others. Nothing is taken that does not give every sample exactly; whether it is true is proven at samples that
+took no part.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 DIGITS = 9  # after the point, to which ratios are compared before the exact check
 # (p, q, r) of an atom floor((p x + q) / r): halved up, halved down, and padded at the resolutions of a decoder
 HALVED = tuple((1, r - 1, r) for r in (2, 4, 8, 16)) + tuple((1, 0, r) for r in (2, 4, 8, 16))
+RESTS = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4))  # (q, r): (x + q) modulo r, plus 1
 PADDED = tuple((p, q, 1) for p in (1, 2, 4, 8, 16) for q in (1, 2, 3, 4, -1, -2, -3))
 SUMS = 48  # of discovered sums that become atoms, at most
 
@@ -100,7 +102,19 @@ def _families(atoms: _Atoms, symbols: Sequence[int]) -> list[dict[int, int]]:
             if column.min() > 0 and (column != column[0]).any() and (column * x[0] != x * column[0]).any():
                 made[symbol] = atoms.add((((p, (symbol,)), (q, ())), r), column)
         families.append(made)
+    families += [_rests(atoms, symbols, q, r) for q, r in RESTS]
     return [made for made in families if made]
+
+
+def _rests(atoms: _Atoms, symbols: Sequence[int], q: int, r: int) -> dict[int, int]:
+    """Symbol -> atom ((x + q) modulo r) + 1: what is left for the last pass of a loop."""
+    made = {}
+    for symbol in symbols:
+        column = (atoms.columns[symbol] + q) % r + 1
+        if (column != column[0]).any():
+            whole = atoms.add((((1, (symbol,)), (q, ())), r), (atoms.columns[symbol] + q) // r)
+            made[symbol] = atoms.add((((1, (symbol,)), (q + 1, ()), (-r, (whole,))), 1), column)
+    return made
 
 
 def _products(

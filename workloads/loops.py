@@ -125,7 +125,8 @@ def fold(
 ) -> tuple[Folded, Ints] | None:
     """Calls with equal tokens where their operators agree, CSR (offsets, ids) of what they touch -> pieces and passes of each.
 
-    The first passes of a loop, where they make tensors that later ones share, are a piece of their own. None where there is no
+    The first passes of a loop, where they make tensors that later ones share, belong to the piece before, and its last pass to
+    the piece after. None where there is no
     loop, or where it cannot be written so.
     """
     loops = periods(tokens)
@@ -148,8 +149,9 @@ def fold(
 
 
 def _tried(loop: Loop, peeled: int, times: int) -> Loop:
+    """A loop without the passes at its start, and without its last: what it takes may be less than a whole pass's."""
     first, length, passes = loop
-    return first + peeled * length * times, length * times, passes // times - peeled
+    return first + peeled * length * times, length * times, passes // times - peeled - 1
 
 
 def _owners(inputs: tuple[Ints, Ints], outputs: tuple[Ints, Ints], tensors: int) -> Ints | None:

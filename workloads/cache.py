@@ -52,6 +52,7 @@ _CODE = (
     "parts/*.py",
     "models/*.py",
 )  # decide what a capture holds
+NAMED = 3  # stages that a message names
 _SECONDS = 8  # a capture with its imports, on two CPU cores; for the line on the terminal
 
 
@@ -76,6 +77,13 @@ def trace_of(model_id: str, request: Any) -> Trace:
         _store(trace, path)
     segments = tuple(replace(s, repeats=stage.repeats) for s, stage in zip(trace.segments, stages, strict=True))
     return replace(trace, request=data, segments=segments)
+
+
+def captured_now(model_id: str, request: Any) -> Trace:
+    """The trace of a model for a request, captured whatever templates and cache hold. Raises SpecError as `trace_of`."""
+    model = find(model_id)
+    stages = model.stages(request)
+    return _capture(model, request, stages, to_data(request), [None] * len(stages))
 
 
 def cached(model_id: str, request: Any) -> bool:
@@ -162,7 +170,9 @@ def _capture(
 
 def _announce(model: Model, missing: Sequence[Stage], request: Mapping[str, Any]) -> None:
     """One line about a capture. Raises SpecError where a library that it needs is not installed."""
-    names = ", ".join(stage.name for stage in missing)
+    names = ", ".join(
+        [stage.name for stage in missing[:NAMED]] + [f"{len(missing) - NAMED} more"] * (len(missing) > NAMED)
+    )
     size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
     text = f"{model.id}{' ' if size else ''}{size}: no template holds for {names}"
     absent = [name for name in model.libraries if importlib.util.find_spec(name) is None]

@@ -47,7 +47,7 @@ def join(model: str, request: Mapping[str, Any], parts: Sequence[Trace]) -> Trac
         tensor_bytes=np.concatenate([p.tensor_bytes for p in parts]),
         tensor_is_weight=np.concatenate([p.tensor_is_weight for p in parts]),
         segments=tuple(
-            replace(s, start=s.start + start, stop=s.stop + start)
+            replace(s, start=s.start + int(start), stop=s.stop + int(start))
             for part, start in zip(parts, calls, strict=True)
             for s in part.segments
         ),

@@ -1,7 +1,8 @@
-"""Traces at many frame counts from three captures, exact or not at all.
+"""Traces at many frame counts: from templates; else from three captures, exact or not at all.
 
-Every dimension and tensor size of a call is a whole number that grows by the same amount with each frame. Two captures
-give that line, and a third, at the largest count, has to lie on it in every column; else each count is captured.
+Where no template covers a model, every dimension and tensor size of a call is a whole number that grows by the same amount
+with each frame. Two captures give that line, and a third, at the largest count, has to lie on it in every column; else each
+count is captured.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hwspecs.spec import to_data
-from workloads.cache import cached, trace_of
+from workloads.cache import cached, carried, trace_of
 from workloads.kind import Ints
 from workloads.model import find
 from workloads.trace import Trace, alike, same
@@ -27,6 +28,9 @@ def over_frames(model: str, request: Any, counts: Sequence[int]) -> Iterator[Tra
 
     Raises SpecError as `trace_of`.
     """
+    if all(carried(model, replace(request, frames=count)) for count in counts):
+        yield from (trace_of(model, replace(request, frames=count)) for count in sorted(counts))
+        return
     held = {count: trace_of(model, replace(request, frames=count)) for count in captured(counts)}
     line = _line([trace for count, trace in held.items() if count > SINGLE])
     for count in sorted(counts):

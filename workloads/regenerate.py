@@ -30,12 +30,12 @@ from workloads.structure import Form, form, template
 from workloads.templates import FOLDER, NONE, Family, Template, chosen, digest, file_of
 from workloads.trace import Trace, same
 
-DRAWS = 300  # requests drawn of a model
-FIRST, MORE, ROUNDS = 28, 6, 6  # captures of a key at first, and in each of the rounds that look for more structures
+DRAWS, LARGE_DRAWS = 200, 40  # requests drawn of a model; and at sizes beyond those that templates are found at
+FIRST, MORE, ROUNDS = 20, 4, 5  # captures of a key at first, and in each of the rounds that look for more structures
 TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
-ENOUGH = 7  # captures of a structure that make a template
-PROOFS = 6  # captures of a key that a template must give and took no part in finding it
-LARGE = 2  # of the proofs, at sizes beyond those that it was found at
+ENOUGH = 6  # captures of a structure that make a template
+PROOFS = 4  # captures of a key that a template must give and took no part in finding it
+LARGE = 1  # of the proofs, at sizes beyond those that it was found at
 
 
 class Contradicted(Exception):  # noqa: N818  # a finding, caught below
@@ -75,7 +75,7 @@ def _drawn_of(model: str, keys: Mapping[str, Sequence[Sample]]) -> bool:
 
 def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
     """Samples of all models by function and key, shuffled."""
-    drawn = [s for model in wanted for s in samples.samples(model, DRAWS, rng, large=large)]
+    drawn = [s for model in wanted for s in samples.samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
     found: dict[str, dict[str, list[Sample]]] = {}
     for key, group in sorted(samples.by_key(drawn).items()):
         rng.shuffle(group)

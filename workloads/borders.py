@@ -43,7 +43,8 @@ def tree(symbols: Ints, labels: Ints) -> Any:
 def _values(symbols: Ints, feature: Feature) -> Ints:
     symbol, other, modulus = feature
     value = symbols[:, symbol] - (symbols[:, other] if other != NONE else 0)
-    return np.abs(value % modulus if modulus else value)
+    found: Ints = np.abs(value % modulus if modulus else value)
+    return found
 
 
 def _splits(symbols: Ints, labels: Ints) -> Iterator[_Split]:

@@ -108,13 +108,16 @@ def looped_data(found: Looped) -> dict[str, Any]:
 def looped(data: Mapping[str, Any]) -> Looped:
     """What `looped_data` gave, back."""
     ops, loops = _ints(data["ops"]), data["loops"]
-    columns = {name: np.cumsum(_ints(data[name])) for name in _COLUMNS}
-    bools = {name: columns.pop(name).astype(np.bool_) for name in ("call_in_attention", "tensor_is_weight")}
+    columns: dict[str, Any] = {name: np.cumsum(_ints(data[name])) for name in _COLUMNS}
+    bools: dict[str, Any] = {
+        name: columns.pop(name).astype(np.bool_) for name in ("call_in_attention", "tensor_is_weight")
+    }
     none = np.empty(0, np.int64)
+    names: dict[str, Any] = {name: tuple(data[name]) for name in _NAMES}
     trace = Trace(
         model="",
         request={},
-        **{name: tuple(data[name]) for name in _NAMES},
+        **names,
         op_kind=ops[:, 0], op_dtype=ops[:, 1], op_label=ops[:, 2], op_dims=ops[:, 4:],
         input_offsets=none, input_ids=none, output_offsets=none, output_ids=none, tensor_bytes=none,
         **columns,

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ from workloads.templates import FOLDER, NONE, Family, Template, chosen, digest, 
 from workloads.trace import Trace, same
 
 DRAWS, LARGE_DRAWS = 200, 40  # requests drawn of a model; and at sizes beyond those that templates are found at
-FIRST, MORE, ROUNDS = 20, 4, 5  # captures of a key at first, and in each of the rounds that look for more structures
+FIRST, MORE, ROUNDS = 16, 4, 5  # captures of a key at first, and in each of the rounds that look for more structures
 TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
-ENOUGH = 6  # captures of a structure that make a template
-PROOFS = 4  # captures of a key that a template must give and took no part in finding it
+ENOUGH = 5  # captures of a structure that make a template
+PROOFS = 3  # captures of a key that a template must give and took no part in finding it
 LARGE = 1  # of the proofs, at sizes beyond those that it was found at
 
 
@@ -44,12 +44,11 @@ class Contradicted(Exception):  # noqa: N818  # a finding, caught below
 
 @dataclass(frozen=True)
 class Found:
-    """The templates of a key, how many of the drawn requests they cover, and which numbers were captured for them."""
+    """The templates of a key, and how many of the drawn requests they cover."""
 
     family: Family
     covered: int
     drawn: int
-    captured: frozenset[tuple[int, ...]]
 
 
 def main(names: Sequence[str]) -> int:
@@ -86,73 +85,72 @@ def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str,
 def _regenerated(
     function: str, keys: Mapping[str, list[Sample]], beyond: Mapping[str, list[Sample]], folder: Path
 ) -> bool:
-    """Prove or find and write the templates of a function; False where they contradict captures."""
+    """Prove or find and write the templates of a function, key by key; False where some contradict captures."""
     start, path = time.perf_counter(), file_of(function, folder)
-    rng = random.Random(2)
-    data = templates.load(path) if path.exists() else None
-    try:
-        holds = data is not None and _holds(templates.families(function), keys, rng)
-        written = {**(data or {}), "code": code_of(function)} if holds else _found(function, keys, beyond)
-    except Contradicted as error:
-        print(f"{function}: {error}", file=sys.stderr)
-        return False
-    templates.write(path, written)
-    print(f"{path.name}: {path.stat().st_size / 1e3:.1f} kB, {time.perf_counter() - start:.0f} s", flush=True)
-    return True
+    stored = templates.load(path)["families"] if path.exists() else {}
+    entries = _kept(stored, keys)
+    contradicted = False
+    for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
+        try:
+            entry = _held(key, keys[key], entries) or _alias(key, keys[key], entries)
+            entry = entry or _found(key, keys[key], beyond.get(key, []), entries)
+        except Contradicted as error:
+            print(f"{function}: {error}", file=sys.stderr)
+            entries.pop(digest(key), None)
+            contradicted = True
+            continue
+        entries[digest(key)] = {**entry, "code": code_of(function)}
+        templates.write(path, {"function": function, "families": entries})
+    if path.exists():
+        print(f"{path.name}: {path.stat().st_size / 1e3:.1f} kB, {time.perf_counter() - start:.0f} s", flush=True)
+    return not contradicted
 
 
-def _holds(held: Mapping[str, Family], keys: Mapping[str, list[Sample]], rng: random.Random) -> bool:
-    """Whether templates that are there cover all keys and still give what captures give."""
-    if set(held) != {digest(key) for key in keys}:
-        return False
+def _kept(stored: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The entries of keys that there still are."""
+    wanted = {digest(key) for key in keys}
+    return {name: entry for name, entry in stored.items() if name in wanted and entry.get("like", name) in wanted}
+
+
+def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The entry that a key has, if it still gives what captures give."""
+    entry: dict[str, Any] | None = entries.get(digest(key))
+    if entry is None:
+        return None
     try:
-        for key, group in keys.items():
-            prove(held[digest(key)], rng.sample(group, min(PROOFS, len(group))))
+        prove(templates.family(entry, entries), group[:PROOFS])
     except Contradicted as error:
         print(f"  found anew: {error}", flush=True)
-        return False
-    return True
+        return None
+    return entry
 
 
-def _found(function: str, keys: Mapping[str, list[Sample]], beyond: Mapping[str, list[Sample]]) -> dict[str, Any]:
-    """The data of a function's file."""
-    listed: list[Any] = []
-    entries: dict[str, Any] = {}
-    made: dict[str, Found] = {}
-    for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
-        like = key.replace("bf16", "fp16")
-        group, far = keys[key], beyond.get(key, [])
-        if like != key and like in made and _renames(made[like], group):
-            entries[digest(key)] = {**entries[digest(like)], "dtypes": {"fp16": "bf16"}}
-            continue
-        made[key] = found = find_family(group, far, made.get(key.replace("fp32", "fp16")))
-        entries[digest(key)] = {
-            "key": key[:200],
-            "places": found.family.places.tolist(),
-            "fixed": found.family.fixed.tolist(),
-            "tree": found.family.tree,
-            "templates": list(range(len(listed), len(listed) + len(found.family.templates))),
-            "dtypes": {},
-        }
-        listed += [templates.template_data(t) for t in found.family.templates]
-        share = f"{found.covered} of {found.drawn}"
-        print(f"  {key[:100]}: {len(found.family.templates)} structures, {share} drawn sizes", flush=True)
-    return {"function": function, "code": code_of(function), "families": entries, "templates": listed}
-
-
-def _renames(found: Found, group: Sequence[Sample]) -> bool:
-    """Whether captures in bf16 are those that were made in fp16, with another name."""
-    family = found.family
-
-    renamed = tuple(
-        replace(t, trace=replace(t.trace, dtypes=tuple("bf16" if d == "fp16" else d for d in t.trace.dtypes)))
-        for t in family.templates
-    )
+def _alias(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An entry that says that bf16 is fp16 with another name, where captures say so."""
+    like = digest(key.replace("bf16", "fp16"))
+    if like == digest(key) or like not in entries:
+        return None
+    entry = {"key": key[:200], "like": like, "dtypes": {"fp16": "bf16"}}
     try:
-        again = [s for s in group if s.signature.numbers in found.captured]
-        return prove(replace(family, templates=renamed), again[:PROOFS]) > 0
+        covered = prove(templates.family(entry, entries), group[:PROOFS])
     except Contradicted:
-        return False
+        return None
+    return entry if covered else None
+
+
+def _found(key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """A new entry. Raises Contradicted."""
+    like = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
+    found = find_family(group, far, templates.family(like, entries) if like else None)
+    count, share = len(found.family.templates), f"{found.covered} of {found.drawn}"
+    print(f"  {key[:100]}: {count} structures, {share} drawn sizes", flush=True)
+    return {
+        "key": key[:200],
+        "places": found.family.places.tolist(),
+        "fixed": found.family.fixed.tolist(),
+        "tree": found.family.tree,
+        "templates": [templates.template_data(t) for t in found.family.templates],
+    }
 
 
 def prove(family: Family, group: Iterable[Sample]) -> int:
@@ -187,7 +185,7 @@ def _form(sample: Sample) -> Form | None:
     return None if trace is None else form(trace)
 
 
-def find_family(group: list[Sample], far: list[Sample], like: Found | None = None) -> Found:
+def find_family(group: list[Sample], far: list[Sample], like: Family | None = None) -> Found:
     """The family of a key from its samples. Raises Contradicted where proofs keep failing.
 
     like: of a key that differs in the dtype; the first captures are then some of each of its structures.
@@ -196,7 +194,7 @@ def find_family(group: list[Sample], far: list[Sample], like: Found | None = Non
     drawn = Family(places, fixed, NONE, ())
     group = _alternating(drawn, group)
     symbols = [_symbols(drawn, s) for s in group]
-    held = {i: _form(group[i]) for i in (_first(len(group), symbols) if like is None else _seeds(like.family, symbols))}
+    held = {i: _form(group[i]) for i in (_first(len(group), symbols) if like is None else _seeds(like, symbols))}
     for _ in range(ROUNDS):
         family = _grown(drawn, group, symbols, held)
         rest = [i for i in range(len(group)) if i not in held]
@@ -210,7 +208,7 @@ def find_family(group: list[Sample], far: list[Sample], like: Found | None = Non
             held.update({i: _form(group[i]) for i in [*covered[: PROOFS - LARGE], *rest[:MORE]]})
             continue
         count = sum(family.at(s.signature.numbers) is not None for s in group)
-        return Found(family, count, len(group), frozenset(group[i].signature.numbers for i in held))
+        return Found(family, count, len(group))
     raise last
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -24,6 +24,7 @@ FEW = 12
 DTYPES = ("fp16", "bf16", "fp32")
 LIMITS = {"frames": 121, "batch": 9}  # largest values drawn: a capture of a loop over frames takes seconds
 LIMIT = 2048  # of any other number
+KEPT = 4  # modules that are kept, at most
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
 
 
@@ -108,8 +109,8 @@ def captured(sample: Sample) -> Trace:
     """The trace of a sample's stage alone, one segment without a name. SpecError as `workloads.capture.capture`."""
     from workloads.cache import captured_stage
 
-    stages = (replace(s, name="", build=_kept(s, sample.frames)) for s in (sample.stage, sample.other))
-    return captured_stage(*stages, sample.frames)
+    stage, other = (replace(s, name="", build=_kept(s, sample.frames)) for s in (sample.stage, sample.other))
+    return captured_stage(stage, other, sample.frames)
 
 
 def _kept(stage: Stage, frames: int | None) -> Callable[[], Any]:
@@ -118,7 +119,15 @@ def _kept(stage: Stage, frames: int | None) -> Callable[[], Any]:
     if found is None:
         return stage.build
     key = found.module
-    return lambda: _MODULES[key] if key in _MODULES else _MODULES.setdefault(key, stage.build())
+
+    def build() -> Any:
+        if key not in _MODULES:
+            if len(_MODULES) >= KEPT:
+                _MODULES.clear()
+            _MODULES[key] = stage.build()
+        return _MODULES[key]
+
+    return build
 
 
 _MODULES: dict[Any, Any] = {}
@@ -130,8 +139,3 @@ def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in found:
         held.setdefault(sample.signature.key, {}).setdefault(sample.signature.numbers, sample)
     return {key: list(distinct.values()) for key, distinct in held.items()}
-
-
-def spread(found: Sequence[Sample], count: int, rng: random.Random) -> list[Sample]:
-    """At most `count` of them, at random."""
-    return rng.sample(list(found), min(count, len(found)))

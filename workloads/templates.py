@@ -142,7 +142,8 @@ def file_of(function: str, folder: Path = FOLDER) -> Path:
 def families(function: str) -> Mapping[str, Family]:
     """The families of the modules that a function builds, by `digest` of their keys; none where it has no file."""
     path = file_of(function)
-    return _families(load(path)) if path.exists() else {}
+    entries = load(path)["families"] if path.exists() else {}
+    return {name: family(entry, entries) for name, entry in entries.items()}
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -158,15 +159,12 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
-def _families(data: Mapping[str, Any]) -> dict[str, Family]:
-    templates = [looped(d) if "loops" in d else template(d) for d in data["templates"]]
-    return {key: _family(d, templates) for key, d in data["families"].items()}
-
-
-def _family(data: Mapping[str, Any], templates: Sequence[Template | Looped]) -> Family:
-    """A family; its dtypes may be those of its templates, renamed."""
-    mine = tuple(_renamed(templates[i], data["dtypes"]) for i in data["templates"])
-    return Family(_ints(data["places"]), _ints(data["fixed"]), data["tree"], mine)
+def family(entry: Mapping[str, Any], entries: Mapping[str, Any]) -> Family:
+    """The family of an entry of a file; it may be that of another with its dtypes renamed."""
+    own = entries[entry["like"]] if "like" in entry else entry
+    found = [looped(d) if "loops" in d else template(d) for d in own["templates"]]
+    mine = tuple(_renamed(t, entry.get("dtypes", {})) for t in found)
+    return Family(_ints(own["places"]), _ints(own["fixed"]), own["tree"], mine)
 
 
 def _renamed(found: Template | Looped, dtypes: Mapping[str, str]) -> Template | Looped:
@@ -194,13 +192,18 @@ def template_data(found: Template | Looped) -> dict[str, Any]:
 def template(data: Mapping[str, Any]) -> Template:
     """What `template_data` gave, back."""
     ops = _ints(data["ops"]).reshape(len(data["ops"]), -1)
-    columns = {name: np.cumsum(_ints(data[name])) for name in (*_COLUMNS, "tensor_is_weight", "tensor_bytes")}
-    bools = {name: columns.pop(name).astype(np.bool_) for name in ("call_in_attention", "tensor_is_weight")}
+    columns: dict[str, Any] = {
+        name: np.cumsum(_ints(data[name])) for name in (*_COLUMNS, "tensor_is_weight", "tensor_bytes")
+    }
+    bools: dict[str, Any] = {
+        name: columns.pop(name).astype(np.bool_) for name in ("call_in_attention", "tensor_is_weight")
+    }
     tensor_bytes = columns.pop("tensor_bytes")
+    names: dict[str, Any] = {name: tuple(data[name]) for name in _NAMES}
     trace = Trace(
         model="",
         request={},
-        **{name: tuple(data[name]) for name in _NAMES},
+        **names,
         op_kind=ops[:, 0], op_dtype=ops[:, 1], op_label=ops[:, 2], op_dims=ops[:, 3:],
         tensor_bytes=tensor_bytes,
         **columns,

@@ -194,19 +194,23 @@ def find_family(group: list[Sample], far: list[Sample], like: Family | None = No
     drawn = Family(places, fixed, NONE, ())
     group = _alternating(drawn, group)
     symbols = [_symbols(drawn, s) for s in group]
-    held = {i: _form(group[i]) for i in (_first(len(group), symbols) if like is None else _seeds(like, symbols))}
+    kept = len(group) - min(PROOFS - LARGE, len(group) // 3)  # the others are left for proofs
+    first = _first(kept, symbols) if like is None else _seeds(like, symbols[:kept])
+    held = {i: _form(group[i]) for i in first}
     for _ in range(ROUNDS):
-        family = _grown(drawn, group, symbols, held)
-        rest = [i for i in range(len(group)) if i not in held]
-        covered = [i for i in rest if family.at(group[i].signature.numbers) is not None]
-        proofs = [group[i] for i in covered[: PROOFS - LARGE]]
+        family = _grown(drawn, group[:kept], symbols, held)
+        rest = [i for i in reversed(range(len(group))) if i not in held]
+        covered = [i for i in rest if family.at(group[i].signature.numbers) is not None][: PROOFS - LARGE]
+        proofs = [group[i] for i in covered]
         proofs += [s for s in far if drawn.symbols(s.signature.numbers) is not None][:LARGE]
         try:
-            prove(family, proofs)
+            proven = prove(family, proofs)
         except Contradicted as error:
             last = error
-            held.update({i: _form(group[i]) for i in [*covered[: PROOFS - LARGE], *rest[:MORE]]})
+            held.update({i: _form(group[i]) for i in [*covered, *rest[-MORE:]]})
             continue
+        if not proven and len(group) > 1:
+            raise Contradicted(f"no structure could be proven in {len(held)} captures ({group[0].model})")
         count = sum(family.at(s.signature.numbers) is not None for s in group)
         return Found(family, count, len(group))
     raise last
@@ -268,7 +272,7 @@ def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held
     labels, groups = _labels(held)
     made: dict[int, Template | Looped] = {}
     for label, members in groups.items():
-        if len(members) >= ENOUGH or len(members) == len(group):
+        if len(members) >= ENOUGH or len(members) == len(symbols):
             forms = [held[i] for i in members]
             got, missing = template(np.array([symbols[i] for i in members]), [f for f in forms if f is not None])
             if got is None:

@@ -125,7 +125,7 @@ def stage_trace(stage: Stage, frames: int | None) -> Trace | None:
 
 @cache
 def _under(name: str, paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}.{path}" if path else name for path in paths)
+    return tuple(".".join(part for part in (name, path) if part) for path in paths)
 
 
 def digest(key: str) -> str:

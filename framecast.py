@@ -33,7 +33,16 @@ _HOME = {
     "replay": "sim.simulate",
 }
 PACKAGES = ("hwspecs", "workloads", "sim", "explore", "calib")
-COMMANDS = ("sim.cli", "sim.analysis_cli", "workloads.cli", "explore.cli", "calib.cli", "hwspecs.cli")
+COMMANDS = (
+    "sim.cli",
+    "sim.analysis_cli",
+    "workloads.cli",
+    "sim.views_cli",
+    "sim.measured_cli",
+    "explore.cli",
+    "calib.cli",
+    "hwspecs.cli",
+)
 INTERRUPTED = 130
 
 

@@ -6,14 +6,15 @@ the array code of `sim.cost`; large ones through the compiled loops, which give 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs.device import DTYPES
+from hwspecs.device import DTYPES, Device
 from hwspecs.rates import Rates, rates
 from sim import compiled, traffic
 from sim.calibration import load as load_calibration
@@ -22,10 +23,11 @@ from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import call_class
 from sim.scenario import Scenario
-from sim.simulate import denoising
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES
 from workloads.lower import Kernels, lower
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -34,7 +36,7 @@ OUTPUTS = {
     "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
     "peak_memory_bytes": "B", "fits": "",
 } | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES}  # fmt: skip
-ARRAY_CHUNK, COMPILED_CHUNK = 32, 8192  # designs priced together: (designs, kernels) temporaries of some 10 and 40 MB
+ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096
 COMPILED_FROM = 512  # designs from which loading the compiled loops (0.5 s, 5 s when they are built) pays
 RATES = {
     "device.sm_count": "sm_count",
@@ -82,7 +84,12 @@ class Workload:
     @property
     def images(self) -> int:
         """Images (or clips) of one inference."""
-        return int(getattr(self.scenario.request, "batch", 1))
+        return images_of(self.scenario.request)
+
+    @cached_property
+    def packed(self) -> compiled.Packed:
+        """The kernels as the compiled loops read them."""
+        return compiled.pack(self.kernels)
 
     @property
     def is_compiled(self) -> bool:
@@ -108,7 +115,7 @@ def prepare(scenario: Scenario) -> Workload:
         alone=alone,
         runs=np.bincount(kernels.call_row, repeats, kernels.rows).astype(np.float64),
         by_class=np.array(by_class, dtype=np.float64),
-        steps=_steps(trace, denoising(scenario)),
+        steps=_steps(trace, denoising(find(scenario.model), scenario.request)),
         peak=memory(trace, alone).peak if len(kernels.starts) == kernels.rows else None,
     )
 
@@ -128,6 +135,17 @@ def evaluate(workload: Workload, columns: Mapping[str, Floats], wanted: Collecti
     cut = [{path: column[lo : lo + chunk] for path, column in columns.items()} for lo in range(0, count, chunk)]
     parts = [price(workload, stack(workload, some), wanted) for some in cut]
     return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in wanted}
+
+
+def as_columns(devices: Sequence[Device]) -> dict[str, Floats]:
+    """Every number of some devices by path, each (devices,): columns of which `evaluate` makes one stack."""
+    every = rates(devices)
+    numbers: dict[str, Any] = {}
+    for path, place in RATES.items():
+        name, _, dtype = place.partition(".")
+        value = getattr(every, name)
+        numbers[path] = (value[dtype] if dtype else value).reshape(-1)
+    return numbers
 
 
 def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:
@@ -158,12 +176,12 @@ def _array(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]
     hbm = c.per_row(c.hbm_bytes) @ w.runs
     peak = np.full(on.designs, w.peak) if w.peak is not None else _peaks(w, c)
     ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
-    return _outputs(w, on, c.per_row(c.time).T, ends, peak) | {"hbm_bytes": hbm}
+    return _outputs(w, on, c.per_row(c.time).T, ends, peak, wanted) | {"hbm_bytes": hbm}
 
 
 def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]:
     """By the compiled loops."""
-    priced = compiled.price(compiled.pack(w.kernels), on)
+    priced = compiled.price(w.packed, on)
 
     def end(trace: Trace) -> Floats:
         if not trace.segments:
@@ -171,7 +189,7 @@ def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floa
         return compiled.latency(priced, w.kernels, trace, on, w.scenario.software)
 
     ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
-    found = _outputs(w, on, priced.time, ends, np.full(on.designs, w.peak))
+    found = _outputs(w, on, priced.time, ends, np.full(on.designs, w.peak), wanted)
     return found | ({"hbm_bytes": _hbm_bytes(w, on)} if "hbm_bytes" in wanted else {})
 
 
@@ -179,7 +197,9 @@ def _asked(w: Workload, wanted: Collection[str]) -> tuple[Trace, ...]:
     return w.steps if "step_time_s" in wanted else ()
 
 
-def _outputs(w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Floats) -> dict[str, Floats]:
+def _outputs(
+    w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Floats, wanted: Collection[str]
+) -> dict[str, Floats]:
     """time: (rows, designs) seconds of one run of each row. ends: of the whole, and of the last two denoising steps."""
     step = ends[1] - ends[2] if len(ends) == 3 else np.full(on.designs, np.nan)
     capacity = np.broadcast_to(np.asarray(on.hbm_capacity).reshape(-1), peak.shape)
@@ -187,11 +207,15 @@ def _outputs(w: Workload, on: Rates, time: Floats, ends: list[Floats], peak: Flo
         "latency_s": ends[0],
         "images_per_s": w.images / ends[0],
         "step_time_s": step,
-        "gpu_time_s": w.runs @ time,
         "peak_memory_bytes": peak,
         "fits": np.asarray(peak <= capacity, dtype=bool),
     }
-    return found | {f"{n.lower()}_time_s": t for n, t in zip(REPORT_CLASSES, w.by_class @ time, strict=True)}
+    if "gpu_time_s" in wanted:
+        found["gpu_time_s"] = w.runs @ time
+    for name, runs in zip(REPORT_CLASSES, w.by_class, strict=True):
+        if (output := f"{name.lower()}_time_s") in wanted:
+            found[output] = runs @ time
+    return found
 
 
 def _hbm_bytes(w: Workload, on: Rates) -> Floats:
@@ -215,9 +239,10 @@ def _peaks(w: Workload, c: Cost) -> Floats:
 
 
 def _steps(trace: Trace, denoising: tuple[int, ...]) -> tuple[Trace, ...]:
-    """The trace up to the end of the last run of the segment that repeats once a step, and up to the run before it."""
-    if len(denoising) != 1:
+    """The trace up to the end of the last step, and up to the one before it, of a model whose steps are of one segment."""
+    if len(set(denoising)) != 1:
         return ()
     *before, last = trace.segments[: denoising[0] + 1]
-    shorter = (*before, replace(last, repeats=last.repeats - 1)) if last.repeats > 1 else tuple(before)
+    rest = last.repeats - len(denoising)
+    shorter = (*before, replace(last, repeats=rest)) if rest else tuple(before)
     return replace(trace, segments=(*before, last)), replace(trace, segments=shorter)

@@ -75,7 +75,9 @@ def _title(found: Projection) -> str:
     changed = f"\nchanged from {s.device.name} and {s.software.name}: {', '.join(s.changed())}" if s.changed() else ""
     skip = ("height", "width", "frames")
     request = ", ".join(
-        f"{n} {_plain(v)}" for n, v in vars(s.request).items() if n not in skip and not n.startswith("_")
+        f"{n} {_plain(v)}"
+        for n, v in vars(s.request).items()
+        if n not in skip and not n.startswith("_") and v is not None
     )
     return (
         f"{s.name}: {s.model}, {request}\n"

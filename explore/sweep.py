@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from explore.evaluate import COMPILED_CHUNK, OUTPUTS, evaluate, prepare
+from explore.evaluate import COMPILED_CHUNK, OUTPUTS, as_columns, evaluate, prepare
 from explore.space import MOST, Axis, Origin, axes, product, section, settled, tidied, with_section
 from hwspecs.errors import SpecError, nearest
 from hwspecs.nodes import Node, shown
@@ -95,19 +95,32 @@ def sweep(plan: Plan, progress: Callable[[int], None] | None = None) -> Swept:
     combinations, which = np.zeros((0, 1), dtype=np.int64), np.zeros(count, dtype=np.int64)
     if outer:
         combinations, which = np.unique(plan.index[outer], axis=1, return_inverse=True)
+        which = which.reshape(-1)
     scenarios = _scenarios(plan, outer, combinations)
     outputs = {name: np.zeros(count, dtype=bool if name == "fits" else np.float64) for name in OUTPUTS}
-    for i, scenario in enumerate(scenarios):
-        points = np.flatnonzero(which.reshape(-1) == i)
-        workload = prepare(scenario)
+    for group in _groups(plan, outer, combinations):
+        workload = prepare(scenarios[group[0]])
+        devices = as_columns([scenarios[i].device for i in group]) if len(group) > 1 else {}
+        points = np.flatnonzero(np.isin(which, group))
         for lo in range(0, len(points), COMPILED_CHUNK):
             here = points[lo : lo + COMPILED_CHUNK]
-            priced = evaluate(workload, _columns(plan, here))
+            on = np.searchsorted(group, which[here])
+            priced = evaluate(workload, {path: each[on] for path, each in devices.items()} | _columns(plan, here))
             for name, column in outputs.items():
                 column[here] = priced[name][: len(here)]
             if progress:
                 progress(len(here))
     return Swept(plan, outputs)
+
+
+def _groups(plan: Plan, outer: Sequence[int], combinations: Ints) -> list[Ints]:
+    """Combinations that differ in the device alone: it changes no kernel, so each group is lowered once."""
+    elsewhere = [row for row, i in enumerate(outer) if not re.match(r"device(\.|$)", plan.axes[i].path)]
+    if not elsewhere:
+        return [np.arange(combinations.shape[1])]
+    _, group = np.unique(combinations[elsewhere], axis=1, return_inverse=True)
+    order = np.argsort(group.reshape(-1), kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group.reshape(-1)[order])) + 1)
 
 
 def _columns(plan: Plan, points: Ints) -> dict[str, Floats]:

@@ -41,9 +41,10 @@ class Software:
     name: Annotated[str, Doc("id: the name of the file", descriptive=True)]
     title: Annotated[str, Doc("name for people", descriptive=True)]
     attention: Annotated[
-        Literal["unfused", "flash-2", "auto"],
+        Literal["unfused", "flash-1", "flash-2", "auto"],
         Doc(
-            "unfused: scores through memory; flash-2: one fused kernel, where the library has one; auto: the faster, per call"
+            "unfused: scores through memory; flash-2: one fused kernel, where the library has one; flash-1: its slower "
+            "predecessor in torch 2.0 and 2.1; auto: the faster, per call"
         ),
     ]
     convolution: Convolution

@@ -24,14 +24,15 @@ from hwspecs.errors import SpecError, nearest
 from hwspecs.nodes import CORE, TAG, Node, mapping, merge, parse, read, set_path, shown, wrap
 
 __all__ = [
-    "CONFIG", "Doc", "Field", "Node", "Quantity", "RuleError", "build", "dump", "fields", "mapping", "merge", "parse",
-    "placed", "read", "schema", "set_path", "to_data", "wrap",
+    "CONFIG", "WHEN_GIVEN", "Doc", "Field", "Node", "Quantity", "RuleError", "build", "dump", "fields", "mapping", "merge",
+    "parse", "placed", "read", "schema", "set_path", "to_data", "wrap",
 ]  # fmt: skip
 
 T = TypeVar("T")
 CONFIG = ConfigDict(
     extra="forbid", allow_inf_nan=False
 )  # of every spec: @dataclass(frozen=True, kw_only=True, config=CONFIG)
+WHEN_GIVEN = "when given"  # in the Annotated of a field that dumps leave out while it is None
 _TEXT = {"text": True}  # validation context of what came from YAML or --set: numbers with a unit must be text
 
 
@@ -168,14 +169,14 @@ def dump(obj: Any) -> str:
 def to_data(obj: Any) -> Any:
     """Plain data of a spec as YAML holds it: dict, list, text with units, numbers."""
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        hints = _hints(type(obj))
-        return {name: _to_data(getattr(obj, name), hint) for name, hint in hints.items()}
+        given = {name: (getattr(obj, name), hint) for name, hint in _hints(type(obj)).items()}
+        return {name: _to_data(value, hint) for name, (value, hint) in given.items() if not _left_out(value, hint)}
     return _to_data(obj, Any)
 
 
 def fields(cls: type) -> list[Field]:
     """Every leaf of a spec in order, nested ones with dots: 'hbm.bandwidth'."""
-    return list(_leaves(cls, ""))
+    return list(_all_leaves(cls))
 
 
 def schema(cls: type) -> dict[str, Any]:
@@ -223,6 +224,11 @@ def _not_none(hint: Any) -> list[Any]:
     return [h for h in get_args(hint) if h is not type(None)]
 
 
+@cache
+def _all_leaves(cls: type) -> tuple[Field, ...]:
+    return tuple(_leaves(cls, ""))
+
+
 def _leaves(cls: type, prefix: str) -> Iterator[Field]:
     for name, hint in _hints(cls).items():
         bare, note = _bare(hint)
@@ -232,6 +238,10 @@ def _leaves(cls: type, prefix: str) -> Iterator[Field]:
             unit = note.unit if isinstance(note, Quantity) else ""
             doc, descriptive = (note.doc, note.descriptive) if note else ("", False)
             yield Field(prefix + name, unit, doc, descriptive, bare)
+
+
+def _left_out(value: Any, hint: Any) -> bool:
+    return value is None and WHEN_GIVEN in getattr(hint, "__metadata__", ())
 
 
 def _number(value: float, unit: str) -> str:

@@ -11,7 +11,7 @@ import click
 from hwspecs.completion import files
 from hwspecs.notes import say
 from sim.cli import SCENARIO, SETTING
-from sim.completion import sides
+from sim.completion import ops, sides
 
 if TYPE_CHECKING:
     from sim.compare import Side
@@ -48,6 +48,7 @@ def _replayed(scenario: str, overrides: Sequence[str]) -> Result:
     "--op",
     required=True,
     metavar="PATH",
+    shell_complete=ops,
     help="Module path, or what is unique of its end; PATH:LABEL for one of several.",
 )
 @SETTING

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hwspecs.rates import Rates
 from hwspecs.software import Software
 from sim import formulas, tiles, traffic
-from sim.calibration import Calibration
+from sim.calibration import Calibration, Terms
 from sim.calibration import load as load_calibration
 from sim.formulas import Chip, TileTerms, flash, fourth, fourth_root, gemm
 from workloads.cache import folder
@@ -30,42 +30,51 @@ from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
-BLOCK = 128  # designs that one inner loop covers: a few arrays of them stay in L1
+BLOCK = 64  # designs that one inner loop covers: what a block needs of all kernels stays in L2
 STREAM, GEMM, FLASH = 0, 1, 2
 MENU, QUERY_BLOCKS = tiles.MENU, tiles.QUERY_BLOCKS
 prange = range  # numba's in the compiled loops
 
 
 class Tables(NamedTuple):
-    """Kernel columns as the compiled loops read them: nothing that a design changes. Shapes end in (kernels,)."""
+    """Kernel columns as the compiled loops read them: nothing that a design changes.
+
+    Kernels that agree in every number are priced once. Products of one shape share the terms of their tiles, and reads at one
+    distance their share of misses.
+    """
 
     starts: Ints  # (ways,) first kernel of each way of each row, and
     ends: Ints  # the first after it
+    dispatch: Floats  # (ways,) host time over that of the cheapest operator
     start_row: Ints
-    form: Ints  # STREAM, GEMM or FLASH
+    priced: Ints  # (kernels,) which of the distinct kernels each is
+    form: Ints  # (distinct,) STREAM, GEMM or FLASH; as all that follows
     dtype: Ints
-    shape: Floats  # (5, kernels): batch, m, n, k, - or groups, q_len, kv_len, head_dim, causal
-    menu: Ints  # (kernels, choices) of tiles.MENU, padded
-    choices: Ints
-    reads: Floats  # (3, kernels)
-    distances: Floats
+    shape: Floats  # (5, distinct): batch, m, n, k, - or groups, q_len, kv_len, head_dim, causal
     itemsize: Floats
     flops: Floats
     vector_flops: Floats
     exp_ops: Floats
-    written: Floats
-    read: Floats
-    overfetch: Floats
-    hbm_share: Floats
+    hbm_bytes: Floats  # that are written, over the share of the bandwidth that the kernel reaches
+    l2_bytes: Floats  # of kernels that stream, over the share that these reach
+    moved: Floats
+    per_in_flight: Floats  # 1 / bytes that its blocks keep in flight
     launched: Floats  # 1, or 0 where the kernel runs inside another
-    in_flight: Floats
+    read_starts: Ints  # (distinct + 1,) of the reads of each:
+    read_bytes: Floats  # over the share of the bandwidth
+    read_distance: Ints  # which of the distances
+    distance: Floats  # (distances,)
+    product_starts: Ints  # (products + 1,) of the kernels that are products of one shape:
+    members: Ints
+    menu: Ints  # (products, choices) of tiles.MENU, padded
+    choices: Ints
 
 
 # Rows of the hardware table (fields, designs), which is one array so that the compiler can see that nothing aliases it.
-# From BY_DTYPE on, two rows a dtype: FLOP/cycle/SM of the matrix unit (never 0) and of the vector unit.
+# From BY_DTYPE on, three rows a dtype: `formulas.Chip.matrix`, `lanes` and `flop`.
 (
-    SM_COUNT, CLOCK, SUSTAINED, DELIVERY, L2_BANDWIDTH, EXP, REGISTERS, SHARED, HBM_BANDWIDTH, REACH, VECTOR, IN_FLIGHT,
-    HBM_LATENCY, LAUNCH_GAP, UNIT_M, UNIT_N, UNIT_K, FILL, BY_DTYPE,
+    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, HBM_BYTE, REACH, LANE_FLOP,
+    EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
 ) = range(19)  # fmt: skip
 
 
@@ -79,59 +88,100 @@ class Packed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """(rows, designs): seconds of the kernels of each priced row's fastest way, and how many it launches."""
+    """(rows, designs): seconds of the kernels of each priced row's fastest way, how many it launches, and its host time over
+    that of the cheapest operator."""
 
     time: Floats
     launches: Floats
+    dispatch: Floats
 
 
 def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
     """Everything about the kernels that no design changes."""
     calibration = calibration or load_calibration()
+    terms = calibration.terms
     is_gemm, is_flash = kernels.gemm[0] > 0, kernels.flash[0] > 0
-    menu = np.zeros((len(kernels), 1), dtype=np.int64)
-    if is_gemm.any():
-        chosen = tiles.menus(kernels, calibration.terms)
-        menu = np.zeros((len(kernels), chosen.shape[1]), dtype=np.int64)
-        menu[is_gemm] = chosen
-    read = traffic.sum_reads(kernels)
     dtypes = tuple(sorted(set(kernels.dtype)))
+    read, share = traffic.sum_reads(kernels), traffic.hbm_share(kernels, terms)
+    streamed = np.where(
+        is_gemm | is_flash, 0.0, (read * traffic.overfetch(kernels) + kernels.write_bytes) / terms.l2_stream
+    )
+    columns = {
+        "form": np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
+        "dtype": np.array([dtypes.index(t) for t in kernels.dtype]),
+        "shape": np.where(is_gemm, np.vstack([kernels.gemm, np.zeros(len(kernels))]), kernels.flash),
+        "itemsize": kernels.itemsize,
+        "flops": kernels.flops,
+        "vector_flops": kernels.vector_flops,
+        "exp_ops": kernels.exp_ops,
+        "hbm_bytes": kernels.write_bytes / share,
+        "l2_bytes": streamed,
+        "moved": np.where(is_gemm | is_flash, 0.0, read + kernels.write_bytes),
+        "per_in_flight": 1.0 / np.maximum(traffic.asked_in_flight(kernels), 1.0),
+        "launched": (kernels.launches > 0).astype(np.float64),
+    }
+    reads, distances = kernels.reads / share, np.maximum(kernels.distances, 1.0)
+    key = np.column_stack([*(column.T for column in columns.values()), reads.T, np.where(reads > 0, distances, 0.0).T])
+    _, first, priced = np.unique(key, axis=0, return_index=True, return_inverse=True)
     tables = Tables(
         starts=kernels.starts,
         ends=np.append(kernels.starts[1:], len(kernels)),
+        dispatch=kernels.dispatch,
         start_row=kernels.start_row,
-        form=np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
-        dtype=np.array([dtypes.index(t) for t in kernels.dtype]),
-        shape=np.where(is_gemm, np.vstack([kernels.gemm, np.zeros(len(kernels))]), kernels.flash),
-        menu=menu,
-        choices=1 + (menu[:, 1:] != menu[:, :1]).cumprod(axis=1).sum(axis=1),  # the padding repeats the first choice
-        reads=kernels.reads,
-        distances=np.maximum(kernels.distances, 1.0),
-        itemsize=kernels.itemsize,
-        flops=kernels.flops,
-        vector_flops=kernels.vector_flops,
-        exp_ops=kernels.exp_ops,
-        written=kernels.write_bytes,
-        read=read,
-        overfetch=traffic.overfetch(kernels),
-        hbm_share=traffic.hbm_share(kernels, calibration.terms),
-        launched=(kernels.launches > 0).astype(np.float64),
-        in_flight=traffic.asked_in_flight(kernels),
+        priced=priced.reshape(-1),
+        **{name: column[..., first] for name, column in columns.items()},
+        **_reads(reads[:, first], distances[:, first]),
+        **_products(kernels, first[is_gemm[first]], np.flatnonzero(is_gemm[first]), terms),
     )
     whole: Any = [np.ascontiguousarray(t) for t in tables]
     return Packed(Tables(*whole), dtypes, kernels.rows, calibration)
 
 
+def _reads(reads: Floats, distances: Floats) -> dict[str, Any]:
+    """The reads that move anything, kernel by kernel, and the distances that occur."""
+    slot, kernel = np.nonzero(reads)
+    order = np.argsort(kernel, kind="stable")
+    slot, kernel = slot[order], kernel[order]
+    distance, which = np.unique(distances[slot, kernel], return_inverse=True)
+    return {
+        "read_starts": np.searchsorted(kernel, np.arange(reads.shape[1] + 1)),
+        "read_bytes": reads[slot, kernel],
+        "read_distance": which.reshape(-1),
+        "distance": distance,
+    }
+
+
+def _products(kernels: Kernels, rows: Ints, distinct: Ints, terms: Terms) -> dict[str, Any]:
+    """Products by shape: `rows` of the kernels, which are the `distinct` ones of those indices."""
+    if not len(rows):
+        none = np.zeros(0, dtype=np.int64)
+        return {"product_starts": np.zeros(1, np.int64), "members": none, "menu": none.reshape(0, 1), "choices": none}
+    dtype = np.unique(np.array(kernels.dtype)[rows], return_inverse=True)[1]
+    key = np.column_stack([kernels.gemm[:, rows].T, kernels.itemsize[rows], kernels.flops[rows], dtype])
+    _, shape = np.unique(key, axis=0, return_inverse=True)
+    order = np.argsort(shape.reshape(-1), kind="stable")
+    starts = np.searchsorted(shape.reshape(-1)[order], np.arange(shape.max() + 2))
+    place = np.cumsum(kernels.gemm[0] > 0) - 1  # of each product among all products
+    menu = tiles.menus(kernels, terms)[place[rows[order[starts[:-1]]]]]
+    return {
+        "product_starts": starts,
+        "members": distinct[order],
+        "menu": menu,
+        "choices": 1 + (menu[:, 1:] != menu[:, :1]).cumprod(axis=1).sum(axis=1),  # the padding repeats the first choice
+    }
+
+
 def _hardware(rates: Rates, packed: Packed) -> Floats:
     """The hardware table, rows as the constants above name them."""
     terms, count = packed.calibration.terms, rates.designs
-    chip = tiles.chip(rates, terms, 0.0, 0.0)
+    c = tiles.chip(rates, terms, 0.0, 1.0)
+    cycles = np.asarray(rates.sm_count * rates.sm_clock)
     by_dtype = (tiles.chip(rates, terms, rates.tensor[t], rates.vector[t]) for t in packed.dtypes)
     rows = (
-        chip.sm_count, chip.clock, chip.sustained, chip.delivery, chip.l2_bandwidth, chip.exp, chip.registers, chip.shared,
-        rates.hbm_bandwidth, traffic.reach(rates, terms), rates.vector["fp32"], traffic.possible_in_flight(rates),
-        rates.hbm_latency, rates.launch_gap, chip.unit_m, chip.unit_n, chip.unit_k, chip.fill,
-        *(row for own in by_dtype for row in (own.tensor, own.vector)),
+        c.sm_count, c.cycle, c.operand, c.l2_byte, c.exponential, c.registers, c.shared, c.unit_m, c.unit_n, c.unit_k, c.fill,
+        1.0 / np.asarray(rates.hbm_bandwidth), traffic.reach(rates, terms), 1.0 / (cycles * np.asarray(rates.vector["fp32"])),
+        1.0 / (cycles * np.asarray(rates.exp)), 1.0 / np.maximum(traffic.possible_in_flight(rates), 1.0), rates.hbm_latency,
+        rates.launch_gap, *(row for own in by_dtype for row in (own.matrix, own.lanes, own.flop)),
     )  # fmt: skip
     return np.stack([np.broadcast_to(np.asarray(row, dtype=np.float64).reshape(-1), (count,)) for row in rows])
 
@@ -139,21 +189,37 @@ def _hardware(rates: Rates, packed: Packed) -> Floats:
 def price(packed: Packed, rates: Rates) -> Priced:
     """Time of every priced row on every design of a stack."""
     terms = packed.calibration.terms
-    out = Priced(np.empty((packed.rows, rates.designs)), np.empty((packed.rows, rates.designs)))
-    fixed = (terms.l2_stream, terms.fill_drain_stream)
-    _loops()["price"](_hardware(rates, packed), packed.tables, tiles.tile_terms(terms), fixed, out)
+    out = Priced(*(np.empty((packed.rows, rates.designs)) for _ in Priced._fields))
+    _loops()["price"](_hardware(rates, packed), packed.tables, tiles.tile_terms(terms), terms.fill_drain_stream, out)
     return out
 
 
 def latency(priced: Priced, kernels: Kernels, trace: Trace, rates: Rates, software: Software) -> Floats:
     """End of one inference (designs,), seconds: `sim.host.serial_makespan` of every design."""
-    segments = np.array([(s.start, s.stop, s.repeats) for s in trace.segments], dtype=np.int64)
     gap = np.broadcast_to(np.asarray(rates.launch_gap, dtype=np.float64).reshape(-1), (rates.designs,))
     out = np.empty(rates.designs)
     per_launch = 0.0 if software.cuda_graphs else software.host_time_per_launch
     per_pass = software.host_time_per_launch if software.cuda_graphs else 0.0
-    _loops()["makespan"](priced, kernels.call_row, segments, np.ascontiguousarray(gap), per_launch, per_pass, out)
+    _loops()["makespan"](priced, _passes(kernels, trace), np.ascontiguousarray(gap), per_launch, per_pass, out)
     return out
+
+
+class Passes(NamedTuple):
+    """The segments of a trace: the calls of one pass, and how often each priced row occurs in it."""
+
+    call_row: Ints
+    segments: Ints  # (segments, 3): first call, the first after it, repeats
+    starts: Ints  # (segments + 1,) of the rows of each:
+    row: Ints
+    times: Floats
+
+
+def _passes(kernels: Kernels, trace: Trace) -> Passes:
+    segments = np.array([(s.start, s.stop, s.repeats) for s in trace.segments], dtype=np.int64).reshape(-1, 3)
+    each = [np.unique(kernels.call_row[start:stop], return_counts=True) for start, stop, _ in segments]
+    rows, counts = (np.concatenate([np.zeros(0, np.int64), *(pair[i] for pair in each)]) for i in range(2))
+    starts = np.cumsum([0, *(len(pair[0]) for pair in each)])
+    return Passes(kernels.call_row, segments, starts, rows, counts.astype(np.float64))
 
 
 COMPILED_FORMULAS = ("fourth_root", "fourth", "occupancy", "paid_waves", "whole", "gemm", "flash")
@@ -166,15 +232,16 @@ def _loops() -> dict[str, Callable[..., None]]:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(folder() / f"compiled-{hashlib.sha256(source).hexdigest()[:16]}"))
     import numba
 
-    fast = {"nnan", "nsz", "arcp", "contract"}
+    # Divisions as numpy does them: Python's check for a zero divisor keeps a loop from being vectorised.
+    options: dict[str, Any] = {"fastmath": {"nnan", "nsz", "contract"}, "error_model": "numpy"}
     plain: dict[str, Any] = dict(vars(formulas))
     names: dict[str, Any] = {**globals(), "prange": numba.prange}
     for name in COMPILED_FORMULAS:
-        plain[name] = names[name] = numba.njit(fastmath=fast, inline="always")(_rebound(plain[name], plain))
-    for function in (_chip, _overlapped, _best_tile, _best_block, _price_block, _makespan_block):
+        plain[name] = names[name] = numba.njit(inline="always", **options)(_rebound(plain[name], plain))
+    for function in (_chip, _misses, _overlapped, _best_tile, _best_block, _least_way, _price_block, _makespan_block):
         inline = "never" if function in (_price_block, _makespan_block) else "always"
-        names[function.__name__] = numba.njit(fastmath=fast, inline=inline)(_rebound(function, names))
-    parallel = numba.njit(parallel=True, cache=True)
+        names[function.__name__] = numba.njit(inline=inline, **options)(_rebound(function, names))
+    parallel = numba.njit(parallel=True, cache=True, error_model="numpy")
     return {"price": parallel(_rebound(_price, names)), "makespan": parallel(_rebound(_makespan, names))}
 
 
@@ -183,142 +250,165 @@ def _rebound(function: Any, names: dict[str, Any]) -> Any:
     return FunctionType(function.__code__, names, function.__name__)
 
 
-def _price(hw: Floats, kernels: Tables, terms: TileTerms, fixed: tuple[float, float], out: Priced) -> None:
+def _price(hw: Floats, kernels: Tables, terms: TileTerms, fill: float, out: Priced) -> None:
     """All blocks of designs, in parallel."""
     designs = hw.shape[1]
     for block in prange((designs + BLOCK - 1) // BLOCK):
-        _price_block(block * BLOCK, min((block + 1) * BLOCK, designs), hw, kernels, terms, fixed, out)
+        _price_block(block * BLOCK, min((block + 1) * BLOCK, designs), hw, kernels, terms, fill, out)
 
 
-def _price_block(
-    lo: int, hi: int, hw: Floats, kernels: Tables, terms: TileTerms, fixed: tuple[float, float], out: Priced
-) -> None:
-    """Designs lo to hi: the sum over the kernels of each way, and the least over the ways of each row."""
-    other, best = np.empty(hi - lo), np.empty(hi - lo)
-    time, launches = np.empty(hi - lo), 0.0
-    out.time[:, lo:hi] = np.inf
-    out.launches[:, lo:hi] = 0.0
-    for way in range(len(kernels.starts)):
-        time[:] = 0.0
-        launches = 0.0
-        for k in range(kernels.starts[way], kernels.ends[way]):
-            _overlapped(k, lo, hw, kernels, fixed[0], other)
-            if kernels.form[k] == GEMM:
-                _best_tile(k, lo, hw, kernels, terms, other, best)
-            elif kernels.form[k] == FLASH:
-                _best_block(k, lo, hw, kernels, terms, other, best)
-            else:
-                for d in range(hi - lo):
-                    best[d] = fourth_root(other[d]) + kernels.launched[k] * fixed[1] / hw[CLOCK, lo + d]
-            time += best
-            launches += kernels.launched[k]
-        row = kernels.start_row[way]
-        for d in range(lo, hi):
-            gap = hw[LAUNCH_GAP, d]
-            if time[d - lo] + launches * gap < out.time[row, d] + out.launches[row, d] * gap:
-                out.time[row, d] = time[d - lo]
-                out.launches[row, d] = launches
+def _price_block(lo: int, hi: int, hw: Floats, kernels: Tables, terms: TileTerms, fill: float, out: Priced) -> None:
+    """Designs lo to hi: each distinct kernel, then the sum over the kernels of each way, and the least over the ways of a row."""
+    distinct, size = len(kernels.form), hi - lo
+    missing = np.empty((len(kernels.distance), size))
+    other, best = np.empty((distinct, size)), np.empty((distinct, size))
+    _misses(lo, hw, kernels.distance, missing)
+    for k in range(distinct):
+        _overlapped(k, lo, hw, kernels, missing, other[k])
+        if kernels.form[k] == FLASH:
+            _best_block(k, lo, hw, kernels, terms, other[k], best[k])
+        elif kernels.form[k] == STREAM:
+            alone, fixed = best[k], kernels.launched[k] * fill
+            for i in range(size):
+                alone[i] = fourth_root(other[k, i]) + fixed * hw[CYCLE, lo + i]
+        else:
+            best[k, :] = np.inf
+    for product in range(len(kernels.choices)):
+        _best_tile(product, lo, hw, kernels, terms, other, best)
+    _least_way(lo, hi, hw, kernels, best, out)
 
 
-def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, l2_stream: float, other: Floats) -> None:
-    """other[d]: fourth powers of the times that no tile changes, summed. See `sim.cost._physical`."""
-    over, read, written = kernels.overfetch[k], kernels.read[k], kernels.written[k]
-    untiled = kernels.form[k] == STREAM
+def _misses(lo: int, hw: Floats, distance: Floats, missing: Floats) -> None:
+    """missing[j, i]: share of a read at the j-th distance that misses L2; see `traffic.miss`."""
+    for j in range(len(distance)):
+        row, near = missing[j], 1.0 / distance[j]
+        for i in range(missing.shape[1]):
+            row[i] = 1.0 / (1.0 + fourth(hw[REACH, lo + i] * near))
+
+
+def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, missing: Floats, other: Floats) -> None:
+    """other[i]: fourth powers of the times that no tile changes, summed. See `sim.cost._physical`."""
+    other[:] = kernels.hbm_bytes[k]
+    for r in range(kernels.read_starts[k], kernels.read_starts[k + 1]):
+        size, share = kernels.read_bytes[r], missing[kernels.read_distance[r]]
+        for i in range(len(other)):
+            other[i] += size * share[i]
+    vector, exp, streamed = kernels.vector_flops[k], kernels.exp_ops[k], kernels.l2_bytes[k]
+    moved, per_in_flight = kernels.moved[k], kernels.per_in_flight[k]
     for i in range(len(other)):
         d = lo + i
-        missing = 0.0
-        for r in range(3):
-            missing += kernels.reads[r, k] / (1.0 + fourth(hw[REACH, d] / kernels.distances[r, k]))
-        cycles = hw[SM_COUNT, d] * hw[CLOCK, d]
-        total = fourth((missing + written) / (hw[HBM_BANDWIDTH, d] * kernels.hbm_share[k]))
-        total += fourth(kernels.vector_flops[k] / (cycles * hw[VECTOR, d])) + fourth(
-            kernels.exp_ops[k] / (cycles * hw[EXP, d])
-        )
-        if untiled:
-            total += fourth((read * over + written) / (hw[L2_BANDWIDTH, d] * hw[CLOCK, d] * l2_stream))
-            in_flight = max(min(kernels.in_flight[k], hw[IN_FLIGHT, d]), 1.0)
-            total += fourth((read + written) / in_flight * hw[HBM_LATENCY, d])
-        other[i] = total
+        in_flight = moved * min(max(per_in_flight, hw[PER_IN_FLIGHT, d]), 1.0) * hw[HBM_LATENCY, d]
+        other[i] = (
+            fourth(other[i] * hw[HBM_BYTE, d]) + fourth(vector * hw[LANE_FLOP, d]) + fourth(exp * hw[EXP_OP, d])
+            + fourth(streamed * hw[L2_BYTE, d]) + fourth(in_flight)
+        )  # fmt: skip
 
 
 def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     """The fields that the formulas read of one design."""
-    own = BY_DTYPE + 2 * dtype
+    own = BY_DTYPE + 3 * dtype
     return Chip(
-        hw[SM_COUNT, d], hw[CLOCK, d], hw[own, d], hw[own + 1, d], hw[SUSTAINED, d], hw[DELIVERY, d], hw[L2_BANDWIDTH, d],
-        hw[EXP, d], hw[REGISTERS, d], hw[SHARED, d], hw[UNIT_M, d], hw[UNIT_N, d], hw[UNIT_K, d], hw[FILL, d],
+        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[own + 2, d], hw[OPERAND, d], hw[L2_BYTE, d],
+        hw[EXPONENTIAL, d], hw[REGISTERS, d], hw[SHARED, d], hw[UNIT_M, d], hw[UNIT_N, d], hw[UNIT_K, d], hw[FILL, d],
     )  # fmt: skip
 
 
-def _best_tile(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
-    """best[d]: the least over the kernel's menu."""
+def _best_tile(product: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
+    """best[k, i] of every kernel of a shape: the least over the menu, whose terms they share."""
+    first, last = kernels.product_starts[product], kernels.product_starts[product + 1]
+    k, size = kernels.members[first], best.shape[1]
     batch, m, n, depth = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k], kernels.shape[3, k]
-    itemsize, flops = kernels.itemsize[k], kernels.flops[k]
-    best[:] = np.inf
-    for choice in range(kernels.choices[k]):
-        bm, bn, split = (
-            MENU[kernels.menu[k, choice], 0],
-            MENU[kernels.menu[k, choice], 1],
-            MENU[kernels.menu[k, choice], 2],
-        )
-        for d in range(len(best)):
-            t = gemm(_chip(lo + d, kernels.dtype[k], hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
-            best[d] = min(
-                best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
-            )
+    itemsize, flops, dtype = kernels.itemsize[k], kernels.flops[k], kernels.dtype[k]
+    terms = np.empty((2, size))
+    for choice in range(kernels.choices[product]):
+        row = kernels.menu[product, choice]
+        bm, bn, split = MENU[row, 0], MENU[row, 1], MENU[row, 2]
+        for i in range(size):
+            t = gemm(_chip(lo + i, dtype, hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
+            terms[0, i] = fourth(t.tensor) + fourth(t.l2) + fourth(t.latency)
+            terms[1, i] = t.fixed
+        for member in range(first, last):
+            least, rest = best[kernels.members[member]], other[kernels.members[member]]
+            for i in range(size):
+                least[i] = min(least[i], fourth_root(terms[0, i] + rest[i]) + terms[1, i])
 
 
 def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
-    """best[d]: the least over the query blocks of fused attention."""
+    """best[i]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
     head_dim, causal, itemsize = kernels.shape[3, k], kernels.shape[4, k], kernels.itemsize[k]
+    dtype = kernels.dtype[k]
     best[:] = np.inf
     for block in QUERY_BLOCKS:
-        for d in range(len(best)):
-            t = flash(_chip(lo + d, kernels.dtype[k], hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
-            best[d] = min(
-                best[d], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[d]) + t.fixed
+        for i in range(len(best)):
+            t = flash(_chip(lo + i, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
+            best[i] = min(
+                best[i], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[i]) + t.fixed
             )
 
 
-def _makespan(
-    priced: Priced, call_row: Ints, segments: Ints, gap: Floats, per_launch: float, per_pass: float, out: Floats
-) -> None:
+def _least_way(lo: int, hi: int, hw: Floats, kernels: Tables, best: Floats, out: Priced) -> None:
+    """The sum over the kernels of each way; of the ways of a row, the one that ends first, the first listed of equals."""
+    time = np.empty(hi - lo)
+    out.time[:, lo:hi] = np.inf
+    out.launches[:, lo:hi] = 0.0
+    out.dispatch[:, lo:hi] = 0.0
+    for way in range(len(kernels.starts)):
+        time[:] = 0.0
+        launches = 0.0
+        for j in range(kernels.starts[way], kernels.ends[way]):
+            k = kernels.priced[j]
+            one = best[k]
+            for i in range(hi - lo):
+                time[i] += one[i]
+            launches += kernels.launched[k]
+        row, dispatch = kernels.start_row[way], min(launches, 1.0) * kernels.dispatch[way]
+        for i in range(hi - lo):
+            gap = hw[LAUNCH_GAP, lo + i]
+            if time[i] + launches * gap < out.time[row, lo + i] + out.launches[row, lo + i] * gap:
+                out.time[row, lo + i] = time[i]
+                out.launches[row, lo + i] = launches
+                out.dispatch[row, lo + i] = dispatch
+
+
+def _makespan(priced: Priced, passes: Passes, gap: Floats, per_launch: float, per_pass: float, out: Floats) -> None:
     """All blocks of designs, in parallel."""
     designs = out.shape[0]
     for block in prange((designs + BLOCK - 1) // BLOCK):
         lo, hi = block * BLOCK, min((block + 1) * BLOCK, designs)
-        _makespan_block(lo, hi, priced, call_row, segments, gap, per_launch, per_pass, out)
+        _makespan_block(lo, hi, priced, passes, gap, per_launch, per_pass, out)
 
 
 def _makespan_block(
-    lo: int,
-    hi: int,
-    priced: Priced,
-    call_row: Ints,
-    segments: Ints,
-    gap: Floats,
-    per_launch: float,
-    per_pass: float,
-    out: Floats,
+    lo: int, hi: int, priced: Priced, passes: Passes, gap: Floats, per_launch: float, per_pass: float, out: Floats
 ) -> None:
     """Designs lo to hi; see `sim.host.serial_makespan`."""
     size = hi - lo
     host_clock, host, gpu, first = np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size)
+    held = np.empty((priced.time.shape[0], size))
+    for row in range(held.shape[0]):
+        for i in range(size):
+            held[row, i] = priced.time[row, lo + i] + priced.launches[row, lo + i] * gap[lo + i]
     out[lo:hi] = 0.0
-    for s in range(segments.shape[0]):
-        host[:] = per_pass
+    for s in range(passes.segments.shape[0]):
         gpu[:] = 0.0
+        for j in range(passes.starts[s], passes.starts[s + 1]):
+            one, count = held[passes.row[j]], passes.times[j]
+            for i in range(size):
+                gpu[i] += count * one[i]
+        host[:] = per_pass
         first[:] = 0.0
-        for call in range(segments[s, 0], segments[s, 1]):
-            row = call_row[call]
-            for d in range(size):
-                host[d] += min(priced.launches[row, lo + d], 1.0) * per_launch
-                g = priced.time[row, lo + d] + priced.launches[row, lo + d] * gap[lo + d]
-                gpu[d] += g
-                first[d] = max(first[d], host[d]) + g
-        repeats = segments[s, 2]
-        for d in range(size):
-            middle = host_clock[d] + first[d] + (repeats - 1) * max(gpu[d], host[d])
-            out[lo + d] = max(out[lo + d] + repeats * gpu[d], middle)
-            host_clock[d] += repeats * host[d]
+        if per_launch == 0.0:  # the host is ahead of every kernel but the first
+            first[:] = host + gpu
+        else:
+            for call in range(passes.segments[s, 0], passes.segments[s, 1]):
+                row = passes.call_row[call]
+                one = held[row]
+                for i in range(size):
+                    host[i] += priced.dispatch[row, lo + i] * per_launch
+                    first[i] = max(first[i], host[i]) + one[i]
+        repeats = passes.segments[s, 2]
+        for i in range(size):
+            middle = host_clock[i] + first[i] + (repeats - 1) * max(gpu[i], host[i])
+            out[lo + i] = max(out[lo + i] + repeats * gpu[i], middle)
+            host_clock[i] += repeats * host[i]

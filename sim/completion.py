@@ -40,3 +40,25 @@ def sides(context: click.Context, parameter: click.Parameter, incomplete: str) -
     if context.params.get("scenario"):
         return named
     return [*files(context, parameter, incomplete), *map(CompletionItem, named)]
+
+
+def ops(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Module paths of the scenario's trace, up to the next dot; none where the scenario cannot be read or was never captured."""
+    from hwspecs.errors import FramecastError
+    from sim.scenario import load
+    from workloads.cache import cached, trace_of
+
+    named = [context.params.get("scenario"), *context.args]  # an option without its value yet leaves arguments unread
+    try:
+        scenario = load(str(next(filter(None, named), "")), context.params.get("overrides") or ())
+        paths = trace_of(scenario.model, scenario.request).paths if cached(scenario.model, scenario.request) else ()
+    except FramecastError:
+        return []
+    found = [path for path in paths if path.startswith(incomplete)]
+    return list(dict.fromkeys(incomplete + _to_next_dot(path.removeprefix(incomplete)) for path in found))
+
+
+def _to_next_dot(rest: str) -> str:
+    """'blocks.0.norm' -> 'blocks.', '.0' -> '.0'."""
+    end = rest.find(".", 1)
+    return rest if end < 0 else rest[: end + 1]

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from hwspecs.errors import SpecError
 from hwspecs.rates import rates
 from sim.cost import cost
 from sim.demand import HBM_BYTES, SHARED, Floats, Pieces, Sharing, pieces
@@ -21,9 +22,10 @@ from sim.memory import memory
 from sim.scenario import Scenario
 from sim.schedule import Schedule
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.kind import Ints
 from workloads.lower import lower
-from workloads.model import find
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 Part: TypeAlias = Literal[
@@ -119,7 +121,14 @@ class Played:
 
 
 def inference(scenario: Scenario, batch: int = 1) -> Inference:
-    """One inference of a scenario, priced with `batch` times its batch. SpecError where that cannot be captured."""
+    """One inference of a scenario, priced with `batch` times its batch.
+
+    SpecError where that cannot be captured, or a field of the request leaves no single kind of step to arrange.
+    """
+    for field, instead in {"cache": "leave it out", "images": "use pods.count, of members: requests"}.items():
+        if getattr(scenario.request, field, None) is not None:
+            text = f"request.{field}: a schedule takes inferences of one batch, whose steps are all alike; {instead}"
+            raise SpecError(f"{scenario.path}: {text}")
     request = scenario.request if batch == 1 else replace(scenario.request, batch=scenario.request.batch * batch)
     trace, on = trace_of(scenario.model, request), rates(scenario.device)
     priced = cost(lower(trace, scenario.software), on, scenario.level)
@@ -134,18 +143,13 @@ def inference(scenario: Scenario, batch: int = 1) -> Inference:
         inside=np.array([need.profile[s.start : s.stop].max(initial=need.weights) for s in trace.segments])
         - need.weights,
         host=float(host_time(trace, priced, scenario.software) @ trace.call_repeats()),
-        images=int(getattr(request, "batch", 1)),
+        images=images_of(request),
     )
 
 
 def step_segments(model: str, request: Any) -> tuple[int, ...]:
-    """Segments of one denoising step: those that run more or less often when the request's steps change."""
-    steps = getattr(request, "steps", None)
-    if steps is None:
-        return ()
-    stages = find(model).stages
-    other = stages(replace(request, steps=steps - 1 if steps > 1 else 2))
-    return tuple(i for i, (a, b) in enumerate(zip(stages(request), other, strict=True)) if a.repeats != b.repeats)
+    """Segments of one denoising step, each as often as the step runs it; () for a model without such steps."""
+    return denoising(find(model), request)
 
 
 def play(one: Inference, schedule: Schedule, sharing: Sharing, larger: Mapping[int, Inference] | None = None) -> Played:

@@ -142,10 +142,14 @@ def _physical(kernels: Kernels, rates: Rates, calibration: Calibration) -> dict[
 
 
 def _least(c: dict[str, Any], kernels: Kernels, rates: Rates) -> Floats:
-    """Seconds that no correction may go below: FLOPs over peak, bytes over the peak bandwidths of HBM and L2."""
+    """Seconds that no correction may go below: FLOPs over peak, bytes over the peak bandwidths of HBM and L2.
+
+    Through L2 at least every operand once; a tile's own traffic would make the floor jump where better hardware prefers
+    another tile.
+    """
     chip = np.asarray(rates.sm_count * rates.sm_clock)
     flops = kernels.flops / (chip * tiles.per_kernel(rates, kernels.dtype, "matmul"))
-    l2 = c["l2_bytes"] / np.asarray(rates.l2_bandwidth * rates.sm_clock)
+    l2 = (traffic.sum_reads(kernels) + kernels.write_bytes) / np.asarray(rates.l2_bandwidth * rates.sm_clock)
     return np.asarray(np.maximum(np.maximum(flops, l2), c["hbm_bytes"] / np.asarray(rates.hbm_bandwidth)))
 
 

@@ -27,7 +27,7 @@ def _way_out(result: Result) -> str:
     have, s, weights = result.scenario.device.hbm.capacity, result.scenario, result.memory.weights
     if s.software.attention != "flash-2" and memory(result.trace, result.attention["flash-2"].cost).peak <= have:
         return "use software.attention: flash-2"
-    batch = math.floor(result.images * (have - weights) / (result.memory.peak - weights))
+    batch = math.floor(getattr(s.request, "batch", 1) * (have - weights) / (result.memory.peak - weights))
     if batch >= 1:
         return f"use a request.batch of about {batch}"
     smaller = "a smaller image, or " if weights < have else ""

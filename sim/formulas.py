@@ -19,22 +19,62 @@ HEAD_STEP = 32.0  # fused kernels are compiled for head_dim in steps of 32
 
 
 class Chip(NamedTuple):
-    """What the tiled formulas read of a device, for one dtype. Cycles are of the SM clock."""
+    """What the tiled formulas read of a device, for one dtype; made by `chip`. Cycles are of the SM clock.
+
+    Rates are held as costs, so that a million designs are priced by products: a division takes ten times as long.
+    """
 
     sm_count: Any
-    clock: Any  # Hz
-    tensor: Any  # FLOP/cycle/SM of the matrix unit, above 0; NONE where it lacks the dtype
-    vector: Any  # FLOP/cycle/SM of the vector unit
-    sustained: Any  # share of the matrix peak that long kernels keep
-    delivery: Any  # operand B/cycle that one SM takes from L2
-    l2_bandwidth: Any  # B/cycle, whole device
-    exp: Any  # op/cycle/SM
+    cycle: Any  # s
+    matrix: Any  # cycles per FLOP of one SM's matrix unit
+    lanes: Any  # cycles per FLOP of one SM's vector unit
+    flop: Any  # s per FLOP of the whole device at the rate that long kernels keep
+    operand: Any  # s per operand byte that one SM takes from L2
+    l2_byte: Any  # s per byte through the whole L2
+    exponential: Any  # cycles per transcendental operation of one SM
     registers: Any  # B per SM
     shared: Any  # B per SM
     unit_m: Any  # the matrix unit's own tile: output rows,
     unit_n: Any  # output columns,
     unit_k: Any  # depth
     fill: Any  # cycles to fill and drain it per pass of a weight tile
+
+
+def chip(
+    sm_count: Any,
+    clock: Any,
+    tensor: Any,
+    vector: Any,
+    sustained: Any,
+    delivery: Any,
+    l2_bandwidth: Any,
+    exp: Any,
+    registers: Any,
+    shared: Any,
+    unit_m: Any,
+    unit_n: Any,
+    unit_k: Any,
+    fill: Any,
+) -> Chip:
+    """A Chip from rates: Hz; FLOP/cycle/SM of the matrix unit (0: none) and the vector unit; the share of the matrix peak that
+    long kernels keep; operand B/cycle of an SM; L2 B/cycle of the device; op/cycle/SM; B per SM; see `Chip`."""
+    tensor = np.maximum(tensor, NONE)
+    return Chip(
+        sm_count=sm_count,
+        cycle=1.0 / clock,
+        matrix=1.0 / tensor,
+        lanes=1.0 / vector,
+        flop=1.0 / (sm_count * np.maximum(tensor, vector) * clock * sustained),
+        operand=1.0 / (delivery * clock),
+        l2_byte=1.0 / (l2_bandwidth * clock),
+        exponential=1.0 / exp,
+        registers=registers,
+        shared=shared,
+        unit_m=unit_m,
+        unit_n=unit_n,
+        unit_k=unit_k,
+        fill=fill,
+    )
 
 
 NONE = 1e-9  # FLOP/cycle/SM that stands for no unit at all: formulas divide by it
@@ -117,24 +157,20 @@ def gemm(
     depth = np.ceil(k / split / K_STEP) * K_STEP
     rows, columns = np.maximum(bm, chip.unit_m) + chip.fill, np.maximum(bn, chip.unit_n)  # powers of two, all of them
     issued = 2.0 * rows * columns * whole(k / split, K_STEP, chip.unit_k)  # FLOP of a block on the matrix unit
-    cycles = np.minimum(issued / chip.tensor, 2.0 * bm * bn * depth / chip.vector)
+    cycles = np.minimum(issued * chip.matrix, 2.0 * bm * bn * depth * chip.lanes)
     per_sm = blocks / chip.sm_count
     waves = paid_waves(per_sm, p.wave_share)
-    per_sm_delivery = chip.delivery * chip.clock
     fits = occupancy(bm * bn, (bm + bn) * K_STEP * itemsize * STAGES, chip)
     parts = (split > 1) * 8.0 * split * batch * m * n  # fp32 partial sums, written and read
     moved = blocks * depth * (bm + bn) * itemsize + itemsize * batch * m * n + parts
-    reduction = (split > 1) * p.split_reduction / chip.clock
-    added = parts / (np.minimum(blocks, chip.sm_count) * per_sm_delivery)
-    written = p.write_out * waves * itemsize * bm * bn / per_sm_delivery
+    reduction = (split > 1) * p.split_reduction * chip.cycle
+    added = parts * chip.operand / np.minimum(blocks, chip.sm_count)
+    written = p.write_out * itemsize * bm * bn * waves * chip.operand
     return Terms(
-        tensor=np.maximum(
-            waves * cycles / (chip.clock * p.tile_issue),
-            flops / (chip.sm_count * np.maximum(chip.tensor, chip.vector) * chip.clock * chip.sustained),
-        ),
-        l2=np.maximum(waves * depth * (bm + bn) * itemsize / per_sm_delivery, moved / (chip.l2_bandwidth * chip.clock)),
-        latency=np.maximum(per_sm / fits, 1.0) * depth * p.loop_latency / chip.clock,
-        fixed=p.fill_drain_tile / chip.clock + written + reduction + added,
+        tensor=np.maximum(waves * cycles * chip.cycle / p.tile_issue, flops * chip.flop),
+        l2=np.maximum(depth * (bm + bn) * itemsize * waves * chip.operand, moved * chip.l2_byte),
+        latency=np.maximum(per_sm / fits, 1.0) * (depth * p.loop_latency) * chip.cycle,
+        fixed=p.fill_drain_tile * chip.cycle + written + reduction + added,
         l2_bytes=moved,
         waves=np.ceil(per_sm),
         occupancy=fits,
@@ -173,20 +209,20 @@ def flash(
     scores = whole(head_dim, HEAD_STEP, chip.unit_k) * whole(kv_len, KEY_BLOCK, chip.unit_n)
     values = whole(head_dim, HEAD_STEP, chip.unit_n) * whole(kv_len, KEY_BLOCK, chip.unit_k)
     issued = 2.0 * (np.maximum(block, chip.unit_m) + chip.fill) * (scores + values) / key_blocks
-    cycles, peak = np.minimum(issued / chip.tensor, product / chip.vector), np.maximum(chip.tensor, chip.vector)
+    cycles = np.minimum(issued * chip.matrix, product * chip.lanes)
     moved = blocks * (2.0 * KEY_BLOCK * mean + 2.0 * block) * depth * itemsize
     chain = p.fused_prologue * np.maximum(per_sm / fits, 1.0) + p.fused_iteration * resident
     return Terms(
         tensor=np.maximum(
-            longest * (cycles / p.fused_issue + block * KEY_BLOCK / chip.exp) / chip.clock,
-            blocks * mean * product / (chip.sm_count * peak * chip.clock * chip.sustained),
+            longest * (cycles / p.fused_issue + block * KEY_BLOCK * chip.exponential) * chip.cycle,
+            blocks * mean * product * chip.flop,
         ),
         l2=np.maximum(
-            (2.0 * KEY_BLOCK * longest + 2.0 * block * waves) * depth * itemsize / (chip.delivery * chip.clock),
-            moved / (chip.l2_bandwidth * chip.clock),
+            (2.0 * KEY_BLOCK * longest + 2.0 * block * waves) * depth * itemsize * chip.operand,
+            moved * chip.l2_byte,
         ),
-        latency=chain / chip.clock,
-        fixed=p.fill_drain_tile / chip.clock,
+        latency=chain * chip.cycle,
+        fixed=p.fill_drain_tile * chip.cycle,
         l2_bytes=moved,
         waves=np.ceil(per_sm),
         occupancy=fits,

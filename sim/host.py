@@ -17,14 +17,23 @@ Floats: TypeAlias = NDArray[np.float64]
 def host_time(trace: Trace, cost: Cost, software: Software) -> Floats:
     """Seconds that the host spends on each call (…, calls), all kernels of the call launched together.
 
-    A call that runs inside another's kernel costs none. A CUDA graph is launched once a segment pass.
+    A call that runs inside another's kernel costs none; others by the way in which they run. A CUDA graph is launched once a
+    segment pass.
     """
     launches = cost.per_call(cost.launches)
     if not software.cuda_graphs:
-        return np.minimum(launches, 1.0) * software.host_time_per_launch
+        return np.minimum(launches, 1.0) * _dispatch(cost) * software.host_time_per_launch
     out = np.zeros_like(launches)
     out[..., [s.start for s in trace.segments]] = software.host_time_per_launch
     return out
+
+
+def _dispatch(cost: Cost) -> Floats:
+    """Host time of each call over that of the cheapest operator, (…, calls): of the chosen way."""
+    kernels = cost.kernels
+    by_way = cost.chosen[..., kernels.starts] * kernels.dispatch
+    first = np.searchsorted(kernels.start_row, np.arange(kernels.rows))
+    return np.asarray(np.add.reduceat(by_way, first, axis=-1)[..., kernels.call_row])
 
 
 def serial_makespan(gpu: Floats, host: Floats, trace: Trace) -> Floats:

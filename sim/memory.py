@@ -62,7 +62,10 @@ def memory(trace: Trace, cost: Cost) -> Memory:
 
 
 def _alive(trace: Trace) -> Floats:
-    """Bytes of the activations alive at each call: from a tensor's first use to its last, within the trace."""
+    """Bytes of the activations alive at each call: from a tensor's first use to its last, within the trace.
+
+    What one segment of a module leaves to another (features that later steps reuse) is there throughout both.
+    """
     call_of_input = np.repeat(np.arange(trace.calls), np.diff(trace.input_offsets))
     call_of_output = np.repeat(np.arange(trace.calls), np.diff(trace.output_offsets))
     ids = np.concatenate([trace.input_ids, trace.output_ids])
@@ -77,6 +80,11 @@ def _alive(trace: Trace) -> Floats:
     first[state] = np.array([s.start for s in trace.segments])[segment]
     last[state] = np.array([s.stop - 1 for s in trace.segments])[segment]
     used = (last >= 0) & (~trace.tensor_is_weight | state)
+    begin, end = (trace.call_segment()[np.where(used, call, 0)] for call in (first, last))
+    module = np.unique([s.module for s in trace.segments], return_inverse=True)[1]
+    shared = used & (begin != end) & (module[begin] == module[end])
+    first[shared] = np.array([s.start for s in trace.segments])[begin[shared]]
+    last[shared] = np.array([s.stop - 1 for s in trace.segments])[end[shared]]
     change = np.zeros(trace.calls + 1)
     np.add.at(change, first[used], trace.tensor_bytes[used])
     np.subtract.at(change, last[used] + 1, trace.tensor_bytes[used])

@@ -53,8 +53,9 @@ class MemoryProfile:
 
 
 def step_profile(result: Result) -> StepProfile:
-    """One denoising step; of a model without steps, one run of the component that takes longest."""
+    """One denoising step, or one of its runs where it has two; without steps, one run of the component that takes longest."""
     trace = result.trace
+    one_step = 0 < len(result.denoising) == len(set(result.denoising))
     shown = result.denoising or (_longest(result),)
     first, last = trace.segments[shown[0]], trace.segments[shown[-1]]
     calls = np.arange(first.start, last.stop)
@@ -65,7 +66,7 @@ def step_profile(result: Result) -> StepProfile:
     dims = trace.dims("attention", trace.call_op[calls[attention]]) if len(attention) else None
     none = np.zeros(0, np.int64)
     return StepProfile(
-        name="one denoising step" if result.denoising else f"one run of {first.name}",
+        name="one denoising step" if one_step else f"one run of {first.name}",
         start=end - time,
         end=end,
         hbm_rate=np.divide(hbm, time, out=np.zeros_like(time), where=time > 0),

@@ -111,7 +111,8 @@ def _title(result: Result) -> str:
 
 def _how_long(result: Result) -> str:
     step = result.step_time()
-    steps = f", {seconds(step)} per denoising step" if step else ""
+    full = "full " if getattr(result.scenario.request, "cache", None) else ""
+    steps = f", {seconds(step)} per {full}denoising step" if step else ""
     rate = f"{number(result.images / result.latency)} images/s"
     if result.frames:
         rate = f"{number(result.images * result.frames / result.latency)} frames/s"
@@ -193,7 +194,8 @@ def memory_line(result: Result) -> str:
     """Peak memory, capacity, contributors, and where the peak is."""
     memory, capacity = result.memory, result.scenario.device.hbm.capacity
     parts = size_parts(contributors(memory), memory.peak)
-    return f"Peak memory {size(memory.peak)} of {size(capacity)} ({parts}), at {memory.at}"
+    excess = "" if memory.peak <= capacity else ", DOES NOT FIT"
+    return f"Peak memory {size(memory.peak)} of {size(capacity)}{excess} ({parts}), at {memory.at}"
 
 
 def contributors(memory: Memory) -> dict[str, float]:

@@ -13,6 +13,7 @@ from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
 from sim.timeline import Timeline
+from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES, Ints, kinds
 from workloads.ops.attention import ROLES
 from workloads.trace import Trace
@@ -62,7 +63,7 @@ class Result:
     Attributes:
         priced: the trace under the scenario's own software.
         attention: the same with attention unfused, and with flash-2.
-        denoising: indices of the segments that make one denoising step; () for a model without steps.
+        denoising: indices of the segments that make one denoising step, as often as they run; () for a model without steps.
         command: what was typed, '' in a program.
     """
 
@@ -120,15 +121,18 @@ class Result:
     @property
     def images(self) -> int:
         """Images (or clips) that one inference makes."""
-        return int(getattr(self.scenario.request, "batch", 1))
+        return images_of(self.scenario.request)
 
     def step_time(self) -> float | None:
-        """Seconds of the last denoising step, from the end of what ran before it, host included; None without such steps."""
+        """Seconds of the last denoising step, from the end of what ran before it, host included; None without such steps.
+
+        Where steps reuse features, of the last one that runs in full.
+        """
         if not self.denoising:
             return None
-        first, last = self.trace.segments[self.denoising[0]], self.trace.segments[self.denoising[-1]]
-        end = int(np.flatnonzero(self.timeline.call == last.stop - 1)[-1])
-        before = end - (last.stop - first.start)
+        run = [self.trace.segments[i] for i in self.denoising]
+        end = int(np.flatnonzero(self.timeline.call == run[-1].stop - 1)[-1])
+        before = end - sum(s.stop - s.start for s in run)
         return float(self.timeline.end[end] - (self.timeline.end[before] if before >= 0 else 0.0))
 
     def total(self, priced: Priced | None = None) -> Totals:

@@ -22,6 +22,7 @@ from hwspecs.errors import SpecError, closest, nearest
 from hwspecs.nodes import Node, shown
 from hwspecs.software import Software
 from sim.parts import PARTS, attempt, changed_fields, check_sort, expanded, laid_over, placed, replaced
+from sim.sections import set_below
 from workloads.model import Model, find, models
 
 LEVELS = ("roofline", "physical", "calibrated")
@@ -136,7 +137,7 @@ def _override(root: Node, field: str, text: str, model: Model | None) -> Node:
     """One field set below the request, the device or the software, and noted there as changed."""
     part, _, below = field.partition(".")
     if part in SECTIONS:
-        return spec.set_path(root, field, text)
+        return set_below(root, field, text)
     if part in PARTS and root.get(part) is None:
         return root  # what it belongs to is wrong already
     if part == "request" and model is None:

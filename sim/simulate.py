@@ -18,7 +18,7 @@ from sim.scenario import Scenario
 from sim.timeline import serial
 from workloads.cache import trace_of
 from workloads.lower import Kernels, lower
-from workloads.model import find
+from workloads.model import denoising, find
 from workloads.trace import Trace
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def replay(scenario: Scenario, command: str = "") -> Result:
         for way in COMPARED
     }
     timeline = serial(trace.segments, held(own.cost), own.host)
-    return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), denoising(scenario), command)
+    steps = denoising(find(scenario.model), scenario.request)
+    return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), steps, command)
 
 
 def fit_for(scenario: Scenario) -> Fit | None:
@@ -79,16 +80,6 @@ def on_device(priced: Priced, device: Device) -> Priced:
 def held(priced: Cost) -> Floats:
     """Seconds that one run of each call holds the stream, gaps between kernels included: (..., calls)."""
     return priced.per_call(priced.time + priced.gap)
-
-
-def denoising(scenario: Scenario) -> tuple[int, ...]:
-    """Indices of the stages whose repeats follow the number of steps."""
-    if not hasattr(scenario.request, "steps"):
-        return ()
-    stages = find(scenario.model).stages
-    steps = scenario.request.steps
-    now, other = (stages(replace(scenario.request, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
-    return tuple(i for i, (a, b) in enumerate(zip(now, other, strict=True)) if a.repeats != b.repeats)
 
 
 def _factors(kernels: Kernels, fitted: Fit | None) -> Any:

@@ -7,6 +7,7 @@ stays) when a device field improves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -72,10 +73,10 @@ def per_kernel(rates: Rates, dtypes: tuple[str, ...], of: str) -> Floats:
 
 def chip(rates: Rates, terms: Terms, tensor: Rate, vector: Rate) -> Chip:
     """The fields that the formulas read. Operand delivery grows with the SM's 16-bit matrix rate, up to its L2 port."""
-    return Chip(
+    return formulas.chip(
         sm_count=rates.sm_count,
         clock=rates.sm_clock,
-        tensor=np.maximum(tensor, formulas.NONE),
+        tensor=tensor,
         vector=vector,
         sustained=rates.tensor_sustained,
         delivery=np.minimum(rates.l2_port, terms.operand_delivery * np.asarray(rates.matmul("fp16"))),
@@ -104,10 +105,20 @@ def menus(kernels: Kernels, terms: Terms) -> NDArray[np.int64]:
     rows = np.flatnonzero(kernels.gemm[0] > 0)
     keys = np.column_stack([kernels.gemm[:, rows].T, kernels.itemsize[rows], kernels.flops[rows]])
     shapes, inverse = np.unique(keys, axis=0, return_inverse=True)
-    chunks = [_cover(shapes[i : i + SHAPES], terms) for i in range(0, len(shapes), SHAPES)]
-    width = max(c.shape[1] for c in chunks)
-    padded = [np.concatenate([c, np.repeat(c[:, :1], width - c.shape[1], axis=1)], axis=1) for c in chunks]
-    return np.asarray(np.concatenate(padded)[inverse.reshape(-1)])
+    known, names = _known(terms), [shape.tobytes() for shape in shapes]
+    new = np.flatnonzero([name not in known for name in names])
+    for some in np.array_split(new, max(1, -(-len(new) // SHAPES))):
+        for i, menu in zip(some, _cover(shapes[some], terms) if len(some) else (), strict=True):
+            known[names[i]] = menu
+    width = max(len(known[name]) for name in names)
+    padded = np.array([np.concatenate([m, np.repeat(m[:1], width - len(m))]) for m in (known[name] for name in names)])
+    return np.asarray(padded[inverse.reshape(-1)])
+
+
+@lru_cache(maxsize=4)
+def _known(_: Terms) -> dict[bytes, NDArray[np.int64]]:
+    """Menus found so far with these terms, by shape: many traces share shapes, and every pricing of a trace its own."""
+    return {}
 
 
 def _cover(shapes: Floats, terms: Terms) -> NDArray[np.int64]:
@@ -144,7 +155,7 @@ def _sample_chips() -> tuple[Chip, Floats, Floats]:
     one = np.ones_like(sms)
     shape = (one, one, one, 0 * one)  # of the matrix unit: none, as a menu must not depend on the one that is priced
     return (
-        Chip(sms, clock, rate, one, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one, *shape),
+        formulas.chip(sms, clock, rate, one, 0.8 * one, delivery, l2, 16 * one, 262144 * one, 167936 * one, *shape),
         hbm,
         np.where(np.arange(len(sms)) < len(known), 0.0, 0.01)[:, None],
     )

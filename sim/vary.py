@@ -80,6 +80,7 @@ def row(kernels: Kernels, which: int) -> Kernels:
         "starts": kernels.starts[starts] - np.flatnonzero(keep)[0],
         "start_row": np.zeros(int(starts.sum()), np.int64),
         "workspace": kernels.workspace[starts],
+        "dispatch": kernels.dispatch[starts],
         "call_row": np.zeros(1, np.int64),
         "op": kernels.op[[which]],
     }

@@ -13,7 +13,8 @@ NAMED = 6  # changed fields that are listed before the rest is counted
 
 def request_words(request: Any) -> str:
     """'height 512, width 512, batch 1, steps 50, guidance on, dtype fp16'."""
-    return ", ".join(f"{name} {_plain(value)}" for name, value in vars(request).items() if not name.startswith("_"))
+    given = {name: value for name, value in vars(request).items() if not name.startswith("_") and value is not None}
+    return ", ".join(f"{name} {_plain(value)}" for name, value in given.items())
 
 
 def device_words(scenario: Scenario) -> str:

@@ -30,6 +30,7 @@ from workloads.join import join
 from workloads.model import Model, Stage, find
 from workloads.templates import stage_trace
 from workloads.trace import Trace
+from workloads.transforms import of_stages, plain
 
 if TYPE_CHECKING:
     from workloads.capture import CapturedPass
@@ -48,6 +49,8 @@ _CODE = (
     "blocks.py",
     "unets.py",
     "decoding.py",
+    "fields.py",
+    "transforms.py",
     "ops/*.py",
     "parts/*.py",
     "models/*.py",
@@ -61,29 +64,25 @@ def trace_of(model_id: str, request: Any) -> Trace:
 
     From the templates that framecast carries; where one is missing, from the cache, else captured now with torch, which one
     line on stderr says. A damaged entry and a folder that cannot be written are a line each; the trace is then captured anew.
-    Raises SpecError for an unknown model, a module that cannot be captured, or a capture without torch.
+    Raises SpecError for an unknown model, a module that cannot be captured, a module to be reused that does not run, or a
+    capture without torch.
     """
     model = find(model_id)
-    stages = model.stages(request)
-    data = to_data(request)
-    parts = [stage_trace(stage, data.get("frames")) for stage in stages]
-    covered = [part for part in parts if part is not None]
-    if len(covered) == len(stages):
-        return join(model.id, data, covered)
-    path = _entry(model, data)
-    trace = _stored(path)
-    if trace is None:
-        trace = _capture(model, request, stages, data, parts)
-        _store(trace, path)
-    segments = tuple(replace(s, repeats=stage.repeats) for s, stage in zip(trace.segments, stages, strict=True))
-    return replace(trace, request=data, segments=segments)
+    stages, alone = model.stages(request), plain(request)
+    data, parts = to_data(alone), _parts(model, alone)
+    if all(part is not None for part in parts):
+        trace = join(model.id, data, [part for part in parts if part is not None])
+    else:
+        trace = _stored(_entry(model, data)) or _captured_once(model, alone, parts)
+    return replace(of_stages(trace, stages), request=to_data(request))
 
 
 def captured_now(model_id: str, request: Any) -> Trace:
     """The trace of a model for a request, captured whatever templates and cache hold. Raises SpecError as `trace_of`."""
-    model = find(model_id)
-    stages = model.stages(request)
-    return _capture(model, request, stages, to_data(request), [None] * len(stages))
+    model, alone = find(model_id), plain(request)
+    stages = model.stages(alone)
+    trace = _capture(model, alone, stages, to_data(alone), [None] * len(stages))
+    return replace(of_stages(trace, model.stages(request)), request=to_data(request))
 
 
 def cached(model_id: str, request: Any) -> bool:
@@ -92,13 +91,26 @@ def cached(model_id: str, request: Any) -> bool:
     Raises SpecError for an unknown model.
     """
     model = find(model_id)
-    return carried(model_id, request) or _entry(model, to_data(request)).exists()
+    return carried(model_id, request) or _entry(model, to_data(plain(request))).exists()
 
 
 def carried(model_id: str, request: Any) -> bool:
     """Whether templates cover a request. Raises SpecError for an unknown model."""
+    return all(part is not None for part in _parts(find(model_id), plain(request)))
+
+
+def _parts(model: Model, request: Any) -> list[Trace | None]:
+    """The trace of each stage from its template, None where there is none."""
     frames = getattr(request, "frames", None)
-    return all(stage_trace(stage, frames) is not None for stage in find(model_id).stages(request))
+    return [stage_trace(stage, frames) for stage in model.stages(request)]
+
+
+def _captured_once(model: Model, request: Any, parts: Sequence[Trace | None]) -> Trace:
+    """The trace of a request, what there are no parts of captured, stored for the next time."""
+    data = to_data(request)
+    trace = _capture(model, request, model.stages(request), data, parts)
+    _store(trace, _entry(model, data))
+    return trace
 
 
 def folder() -> Path:
@@ -123,7 +135,10 @@ def _key(model: Model, request: Mapping[str, Any]) -> str:
     captured = {name: value for name, value in request.items() if name not in model.repeat_fields}
     versions = {name: _version(name) for name in model.libraries}
     here = Path(__file__).parent
-    files = [*(file for pattern in _CODE for file in sorted(here.glob(pattern))), Path(inspect.getfile(model.stages))]
+    files = [
+        *(file for pattern in _CODE for file in sorted(here.glob(pattern))),
+        Path(inspect.getfile(inspect.unwrap(model.stages))),
+    ]
     code = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
     return hashlib.sha256(json.dumps([model.id, captured, versions, code], sort_keys=True).encode()).hexdigest()[:24]
 

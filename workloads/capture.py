@@ -81,7 +81,7 @@ def capture(
     """
     import torch
 
-    recorder = _Recorder(path)
+    recorder = Recorder(path)
     is_module = isinstance(module, torch.nn.Module)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -130,7 +130,9 @@ def assemble(model: str, request: Mapping[str, Any], passes: Sequence[tuple[str,
         **{name: tuple(values) for name, values in names.items()},
         op_kind=_ints(names["kinds"][kind] for kind, *_ in ops),
         op_dtype=_ints(names["dtypes"][dtype] for _, dtype, *_ in ops),
-        op_dims=np.array([dims + (0,) * (widest - len(dims)) for _, _, dims, _ in ops], np.int64).reshape(-1, widest),
+        op_dims=np.array([dims + (0,) * (widest - len(dims)) for _, _, dims, _ in ops], np.int64).reshape(
+            len(ops), widest
+        ),
         op_label=_ints(names["labels"][label] for *_, label in ops),
         call_op=_ints(ops[c.kind, c.dtype, c.dims, c.label] for c in calls),
         call_path=_ints(names["paths"][c.path] for c in calls),
@@ -196,7 +198,7 @@ def _tensors(value: Any) -> Iterator[Any]:
             yield from _tensors(item)
 
 
-class _Recorder:
+class Recorder:
     """What has been recorded so far. A tensor's id is that of its storage; storages are kept, so that none is reused."""
 
     def __init__(self, path: str) -> None:
@@ -265,7 +267,7 @@ class _Recorder:
         self.calls.append(CapturedCall(kind, dtype, values, name, path, in_attention, inputs, outputs))
 
 
-def _launches(func: Any, args: Any, kwargs: Any, out: Any) -> bool:
+def launches(func: Any, args: Any, kwargs: Any, out: Any) -> bool:
     """Whether an operator writes memory: not a view, an allocation, or a question about a tensor."""
     results = [t for t in _tensors([out]) if t.numel()]
     if not results or re.match(r"aten\.(new_)?empty", str(func)):
@@ -274,8 +276,8 @@ def _launches(func: Any, args: Any, kwargs: Any, out: Any) -> bool:
     return func._schema.is_mutable or any(_key(t) not in seen for t in results)
 
 
-def _is_attention(module: Any) -> bool:
-    name = type(module).__name__
+def is_attention(name: str) -> bool:
+    """Whether a module of this class is attention itself, and not a container of it."""
     return "Attention" in name and not _CONTAINER.search(name)
 
 
@@ -284,7 +286,7 @@ def _enter(stack: list[tuple[str, bool]], entry: tuple[str, bool], *_: Any) -> N
 
 
 @contextmanager
-def _paths(module: Any, path: str, recorder: _Recorder) -> Iterator[None]:
+def _paths(module: Any, path: str, recorder: Recorder) -> Iterator[None]:
     """Keep recorder.stack at the module that runs."""
 
     def leave(*_: Any) -> None:
@@ -292,7 +294,7 @@ def _paths(module: Any, path: str, recorder: _Recorder) -> Iterator[None]:
 
     handles = []
     for name, child in module.named_modules():
-        entry = (".".join(p for p in (path, name) if p), _is_attention(child))
+        entry = (".".join(p for p in (path, name) if p), is_attention(type(child).__name__))
         enter = partial(_enter, recorder.stack, entry)
         handles.append(child.register_forward_pre_hook(enter))
         handles.append(child.register_forward_hook(leave, always_call=True))
@@ -303,7 +305,7 @@ def _paths(module: Any, path: str, recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def _dispatch_mode(recorder: _Recorder) -> Any:
+def _dispatch_mode(recorder: Recorder) -> Any:
     """The mode that feeds a recorder every operator that reaches the dispatcher."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -325,7 +327,7 @@ def _dispatch_mode(recorder: _Recorder) -> Any:
                 if isinstance(error, NotImplementedError) or any(tag in func.tags for tag in value_dependent):
                     raise SpecError(_needs_values(recorder.stack[-1][0], name)) from None
                 raise
-            if _launches(func, args, kwargs, out):
+            if launches(func, args, kwargs, out):
                 recorder.add(name, args, kwargs, out, torch.Tag.pointwise in func.tags)
             return out
 

@@ -38,9 +38,11 @@ _FORMAT = click.option(
         "framecast trace stable-diffusion-1.5",
         "framecast trace stable-diffusion-1.5 --height 768 --width 768 --no-guidance",
         "framecast trace stable-diffusion-1.5 --set request.batch=4 --format json",
+        "framecast trace stable-diffusion-1.5 --out sd.et",
+        "framecast trace sd.et --out sd.parquet",
     )
 )
-@click.argument("model", shell_complete=_model_ids)
+@click.argument("model", metavar="MODEL|FILE", shell_complete=_model_ids)
 @click.option("--height", help="Image height in pixels.")
 @click.option("--width", help="Image width in pixels.")
 @click.option("--batch", help="Images at a time.")
@@ -48,12 +50,24 @@ _FORMAT = click.option(
 @click.option("--guidance/--no-guidance", default=None, help="Classifier-free guidance.")
 @click.option("--dtype", help="Of weights and activations, for example fp16.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Any field of the request; repeatable.")
+@click.option(
+    "--out", metavar="FILE", help="Also write the trace: .npz (framecast's own), .parquet, or .et (MLCommons Chakra)."
+)
 @_FORMAT
-def trace(model: str, overrides: tuple[str, ...], form: str, **common: Any) -> None:
-    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component."""
-    from workloads.cache import trace_of
+def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **common: Any) -> None:
+    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component.
 
-    found = summary(trace_of(model, request_of(model, common, overrides)))
+    In place of a model, a trace in a FILE: one that --out wrote, or a timeline of the PyTorch Profiler (.json, .json.gz,
+    recorded with record_shapes=True).
+    """
+    from workloads import formats
+
+    if out is not None:
+        formats.check_ending(out)
+    made = trace_for(model, common, overrides)
+    if out is not None:
+        formats.save(made, out)
+    found = summary(made)
     click.echo(json.dumps(found, indent=2) if form == "json" else _described(found))
 
 
@@ -74,6 +88,25 @@ def models(form: str) -> None:
         click.echo(f"{model['id']}: {model['title']}\n  source: {model['sources']}\n")
         rows = [(f"request.{f['path']}", _plain(f["default"]), f["doc"]) for f in model["request"]]
         click.echo(_indent(_table(rows, ("field", "default", "meaning"), "lll")))
+
+
+def trace_for(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The trace of a model for a request (see `request_of`), or the one in a file, which has no request to change.
+
+    Raises SpecError or StudyError for what `request_of` and `formats.load` raise, or for a field of a file's request.
+    """
+    from workloads import formats
+
+    if not formats.names_file(model):
+        from workloads.cache import trace_of
+
+        return trace_of(model, request_of(model, common, overrides))
+    given = [f"--{name}" for name in _COMMON if common.get(name) is not None] + [f"--set {text}" for text in overrides]
+    if given:
+        from hwspecs.errors import SpecError
+
+        raise SpecError(f"{given[0]}: {model} is the trace of one request; only a model's id takes another")
+    return formats.load(model)
 
 
 def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:
@@ -147,7 +180,7 @@ def _described(found: Mapping[str, Any]) -> str:
     total = sum(c["flops"] * c["repeats"] for c in components)
     rows = [
         (c["name"], c["repeats"], f"{c['parameters'] / 1e6:,.1f}", sum(c["calls"].values()), f"{c['flops'] / 1e9:,.1f}",
-         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / total:.1f}")
+         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / max(total, 1):.1f}")
         for c in components
     ]  # fmt: skip
     heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
@@ -192,13 +225,17 @@ def _listed(model: Any) -> dict[str, Any]:
     """A model for `models`: id, title, fields of its request with defaults, sources."""
     from hwspecs import spec
 
-    defaults = spec.to_data(model.request())
-    fields = [{"path": f.path, "doc": f.doc, "default": defaults[f.path]} for f in spec.fields(model.request)]
+    defaults = spec.to_data(model.request())  # without the fields that are left out
+    fields = [{"path": f.path, "doc": f.doc, "default": defaults.get(f.path)} for f in spec.fields(model.request)]
     return {"id": model.id, "title": model.title, "request": fields, "sources": model.sources}
 
 
 def _plain(value: Any) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    if value is None or isinstance(value, bool):
+        return {True: "on", False: "off", None: "none"}[value]
+    return str(value)
 
 
 def _indent(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,32 +46,47 @@ def context(trace: Trace, footprints: Floats, fuse: bool) -> Context:
     for each of its inputs and for its output.
     """
     touched = footprints[trace.call_op]
-    activations = [_activations(trace, call) for call in range(trace.calls)]
-    kept = _fused(trace, activations) if fuse else _unfused(trace)
-    return Context(_distances(trace, activations, touched), _weight_distance(trace, touched[:, 0]), *kept)
+    reads = _activations(trace)
+    kept = _fused(trace, reads) if fuse else _unfused(trace)
+    return Context(_distances(trace, reads, touched), _weight_distance(trace, touched[:, 0]), *kept)
 
 
-def _activations(trace: Trace, call: int) -> Ints:
-    ids = trace.inputs(call)
-    return ids[~trace.tensor_is_weight[ids]]
+class _Reads(NamedTuple):
+    """Activations that calls read: the call, which of its activations, and the tensor, each (reads,), in program order."""
+
+    call: Ints
+    slot: Ints
+    tensor: Ints
 
 
-def _distances(trace: Trace, activations: list[Ints], touched: Floats) -> Floats:
+def _activations(trace: Trace) -> _Reads:
+    call = np.repeat(np.arange(trace.calls), np.diff(trace.input_offsets))
+    own = ~trace.tensor_is_weight[trace.input_ids]
+    call = call[own]
+    first = np.searchsorted(call, np.arange(trace.calls))
+    return _Reads(call, np.arange(len(call)) - first[call], trace.input_ids[own])
+
+
+def _distances(trace: Trace, reads: _Reads, touched: Floats) -> Floats:
     """From the start of the kernel that touched a tensor last to the start of the call that reads it now.
 
     Rounded to a power of sqrt(2), so that calls which differ by a few bytes share a priced row.
     """
-    distances = np.full((INPUTS, trace.calls), np.inf)
     end = np.cumsum(touched[:, 0])
-    last: dict[int, float] = {}  # tensor -> bytes touched until the kernel that touched it last began
-    for call, ids in enumerate(activations):
-        for slot, tensor in enumerate(ids[:INPUTS]):
-            if int(tensor) in last:
-                distances[slot, call] = end[call] - touched[call, 0] - last[int(tensor)]
-        for slot, tensor in enumerate(ids):
-            last[int(tensor)] = end[call] - touched[call, 1 + min(slot, INPUTS - 1)]
-        for tensor in trace.outputs(call):
-            last[int(tensor)] = end[call] - touched[call, -1]
+    writes = np.repeat(np.arange(trace.calls), np.diff(trace.output_offsets))
+    # Every touch: the bytes touched until its kernel began. A call's last touch of a tensor is the one that counts.
+    key = np.concatenate([reads.tensor, trace.output_ids]) * trace.calls + np.concatenate([reads.call, writes])
+    began = end - touched[:, 1:].T  # (INPUTS + 1, calls)
+    value = np.concatenate([began[np.minimum(reads.slot, INPUTS - 1), reads.call], began[-1, writes]])
+    order = np.argsort(key, kind="stable")
+    key, value = key[order], value[order]
+    here = reads.slot < INPUTS
+    call, slot, tensor = reads.call[here], reads.slot[here], reads.tensor[here]
+    before = np.searchsorted(key, tensor * trace.calls + call) - 1
+    known = (before >= 0) & (key[before] // max(trace.calls, 1) == tensor)
+    distances = np.full((INPUTS, trace.calls), np.inf)
+    since = end[call] - touched[call, 0] - value[before]
+    distances[slot[known], call[known]] = since[known]
     return np.asarray(np.exp2(np.round(2 * np.log2(np.maximum(distances, 1.0))) / 2))
 
 
@@ -87,7 +102,7 @@ def _unfused(trace: Trace) -> tuple[Floats, Floats, Floats]:
     return np.ones((INPUTS, trace.calls)), np.ones(trace.calls), np.ones(trace.calls)
 
 
-def _fused(trace: Trace, activations: list[Ints]) -> tuple[Floats, Floats, Floats]:
+def _fused(trace: Trace, reads: _Reads) -> tuple[Floats, Floats, Floats]:
     """A pointwise call joins the kernel that produced its largest operand, if that is a host; what stays inside is not moved.
 
     Of several operands of that size it joins the latest. A smaller operand (a bias, an embedding that is broadcast) comes
@@ -98,32 +113,43 @@ def _fused(trace: Trace, activations: list[Ints]) -> tuple[Floats, Floats, Float
     host = np.array([k in HOSTS for k in trace.kinds])[trace.call_kind()]
     segment = trace.call_segment()
     group = np.arange(trace.calls)
-    writer: dict[int, int] = {}
-    readers: dict[int, list[int]] = {}
-    for call, ids in enumerate(activations):
-        sources = [writer.get(int(t), -1) for t in ids]
-        producer = (
-            max((sources[slot] for slot in _largest(trace, call, len(ids))), default=-1) if pointwise[call] else -1
-        )
-        if producer >= 0 and host[producer] and segment[producer] == segment[call]:
-            group[call] = group[producer]
-            launches[call] = 0.0
+    sizes = _operands(trace)
+    producer = _producers(trace, reads)
+    begin = np.searchsorted(reads.call, np.arange(trace.calls + 1))
+    shared: dict[int, bool] = {}  # producing call -> every reader so far runs inside its kernel
+    for call in range(trace.calls):
+        sources = producer[begin[call] : begin[call + 1]]
+        if pointwise[call]:
+            size = sizes[call][: len(sources)]
+            joined = max((s for s, bytes_ in zip(sources, size, strict=False) if bytes_ == max(size)), default=-1)
+            if joined >= 0 and host[joined] and segment[joined] == segment[call]:
+                group[call], launches[call] = group[joined], 0.0
         for slot, source in enumerate(sources):
             if source >= 0:
-                readers.setdefault(source, []).append(call)
-                if slot < INPUTS and launches[call] == 0.0 and group[source] == group[call]:
+                inside = launches[call] == 0.0 and group[source] == group[call]
+                shared[source] = shared.get(source, True) and inside
+                if slot < INPUTS and inside:
                     kept_reads[slot, call] = 0.0
-        for tensor in trace.outputs(call):
-            writer[int(tensor)] = call
-    for call, read_by in readers.items():
-        if all(launches[r] == 0.0 and group[r] == group[call] for r in read_by):
+    for call, inside in shared.items():
+        if inside:
             kept_write[call] = 0.0
     return kept_reads, kept_write, launches
 
 
-def _largest(trace: Trace, call: int, operands: int) -> list[int]:
-    """Slots of the operands of a pointwise call that have the most bytes."""
-    op = trace.call_op[call : call + 1]
-    d = trace.dims(trace.kinds[int(trace.op_kind[op[0]])], op)
-    sizes = [int(getattr(d, f"read{slot}")[0]) for slot in range(min(operands, INPUTS))]
-    return [slot for slot, size in enumerate(sizes) if size == max(sizes)]
+def _producers(trace: Trace, reads: _Reads) -> list[int]:
+    """The call before it that wrote each read's tensor last; -1 where none did."""
+    writes = np.repeat(np.arange(trace.calls), np.diff(trace.output_offsets))
+    key = np.sort(trace.output_ids * trace.calls + writes)
+    before = np.searchsorted(key, reads.tensor * trace.calls + reads.call) - 1
+    known = (before >= 0) & (key[before] // max(trace.calls, 1) == reads.tensor)
+    return np.where(known, key[before] % max(trace.calls, 1), -1).tolist()  # type: ignore[no-any-return]
+
+
+def _operands(trace: Trace) -> list[list[int]]:
+    """Bytes of the operands of each pointwise call, (calls, INPUTS); zeros for other calls."""
+    sizes = np.zeros((len(trace.op_kind), INPUTS), dtype=np.int64)
+    for name in trace.kinds:
+        if kinds()[name].pointwise:
+            d = trace.dims(name)
+            sizes[trace.ops_of(name)] = np.stack([getattr(d, f"read{slot}") for slot in range(INPUTS)], axis=1)
+    return sizes[trace.call_op].tolist()  # type: ignore[no-any-return]

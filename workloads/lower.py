@@ -7,21 +7,19 @@ Nothing here depends on a device: distances are in bytes, and `sim.traffic` hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs.device import DTYPES
 from hwspecs.software import Software
 from workloads.context import Context, context
-from workloads.kind import ITEMSIZE, Ints, Way, Work, kinds
+from workloads.kind import ITEMSIZE, Ints, Work
+from workloads.recipes import READS, Recipe, columns, footprints, recipes
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
-READS = 3  # reads of a kernel, at most
 FAR = float("inf")  # distance of data that was never touched before
 
 
@@ -38,6 +36,7 @@ class Kernels:
     starts: Ints
     start_row: Ints
     workspace: Floats  # (starts,) largest bytes of intermediates alive at a time inside a call run in this way
+    dispatch: Floats  # (starts,) host time of an eager call run in this way over that of the cheapest operator
     call_row: Ints
     op: Ints  # (rows,) the trace's op of each priced row
     name: tuple[str, ...]
@@ -70,9 +69,8 @@ class Kernels:
 
 def lower(trace: Trace, software: Software) -> Kernels:
     """Kernel rows of a trace under a software. Raises ValueError when the software allows no way to run a kind."""
-    recipes = _recipes(trace, software)
-    footprints = [min(ways, key=lambda r: sum(r.sizes)).footprint for ways in recipes]
-    calls = context(trace, np.array(footprints), software.fusion == "pointwise")
+    known = recipes(trace, software)
+    calls = context(trace, footprints(known, len(trace.op_kind)), software.fusion == "pointwise")
     keys = np.column_stack(
         [
             trace.call_op.astype(np.float64),
@@ -84,11 +82,24 @@ def lower(trace: Trace, software: Software) -> Kernels:
         ]
     )
     unique, first, call_row = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    table = _Table()
-    for row, call in enumerate(first):
-        for recipe in recipes[int(unique[row, 0])]:
-            table.add(row, recipe, calls, int(call))
-    return table.kernels(call_row.reshape(-1).astype(np.int64), unique[:, 0].astype(np.int64))
+    op = unique[:, 0].astype(np.int64)
+    blocks, ways = [], []
+    for recipe in known:
+        where = np.full(len(trace.op_kind), -1)
+        where[recipe.ops] = np.arange(len(recipe.ops))
+        rows = np.flatnonzero(where[op] >= 0)
+        at, call = where[op[rows]], first[rows]
+        ways.append(
+            {
+                "row": rows,
+                "order": np.full(len(rows), recipe.order),
+                "workspace": recipe.workspace[at],
+                "dispatch": np.full(len(rows), recipe.dispatch),
+            }
+        )
+        for i in range(len(recipe.works)):
+            blocks.append({"row": rows, **_block(recipe, i, at, calls, call)})
+    return _assembled(blocks, ways, call_row.reshape(-1).astype(np.int64), op)
 
 
 def single(work: Work, dtype: str) -> Kernels:
@@ -102,13 +113,13 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
     `distance` (kernels,): bytes touched since the operands were last touched. Reads must name no previous kernel.
     """
     count = len(distance)
-    c, zeros, index = _columns(work, count), np.zeros(count), np.arange(count, dtype=np.int64)
+    c, zeros, index = columns(work, count), np.zeros(count), np.arange(count, dtype=np.int64)
     reads = np.zeros((READS, count))
     for slot, size in enumerate(c["bytes"]):
         reads[slot] = size
     numbers = {n: np.array(c[n]) for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")}
     return Kernels(
-        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros,
+        row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros, dispatch=zeros + 1.0,
         name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
         dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
         gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
@@ -118,169 +129,63 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    """One operator run in one way: its kernels as plain numbers, and the bytes that they touch together."""
-
-    way: str
-    family: str
-    dtype: str
-    itemsize: int
-    works: tuple[dict[str, Any], ...]
-
-    @property
-    def sizes(self) -> list[float]:
-        """Bytes that each kernel reads and writes."""
-        return [w["write_bytes"] + sum(b for _, b in w["reads"]) for w in self.works]
-
-    @property
-    def footprint(self) -> list[float]:
-        """Bytes that the call touches; then, from the kernel that touches it last to the end: its inputs 0 to 2, its output."""
-        sizes = self.sizes
-        last = [0] * (READS + 1)
-        for i, work in enumerate(self.works):
-            for slot in range(READS):
-                if any(source == f"input{slot}" and read > 0 for source, read in work["reads"]):
-                    last[slot] = i
-            if work["final"] and work["write_bytes"] > 0:
-                last[READS] = i
-        return [sum(sizes), *(sum(sizes[i:]) for i in last)]
-
-    @property
-    def workspace(self) -> float:
-        """Largest bytes of intermediates alive at a time: what a kernel reads of the ones before it, and what it leaves."""
-        held = [float(sum(b for s, b in w["reads"] if s == "previous")) for w in self.works]
-        left = [0.0 if w["final"] else float(w["write_bytes"]) for w in self.works]
-        return max(h + x for h, x in zip(held, left, strict=True))
-
-
-def _recipes(trace: Trace, software: Software) -> list[list[_Recipe]]:
-    """For each op of the trace, one recipe per allowed way."""
-    recipes: list[list[_Recipe]] = [[] for _ in trace.op_kind]
-    itemsize = trace.op_itemsize()
-    for name in trace.kinds:
-        kind, ops = kinds()[name], trace.ops_of(name)
-        ways = [w for w in kind.ways if w.allowed(software)]
-        for way in ways:
-            can = way.possible(trace.dims(name), itemsize[ops])
-            for op, works in _evaluate(way, trace, ops[can], itemsize[ops[can]], software):
-                dtype = _engine_dtype(trace.dtypes[int(trace.op_dtype[op])], getattr(software.tf32, kind.tf32))
-                recipes[op].append(_Recipe(way.name, f"{name}/{way.name}", dtype, int(itemsize[op]), works))
-        if any(not recipes[op] for op in ops):
-            raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
-    return recipes
-
-
-def _engine_dtype(dtype: str, tf32: bool) -> str:
-    """The dtype whose rate applies: index and mask arithmetic (int32, int64, bool) runs at the rate of the fp32 lanes."""
-    if dtype not in DTYPES:
-        return "fp32"
-    return "tf32" if dtype == "fp32" and tf32 else dtype
-
-
-def _evaluate(
-    way: Way, trace: Trace, ops: Ints, itemsize: Ints, software: Software
-) -> Iterator[tuple[int, tuple[dict[str, Any], ...]]]:
-    """Each of the ops (all of one kind) and its kernels, evaluated as columns once and then split into rows."""
-    if len(ops):
-        d = trace.dims(trace.kinds[int(trace.op_kind[ops[0]])], ops)
-        columns = [_columns(work, len(ops)) for work in way.rows(d, itemsize, software)]
-        for i, op in enumerate(ops):
-            yield int(op), tuple(_one(c, i) for c in columns)
-
-
-def _columns(work: Work, count: int) -> dict[str, Any]:
-    def full(value: Any) -> Floats:
-        return np.broadcast_to(np.asarray(value, dtype=np.float64), (count,))
-
-    def tiled(view: Any) -> Floats | None:
-        return None if view is None else np.stack([full(getattr(view, f.name)) for f in fields(view)])
-
-    numbers = ("write_bytes", "flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")
+def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict[str, Any]:
+    """Columns of the i-th kernel of a recipe for some rows: the op of each is `at` in the recipe, its first call `call`."""
+    work, count = recipe.works[i], len(at)
+    reads, distances = np.zeros((READS, count)), np.full((READS, count), FAR)
+    previous = work["sources"].count("previous")
+    for slot, (source, size) in enumerate(zip(work["sources"], work["bytes"], strict=True)):
+        kept = calls.kept_reads[int(source[-1]), call] if source.startswith("input") else 1.0
+        reads[slot] = size[at] * kept
+        distances[slot] = _distance(recipe, i, source, previous, at, calls, call)
+        previous -= source == "previous"
+    busy = (work["write_bytes"][at] > 0) | (work["flops"][at] > 0)
+    texts = {"name": work["name"], "way": recipe.way, "family": recipe.family, "pattern": work["pattern"]}
     return {
-        "name": work.name, "pattern": work.pattern, "final": work.final,
-        "sources": [r.source for r in work.reads], "bytes": [full(r.bytes) for r in work.reads],
-        "gemm": tiled(work.gemm), "flash": tiled(work.flash), **{n: full(getattr(work, n)) for n in numbers},
+        "order": np.full(count, recipe.order), "launch": np.full(count, i), "itemsize": recipe.itemsize[at].astype(float),
+        "dtype": recipe.dtype[at], **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
+        "launches": calls.launches[call] * busy,
+        "gemm": np.zeros((4, count)) if work["gemm"] is None else work["gemm"][:, at],
+        "flash": np.zeros((5, count)) if work["flash"] is None else work["flash"][:, at],
+        "reads": reads, "distances": distances,
+        "write_bytes": work["write_bytes"][at] * (calls.kept_write[call] if work["final"] else 1.0),
+        **{n: work[n][at] for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")},
     }  # fmt: skip
 
 
-def _one(c: dict[str, Any], i: int) -> dict[str, Any]:
-    one = {
-        k: (float(v[i]) if isinstance(v, np.ndarray) and v.ndim == 1 else v)
-        for k, v in c.items()
-        if k not in ("gemm", "flash")
-    }
-    one["gemm"] = None if c["gemm"] is None else c["gemm"][:, i]
-    one["flash"] = None if c["flash"] is None else c["flash"][:, i]
-    one["reads"] = [(s, float(b[i])) for s, b in zip(c["sources"], c["bytes"], strict=True)]
-    return one
-
-
-class _Table:
-    """Collects kernel rows; plain lists, turned into columns once."""
-
-    def __init__(self) -> None:
-        self.lists: dict[str, list[Any]] = {f.name: [] for f in fields(Kernels)}
-
-    def add(self, row: int, recipe: _Recipe, calls: Context, call: int) -> None:
-        lists = self.lists
-        lists["starts"].append(len(lists["row"]))
-        lists["start_row"].append(row)
-        lists["workspace"].append(recipe.workspace)
-        for i, work in enumerate(recipe.works):
-            self._add_kernel(row, recipe, i, work, calls, call)
-
-    def _add_kernel(self, row: int, recipe: _Recipe, i: int, work: dict[str, Any], calls: Context, call: int) -> None:
-        lists = self.lists
-        reads, distances = np.zeros(READS), np.full(READS, FAR)
-        previous = sum(source == "previous" for source, _ in work["reads"])
-        for slot, (source, size) in enumerate(work["reads"]):
-            reads[slot] = size * (calls.kept_reads[int(source[-1]), call] if source.startswith("input") else 1.0)
-            distances[slot] = _distance(recipe, i, source, previous, calls, call)
-            previous -= source == "previous"
-        written = work["write_bytes"] * (calls.kept_write[call] if work["final"] else 1.0)
-        busy = work["write_bytes"] > 0 or work["flops"] > 0
-        values = {
-            "row": row, "start": len(lists["starts"]) - 1, "name": work["name"], "way": recipe.way, "family": recipe.family,
-            "pattern": work["pattern"], "dtype": recipe.dtype, "itemsize": recipe.itemsize,
-            "launches": calls.launches[call] if busy else 0.0,
-            "gemm": np.zeros(4) if work["gemm"] is None else work["gemm"],
-            "flash": np.zeros(5) if work["flash"] is None else work["flash"],
-            "reads": reads, "distances": distances, "write_bytes": written,
-            **{n: work[n] for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")},
-        }  # fmt: skip
-        for name, value in values.items():
-            lists[name].append(value)
-
-    def kernels(self, call_row: Ints, op: Ints) -> Kernels:
-        strings = ("name", "way", "family", "pattern", "dtype")
-        ints = ("row", "start", "starts", "start_row")
-        stacked = ("gemm", "flash", "reads", "distances")
-        columns: dict[str, Any] = {"call_row": call_row, "op": op}
-        for name, values in self.lists.items():
-            if name in strings:
-                columns[name] = tuple(values)
-            elif name in ints:
-                columns[name] = np.array(values, dtype=np.int64)
-            elif name not in columns:
-                column = np.array(values, dtype=np.float64)
-                columns[name] = np.ascontiguousarray(column.T) if name in stacked else column
-        return Kernels(**columns)
-
-
-def _distance(recipe: _Recipe, i: int, source: str, previous: int, calls: Context, call: int) -> float:
+def _distance(recipe: Recipe, i: int, source: str, previous: int, at: Ints, calls: Context, call: Ints) -> Floats:
     """Bytes touched since the data of a read was last touched, by the kernels before it or by the calls before this one."""
-    sizes = recipe.sizes
+    sizes = recipe.sizes[:, at]
     if source == "previous":
         made = max(i - previous, 0)
-        if sizes[made] > 0 or not recipe.works[made]["reads"]:
-            return sum(sizes[made:i])
+        since: Floats = sizes[made:i].sum(axis=0)
+        idle = sizes[made] == 0
+        if not idle.any() or not recipe.works[made]["sources"]:
+            return since
         # That kernel had nothing to do (a layout that needs no conversion): its source is read in its place.
-        first = recipe.works[made]["reads"][0][0]
-        return _distance(recipe, made, first, 1, calls, call) + sum(sizes[made:i])
-    earlier = [j for j in range(i) if any(s == source and b > 0 for s, b in recipe.works[j]["reads"])]
-    if earlier:
-        return sum(sizes[earlier[-1] : i])
-    if source == "weight":
-        return float(calls.weight_distance[call])
-    return float(calls.distances[int(source[-1]), call]) + sum(sizes[:i])
+        first = recipe.works[made]["sources"][0]
+        return np.where(idle, _distance(recipe, made, first, 1, at, calls, call) + since, since)
+    own = sizes[:i].sum(axis=0)
+    found = calls.weight_distance[call] if source == "weight" else calls.distances[int(source[-1]), call] + own
+    for j in range(i):
+        read = recipe.read(j, source)[at] > 0
+        found = np.where(read, sizes[j:i].sum(axis=0), found)
+    return found
+
+
+def _assembled(blocks: list[dict[str, Any]], ways: list[dict[str, Any]], call_row: Ints, op: Ints) -> Kernels:
+    """Kernels sorted by row, way, launch order, from the columns of each recipe."""
+    c = {name: np.concatenate([block[name] for block in blocks], axis=-1) for name in blocks[0]}
+    by_launch = np.lexsort((c.pop("launch"), c["order"], c["row"]))
+    c = {name: np.ascontiguousarray(column[..., by_launch]) for name, column in c.items()}
+    w = {name: np.concatenate([way[name] for way in ways]) for name in ways[0]}
+    by_way = np.lexsort((w["order"], w["row"]))
+    order = c.pop("order")
+    numbers: dict[str, Any] = {name: tuple(v) if v.dtype == object else v for name, v in c.items()}
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = (c["row"][1:] != c["row"][:-1]) | (order[1:] != order[:-1])
+    return Kernels(
+        start=np.cumsum(begins) - 1, starts=np.flatnonzero(begins), start_row=w["row"][by_way],
+        workspace=w["workspace"][by_way], dispatch=w["dispatch"][by_way], call_row=call_row, op=op,
+        **numbers,
+    )  # fmt: skip

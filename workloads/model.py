@@ -5,11 +5,19 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from hwspecs.errors import SpecError, nearest
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What makes a stage a cached step: it leaves out modules of the stage `of`, and reads what that one computed in them."""
+
+    of: str
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Stage:
         frames: that the module sees at most, where more than the request's (an interpolation); None: the request's;
             0: no attention is over frames alone, so that none is looked for.
         assume: answers to operators that need a tensor's values; see `workloads.kept.assumed`.
+        steps: denoising steps that the repeats are made of; 0 where they are none.
+        reuse: of a step that reuses features, which are not captured; see `workloads.transforms`.
     """
 
     name: str
@@ -34,6 +44,8 @@ class Stage:
     inputs: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
     frames: int | None = None
     assume: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    reuse: Reuse | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,20 @@ class Model:
     sources: str
     libraries: tuple[str, ...]
     frame_step: int = 1
+
+
+def denoising(model: Model, request: Any) -> tuple[int, ...]:
+    """Indices of the stages of one denoising step, each as often as the step runs it; () for a model without `steps`.
+
+    Of steps that reuse features those count that run in full.
+    """
+    if not hasattr(request, "steps"):
+        return ()
+    once = replace(request, **{name: None for name in ("images", "cache") if hasattr(request, name)})
+    steps = once.steps
+    now, other = (model.stages(replace(once, steps=n)) for n in (steps, steps - 1 if steps > 1 else steps + 1))
+    runs = {a.name: abs(a.repeats - b.repeats) for a, b in zip(now, other, strict=True)}
+    return tuple(i for i, stage in enumerate(model.stages(request)) for _ in range(runs.get(stage.name, 0)))
 
 
 @cache

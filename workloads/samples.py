@@ -74,10 +74,10 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
 
 
 def _drawn(model: Model, field: spec.Field, rng: random.Random, times: int) -> Any:
-    """A value of a field; None: its default."""
-    if field.path in model.repeat_fields:
+    """A value of a field; None: its default. What is not asked for by default changes a request's stages, and is left out."""
+    if field.path in model.repeat_fields or getattr(model.request(), field.path, None) is None:
         return None
-    if field.type is bool:
+    if bool in (field.type, *get_args(field.type)):
         return rng.random() < 0.5
     if get_origin(field.type) is Literal:
         return rng.choice(get_args(field.type))

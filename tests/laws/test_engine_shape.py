@@ -29,7 +29,7 @@ COLUMNS = ("time", "tensor", "l2", "hbm", "latency", "tile", "chosen")
 def array(fill: float = 0.0, side: float = SIDE) -> formulas.Chip:
     """One core with one weight-stationary array of side x side cells; everything else is out of the way."""
     rate, rest = 2.0 * side * side, 1e9
-    return formulas.Chip(1.0, 1.0, rate, 1.0, 1.0, rest, rest, rest, rest, rest, side, side, side, fill)
+    return formulas.chip(1.0, 1.0, rate, 1.0, 1.0, rest, rest, rest, rest, rest, side, side, side, fill)
 
 
 def product(chip: formulas.Chip, m: float, n: float, k: float, bm: float = SIDE, bn: float = SIDE) -> Any:
@@ -77,7 +77,7 @@ def test_small_blocks_waste_a_large_unit() -> None:
 
 def test_many_small_arrays_fill_faster_than_one_large_one() -> None:
     """The same rate: four arrays of 64 x 64 cells pad a product of 64 columns less."""
-    large, small = array(), array(side=64.0)._replace(tensor=array().tensor)
+    large, small = array(), array(side=64.0)._replace(matrix=array().matrix, flop=array().flop)
     assert product(small, 128, 64, 64, bn=64.0).tensor < product(large, 128, 64, 64, bn=64.0).tensor
 
 

@@ -238,6 +238,16 @@ def test_names_are_completed() -> None:
     assert set(_tab("framecast compare --scenario x.yaml a100-sxm-8", 4)) == {"a100-sxm-80gb"}
 
 
+def test_module_paths_are_completed_a_level_at_a_time(program: Any) -> None:
+    scenario = "examples/stable-diffusion-a100.yaml"
+    assert program("check", scenario)[0] == 0  # captured from here on
+    assert _tab(f"framecast explain {scenario} --op unet.mid", 4) == ["unet.mid_block."]
+    assert {"unet.conv_in", "unet.down_blocks.", "unet.up_blocks."} <= set(
+        _tab(f"framecast explain {scenario} --op unet.", 4)
+    )
+    assert _tab("framecast explain missing.yaml --op unet.", 4) == [""]
+
+
 def test_values_that_are_names_are_completed() -> None:
     nothing: Any = None
     assert settings(nothing, nothing, "device=h100") == ["device=h100-sxm"]

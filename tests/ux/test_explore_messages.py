@@ -11,6 +11,7 @@ from explore.evaluate import OUTPUTS
 from explore.space import origin
 from explore.sweep import plan, sweep
 from hwspecs.errors import SpecError
+from sim.scenario import load
 from tests.explore.toys import SEARCH, opened, use_toy
 
 NUMBERS = ", ".join([*(name for name in OUTPUTS if name != "fits"), "relative_resources"])
@@ -336,3 +337,28 @@ def test_no_search(tmp_path: Path) -> None:
         SpecError, match=r"search: missing; expected fields that vary, for example `search: {device\.hbm"
     ):
         objectives.read(opened(tmp_path, ""))
+
+
+def test_null_takes_out_only_what_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nsweep:\n  request.height: [512]\n")
+    with pytest.raises(SpecError) as caught:
+        load(file, ["sweep.request.heigth=null"])
+    assert str(caught.value) == "--set sweep.request.heigth: nothing to take out; did you mean 'request.height'?"
+
+
+def test_an_override_replaces_a_field_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nsearch:\n  device.sm_count: 64..128 step 8\n"
+        "  device: {hbm: {bandwidth: 1..4 TB/s}}\n  device.exp: 8..16\n  resources: {device.sm_count: 4}\n"
+    )
+    settings = ("search.device.sm_count=9..90", "search.device.hbm.bandwidth=1..2 TB/s", "search.device.exp=null",
+                "search.resources.device.sm_count=2", "search.resources.device.exp=1",
+                "search.device.sm_clock=1..2 GHz")  # fmt: skip
+    assert load(file, settings).sections["search"].plain() == {
+        "device.sm_count": "9..90",
+        "device": {"hbm": {"bandwidth": "1..2 TB/s"}},
+        "resources": {"device.sm_count": 2, "device.exp": 1},
+        "device.sm_clock": "1..2 GHz",
+    }

@@ -54,7 +54,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
         (
             GOOD + "request: {hight: 512}\n",
             "PATH:3:11: request.hight: unknown field; did you mean 'height'?"
-            " (allowed: height, width, batch, steps, guidance, dtype)",
+            " (allowed: height, width, batch, steps, guidance, dtype, images, vae_tile, cache)",
         ),
         (
             GOOD + "request: {height: 500}\n",
@@ -132,7 +132,8 @@ def test_a_problem_in_the_file(tmp_path: Path, text: str, message: str) -> None:
         ("request.height=500", "request.height: found 500, expected a multiple of 8; nearest: 496, 504"),
         (
             "software.attention=flash",
-            "software.attention: found 'flash', expected one of unfused, flash-2, auto; did you mean 'flash-2'?",
+            "software.attention: found 'flash', expected one of unfused, flash-1, flash-2, auto; "
+            "did you mean 'flash-1' or 'flash-2'?",
         ),
         (
             "device=a100",

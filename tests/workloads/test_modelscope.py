@@ -172,7 +172,7 @@ def test_joint_attention_is_not_temporal() -> None:
         (
             {"frame": 8},
             "test: request.frame: unknown field; did you mean 'frames'? "
-            "(allowed: height, width, frames, batch, steps, guidance, dtype, vae_slicing)",
+            "(allowed: height, width, frames, batch, steps, guidance, dtype, vae_slicing, images, vae_tile, cache)",
         ),
     ],
 )

@@ -135,7 +135,7 @@ def test_activations_come_before_weights(sd: Trace) -> None:
         (
             {"hight": 512},
             "test: request.hight: unknown field; did you mean 'height'? "
-            "(allowed: height, width, batch, steps, guidance, dtype)",
+            "(allowed: height, width, batch, steps, guidance, dtype, images, vae_tile, cache)",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -72,7 +73,7 @@ def test_set_and_options_mean_the_same() -> None:
     assert run("trace", MODEL, "--set", "steps = 7") == run("trace", MODEL, "--steps", "7")
 
 
-ALLOWED = "(allowed: height, width, batch, steps, guidance, dtype)"
+ALLOWED = "(allowed: height, width, batch, steps, guidance, dtype, images, vae_tile, cache)"
 
 
 @pytest.mark.parametrize(
@@ -109,11 +110,14 @@ def test_unknown_model() -> None:
 def test_models() -> None:
     text = run("models")
     assert f"{MODEL}: Stable Diffusion 1.5" in text
-    assert "request.height    512" in text
+    assert re.search(r"request\.height +512", text)
     listed: dict[str, Any] = json.loads(run("models", "--format", "json"))
     assert listed["schema_version"] == 1
     (model,) = (m for m in listed["models"] if m["id"] == MODEL)
-    assert [f["path"] for f in model["request"]] == ["height", "width", "batch", "steps", "guidance", "dtype"]
+    assert [(f["path"], f["default"]) for f in model["request"]] == [
+        ("height", 512), ("width", 512), ("batch", 1), ("steps", 50), ("guidance", True), ("dtype", "fp16"),
+        ("images", None), ("vae_tile", None), ("cache.every", None), ("cache.reuse", None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["trace", "models"])

@@ -14,12 +14,13 @@ from typing import Annotated, Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
-from workloads.fields import Dtype
+from workloads.fields import Dtype, passes
 from workloads.model import Model, Stage
 from workloads.models import stable_diffusion_1_5 as sd
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Side8, Slicing, Steps, VideoRequest
+from workloads.transforms import transformed
 
 POSITIONS = 32  # frames that the motion modules have positions for; config.json, motion_max_seq_length
 
@@ -36,20 +37,21 @@ class Request(VideoRequest):
     vae_slicing: Slicing = False
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), UNet for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     size = (request.height // sd.PIXELS, request.width // sd.PIXELS)
     at_once = 1 if request.vae_slicing else batch * request.frames
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         sample = meta(dtype, n, sd.LATENT_CHANNELS, request.frames, *size)
         return (sample, meta("int64"), meta(dtype, n * request.frames, sd.TEXT_LEN, 768)), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, sd.TEXT_LEN, passes),
-        Stage("unet", "unet", request.steps, partial(unet, dtype), latents),
+        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, sd.TEXT_LEN, guided.prompts),
+        Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
         Stage(
             "vae_decoder", "vae_decoder", batch * request.frames // at_once, partial(sd.vae_decoder, dtype),
             lambda: ((meta(dtype, at_once, sd.LATENT_CHANNELS, *size),), {}), frames=0,

@@ -15,13 +15,14 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
-from workloads.fields import Dtype
+from workloads.fields import Dtype, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Frames4, VideoRequest
+from workloads.transforms import transformed
 
 TEXT_LEN = 226  # tokens; transformer/config.json, max_text_seq_length
 LATENT_CHANNELS = 16  # vae/config.json, latent_channels
@@ -44,22 +45,26 @@ class Request2B(Request):
     dtype: Dtype = "fp16"
 
 
+@transformed()
 def stages(size: str, request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     grid = ((request.frames - 1) // 4 + 1, request.height // PIXELS, request.width // PIXELS)
     tokens = grid[0] * (grid[1] // 2) * (grid[2] // 2)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         sample = meta(dtype, n, grid[0], LATENT_CHANNELS, *grid[1:])
         angles = (meta("fp32", tokens, HEAD), meta("fp32", tokens, HEAD)) if SIZES[size][2] else None
         known = {"image_rotary_emb": angles, "return_dict": False}
         return (sample, meta(dtype, n, TEXT_LEN, text.T5_WIDTH), meta("int64", n)), known
 
     return (
-        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, passes),
-        Stage("transformer", "transformer", request.steps, partial(transformer, dtype, size), latents, frames=0),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts),
+        Stage(
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype, size), latents,
+            frames=0, steps=request.steps,
+        ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype, SCALES[size]),
             lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0,

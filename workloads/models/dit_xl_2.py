@@ -14,10 +14,12 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, RuleError
+from workloads.fields import passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS, vae_decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import ImageRequest, Side16, Steps
+from workloads.transforms import transformed
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -37,10 +39,11 @@ class Request(ImageRequest):
             )
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Transformer for every step (under guidance with the null class beside each class), VAE decoder."""
-    dtype, batch = request.dtype, request.batch
-    n = batch * (2 if request.guidance else 1)
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
+    n = guided.rows * batch
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -48,7 +51,14 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, n, *size),), known
 
     return (
-        Stage("transformer", "transformer", request.steps, partial(transformer, dtype, size[1]), latents),
+        Stage(
+            "transformer",
+            "transformer",
+            guided.runs * request.steps,
+            partial(transformer, dtype, size[1]),
+            latents,
+            steps=request.steps,
+        ),
         Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 

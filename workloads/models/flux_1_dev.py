@@ -14,13 +14,14 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
-from workloads.fields import Dtype
+from workloads.fields import Dtype, NegativePrompt, passes
 from workloads.model import Model, Stage
 from workloads.models.sd3_medium import LATENT_CHANNELS, vae_decoder
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
-from workloads.parts.request import ImageRequest, NegativePrompt, Side16
+from workloads.parts.request import ImageRequest, Side16
+from workloads.transforms import transformed
 
 T5_LEN = 512  # tokens; diffusers' FluxPipeline, max_sequence_length
 SCALE = 0.3611  # vae/config.json, scaling_factor
@@ -36,24 +37,33 @@ class Request(ImageRequest):
     dtype: Dtype = "bf16"
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Two text encoders (the prompt and a negative prompt, if any), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance, "sequential")
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
     tokens = size[1] // 2 * (size[2] // 2)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (meta(dtype, batch, tokens, 4 * LATENT_CHANNELS),), {
-            "encoder_hidden_states": meta(dtype, batch, T5_LEN, text.T5_WIDTH),
-            "pooled_projections": meta(dtype, batch, 768), "timestep": meta(dtype, batch),
-            "guidance": meta("fp32", batch), "img_ids": meta(dtype, tokens, 3), "txt_ids": meta(dtype, T5_LEN, 3),
+        n = guided.rows * batch
+        return (meta(dtype, n, tokens, 4 * LATENT_CHANNELS),), {
+            "encoder_hidden_states": meta(dtype, n, T5_LEN, text.T5_WIDTH),
+            "pooled_projections": meta(dtype, n, 768), "timestep": meta(dtype, n),
+            "guidance": meta("fp32", n), "img_ids": meta(dtype, tokens, 3), "txt_ids": meta(dtype, T5_LEN, 3),
             "return_dict": False,
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, passes),
-        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, T5_LEN, passes),
-        Stage("transformer", "transformer", passes * request.steps, partial(transformer, dtype), latents),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, T5_LEN, guided.prompts),
+        Stage(
+            "transformer",
+            "transformer",
+            guided.runs * request.steps,
+            partial(transformer, dtype),
+            latents,
+            steps=request.steps,
+        ),
         Stage(
             "vae_decoder",
             "vae_decoder",

@@ -15,12 +15,14 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
+from workloads.fields import NegativePrompt, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
-from workloads.parts.request import Frames4, NegativePrompt, Side16, VideoRequest
+from workloads.parts.request import Frames4, Side16, VideoRequest
+from workloads.transforms import transformed
 
 TEXT_LEN = 256  # tokens; diffusers' HunyuanVideoPipeline, max_sequence_length
 TEMPLATE_LEN = 95  # tokens before the prompt, cut off afterwards; DEFAULT_PROMPT_TEMPLATE, crop_start
@@ -38,22 +40,27 @@ class Request(VideoRequest):
     guidance: NegativePrompt = False
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Two text encoders (the prompt and a negative prompt, if any), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance, "sequential")
     grid = (LATENT_CHANNELS, (request.frames - 1) // 4 + 1, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        prompts, mask = meta(dtype, batch, TEXT_LEN, text.T5_WIDTH), meta("int64", batch, TEXT_LEN)
-        known = {"guidance": meta(dtype, batch), "return_dict": False}
-        return (meta(dtype, batch, *grid), meta("int64", batch), prompts, mask, meta(dtype, batch, 768)), known
+        n = guided.rows * batch
+        prompts, mask = meta(dtype, n, TEXT_LEN, text.T5_WIDTH), meta("int64", n, TEXT_LEN)
+        known = {"guidance": meta(dtype, n), "return_dict": False}
+        return (meta(dtype, n, *grid), meta("int64", n), prompts, mask, meta(dtype, n, 768)), known
 
     return (
         text.encoder(
-            "text_encoder", partial(text.llama_3_8b, dtype), batch, TEMPLATE_LEN + TEXT_LEN, passes, mask=True
+            "text_encoder", partial(text.llama_3_8b, dtype), batch, TEMPLATE_LEN + TEXT_LEN, guided.prompts, mask=True
         ),
-        text.encoder("text_encoder_2", partial(text.clip_l, dtype), batch, text.CLIP_LEN, passes),
-        Stage("transformer", "transformer", passes * request.steps, partial(transformer, dtype), latents, frames=0),
+        text.encoder("text_encoder_2", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        Stage(
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype), latents, frames=0,
+            steps=request.steps,
+        ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
             frames=0,

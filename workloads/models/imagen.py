@@ -18,10 +18,11 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Doc, Quantity
-from workloads.fields import Batch, Dtype, Guidance, TextLen, multiple_of
+from workloads.fields import Batch, Cached, Dtype, Guidance, Images, TextLen, multiple_of, passes
 from workloads.model import Model, Stage
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
+from workloads.transforms import transformed
 from workloads.unets import efficient_unet, unet
 
 MULTIPLE = 128  # the base works at a sixteenth of the size, and halves it three times
@@ -58,11 +59,15 @@ class Request:
     upscale_steps: UpscaleSteps = 50
     guidance: Guidance = True
     dtype: Dtype = "bf16"
+    images: Images = None
+    cache: Cached = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, empty prompt), then the three UNets, each for its steps."""
-    dtype, n = request.dtype, request.batch * (2 if request.guidance else 1)
+    dtype, guided = request.dtype, passes(request.guidance)
+    n = guided.rows * request.batch
     small, middle, large = (
         tuple(side * part // 1024 for side in (request.height, request.width))
         for part in (64, int(request.middle), 1024)
@@ -75,19 +80,20 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     return (
         text.encoder(
-            "text_encoder", partial(text.t5_xxl, dtype), request.batch, request.text_len, 2 if request.guidance else 1
+            "text_encoder", partial(text.t5_xxl, dtype), request.batch, request.text_len, guided.prompts
         ),
         Stage(
-            "base", "base", request.steps, partial(base, dtype),
+            "base", "base", guided.runs * request.steps, partial(base, dtype),
             lambda: ((meta(dtype, n, 3, *small), meta("fp32", n), meta(dtype, *prompt)), {}),
+            steps=request.steps,
         ),
         Stage(
-            "super_resolution_1", "super_resolution_1", request.upscale_steps,
-            partial(super_resolution, dtype, "joined"), lambda: upscale(small, middle),
+            "super_resolution_1", "super_resolution_1", guided.runs * request.upscale_steps,
+            partial(super_resolution, dtype, "joined"), lambda: upscale(small, middle), steps=request.upscale_steps,
         ),
         Stage(
-            "super_resolution_2", "super_resolution_2", request.upscale_steps,
-            partial(super_resolution, dtype, "cross"), lambda: upscale(middle, large),
+            "super_resolution_2", "super_resolution_2", guided.runs * request.upscale_steps,
+            partial(super_resolution, dtype, "cross"), lambda: upscale(middle, large), steps=request.upscale_steps,
         ),
     )  # fmt: skip
 

@@ -14,12 +14,13 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
-from workloads.fields import Dtype
+from workloads.fields import Dtype, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS, vae_decoder
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Side16, Slicing, VideoRequest
+from workloads.transforms import transformed
 
 TEXT_LEN = 120  # tokens; diffusers' LattePipeline, encode_prompt
 
@@ -34,21 +35,25 @@ class Request(VideoRequest):
     vae_slicing: Slicing = False
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), transformer for every step, VAE decoder."""
-    dtype, batch, frames, passes = request.dtype, request.batch, request.frames, 2 if request.guidance else 1
+    dtype, batch, frames, guided = request.dtype, request.batch, request.frames, passes(request.guidance)
     size = (request.height // PIXELS, request.width // PIXELS)
     at_once = 1 if request.vae_slicing else batch * frames
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         prompts = meta(dtype, n, TEXT_LEN, text.T5_WIDTH)
         known = {"enable_temporal_attentions": True, "return_dict": False}
         return (meta(dtype, n, LATENT_CHANNELS, frames, *size), meta("int64", n), prompts), known
 
     return (
-        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, passes, mask=True),
-        Stage("transformer", "transformer", request.steps, partial(transformer, dtype, frames), latents),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
+        Stage(
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype, frames), latents,
+            steps=request.steps,
+        ),
         Stage(
             "vae_decoder", "vae_decoder", batch * frames // at_once, partial(vae_decoder, dtype),
             lambda: ((meta(dtype, at_once, LATENT_CHANNELS, *size),), {}), frames=0,

@@ -15,12 +15,13 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
-from workloads.fields import multiple_of
+from workloads.fields import multiple_of, passes
 from workloads.model import Model, Stage
 from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Side32, VideoRequest
+from workloads.transforms import transformed
 
 TEXT_LEN = 128  # tokens; diffusers' LTXPipeline, max_sequence_length
 LATENT_CHANNELS = 128  # vae/config.json, latent_channels
@@ -43,13 +44,14 @@ class Request(VideoRequest):
     frames: Frames8 = 161
 
 
+@transformed(pixels=PIXELS)
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     frames, height, width = (request.frames - 1) // GROUP + 1, request.height // PIXELS, request.width // PIXELS
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         sample = meta(dtype, n, frames * height * width, LATENT_CHANNELS)
         prompts, mask = meta(dtype, n, TEXT_LEN, text.T5_WIDTH), meta("int64", n, TEXT_LEN)
         known = {"num_frames": frames, "height": height, "width": width, "return_dict": False}
@@ -58,8 +60,11 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, passes),
-        Stage("transformer", "transformer", request.steps, partial(transformer, dtype), latents, frames=0),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts),
+        Stage(
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype), latents,
+            frames=0, steps=request.steps,
+        ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype),
             lambda: ((meta(dtype, batch, LATENT_CHANNELS, frames, height, width),), {}), frames=0,

@@ -22,12 +22,13 @@ from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
 from workloads.blocks import layer
-from workloads.fields import Clips, Dtype, Guidance, multiple_of
+from workloads.fields import Cached, Clips, Dtype, Guidance, Images, multiple_of, passes
 from workloads.model import Model, Stage
 from workloads.models.modelscope_t2v import TEXT_WIDTH, text_encoder
 from workloads.models.stable_diffusion_1_5 import TEXT_LEN
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
+from workloads.transforms import transformed
 from workloads.unets import unet
 
 MULTIPLE = 96  # the decoder works at a twelfth of the size, and halves it three times
@@ -62,11 +63,15 @@ class Request:
     upscale_steps_2: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the second super-resolution")] = 15
     guidance: Guidance = True
     dtype: Dtype = "fp16"
+    images: Images = None
+    cache: Cached = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder, prior, decoder, interpolation, the two super-resolutions; the last one frame of all clips at a time."""
-    dtype, batch, n = request.dtype, request.batch, request.batch * (2 if request.guidance else 1)
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
+    n = guided.rows * batch
     small, middle, large = (tuple(side // part for side in (request.height, request.width)) for part in (12, 3, 1))
     frames, shown = request.frames, (request.frames - 1) * request.interpolation + 1
 
@@ -74,25 +79,30 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, n, channels, count, *small), meta("fp32", n), meta(dtype, n, TEXT_WIDTH)), {}
 
     interpolation = Stage(
-        "interpolation", "interpolation", request.interpolation_steps, partial(decoder, dtype, 7), partial(clip, 7, shown),
-        frames=shown,
+        "interpolation", "interpolation", guided.runs * request.interpolation_steps, partial(decoder, dtype, 7),
+        partial(clip, 7, shown), frames=shown, steps=request.interpolation_steps,
     )  # fmt: skip
     return (
-        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, 2 if request.guidance else 1),
+        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, guided.prompts),
         Stage(
-            "prior", "prior", request.prior_steps, partial(prior, dtype),
+            "prior", "prior", guided.runs * request.prior_steps, partial(prior, dtype),
             lambda: ((meta(dtype, n, TEXT_LEN, TEXT_WIDTH), meta(dtype, n, TEXT_WIDTH), meta(dtype, n, TEXT_WIDTH)), {}),
-            frames=0,
+            frames=0, steps=request.prior_steps,
         ),
-        Stage("decoder", "decoder", request.steps, partial(decoder, dtype, 3), partial(clip, 3, frames)),
+        Stage(
+            "decoder", "decoder", guided.runs * request.steps, partial(decoder, dtype, 3), partial(clip, 3, frames),
+            steps=request.steps,
+        ),
         *((interpolation,) if request.interpolation > 1 else ()),
         Stage(
             "super_resolution_1", "super_resolution_1", request.upscale_steps_1, partial(super_resolution_1, dtype),
             lambda: ((meta(dtype, batch, 6, shown, *middle), meta("fp32", batch)), {}), frames=0,
+            steps=request.upscale_steps_1,
         ),
         Stage(
             "super_resolution_2", "super_resolution_2", request.upscale_steps_2 * shown, partial(super_resolution_2, dtype),
             lambda: ((meta(dtype, batch, 6, *large), meta("fp32", batch)), {}), frames=0,
+            steps=request.upscale_steps_2,
         ),
     )  # fmt: skip
 

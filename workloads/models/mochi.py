@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
-from workloads.fields import multiple_of
+from workloads.fields import multiple_of, passes
 from workloads.kept import ALL, NONZERO
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
@@ -23,6 +23,7 @@ from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Side16, Steps, VideoRequest
+from workloads.transforms import transformed
 
 TEXT_LEN = 256  # tokens; diffusers' MochiPipeline, max_sequence_length
 LATENT_CHANNELS = 12  # vae/config.json, latent_channels
@@ -44,21 +45,22 @@ class Request(VideoRequest):
     steps: Steps = 64
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     grid = (LATENT_CHANNELS, (request.frames - 1) // GROUP + 1, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         prompts, mask = meta(dtype, n, TEXT_LEN, text.T5_WIDTH), meta("bool", n, TEXT_LEN)
         return (meta(dtype, n, *grid), prompts, meta("int64", n), mask), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, passes, mask=True),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
         Stage(
-            "transformer", "transformer", request.steps, partial(transformer, dtype), latents, frames=0,
-            assume={NONZERO: ALL},
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype), latents, frames=0,
+            assume={NONZERO: ALL}, steps=request.steps,
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),

@@ -11,15 +11,17 @@ frame at a time. Left out: the sampler's and the guidance's pointwise operators 
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Doc, Quantity
 from workloads.dtypes import torch_dtype
+from workloads.fields import Cached, Clips, Dtype, Guidance, Images, VaeTile, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS, TEXT_LEN, Height, Width, vae_decoder
 from workloads.parts.meta import meta
+from workloads.transforms import transformed
 
 TEXT_WIDTH = 1024  # text_encoder/config.json, hidden_size; unet/config.json, cross_attention_dim
 
@@ -31,33 +33,39 @@ class Request:
     height: Height = 256
     width: Width = 256
     frames: Annotated[int, Quantity(ge=1, le=65536, doc="frames of a clip; the model was trained with 16")] = 16
-    batch: Annotated[int, Quantity(ge=1, le=1024, doc="clips at a time, each of a prompt of its own")] = 1
+    batch: Clips = 1
     steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps; the model was trained with 1000")] = 50
-    guidance: Annotated[bool, Doc("classifier-free guidance: the UNet runs on twice the batch")] = True
-    dtype: Annotated[Literal["fp16", "bf16", "fp32"], Doc("of weights and activations")] = "fp16"
+    guidance: Guidance = True
+    dtype: Dtype = "fp16"
     vae_slicing: Annotated[bool, Doc("decode one frame at a time (diffusers' enable_vae_slicing), not all at once")] = (
         False
     )
+    images: Images = None
+    vae_tile: VaeTile = None
+    cache: Cached = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), UNet for every step, VAE decoder."""
     dtype, frames = request.dtype, request.batch * request.frames
-    clips = request.batch * (2 if request.guidance else 1)
+    guided = passes(request.guidance)
+    clips = guided.rows * request.batch
     size = (request.height // PIXELS, request.width // PIXELS)
     latent = (clips, LATENT_CHANNELS, request.frames, *size)
     at_once = 1 if request.vae_slicing else frames
     return (
         Stage(
-            "text_encoder", "text_encoder", 2 if request.guidance else 1, partial(text_encoder, dtype),
+            "text_encoder", "text_encoder", guided.prompts, partial(text_encoder, dtype),
             lambda: ((meta("int64", request.batch, TEXT_LEN),), {}), frames=0,
         ),
         Stage(
-            "unet", "unet", request.steps, partial(unet, dtype),
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype),
             lambda: (
                 (meta(dtype, *latent), meta("int64"), meta(dtype, clips, TEXT_LEN, TEXT_WIDTH)),
                 {"return_dict": False},
             ),
+            steps=request.steps,
         ),
         Stage(
             "vae_decoder", "vae_decoder", frames // at_once, partial(vae_decoder, dtype),

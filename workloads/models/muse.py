@@ -18,10 +18,11 @@ from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Doc, Quantity
 from workloads.blocks import layer, masked_transformer, multi_axis_attention, vqgan_decoder
-from workloads.fields import Batch, Dtype, Guidance, TextLen, multiple_of
+from workloads.fields import Batch, Dtype, GuidanceTogether, Images, TextLen, multiple_of
 from workloads.model import Model, Stage
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
+from workloads.transforms import transformed
 
 CODES, CODE_WIDTH = 8192, 256  # appendix A.2; the width of a code is VQGAN's (Esser et al. 2021)
 BASE_PIXELS, PIXELS = 32, 8  # final image pixels of a base token and of a super-resolution token along a side
@@ -53,10 +54,12 @@ class Request:
     batch: Batch = 1
     steps: Steps = 24
     upscale_steps: Annotated[int, Quantity(ge=1, le=1000, doc="steps of the super-resolution's parallel decoding")] = 8
-    guidance: Guidance = True
+    guidance: GuidanceTogether = True
     dtype: Dtype = "bf16"
+    images: Images = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder, base transformer for its steps, super-resolution (its context once, then its steps), decoder."""
     dtype, n = request.dtype, request.batch * (2 if request.guidance else 1)

@@ -19,9 +19,10 @@ from pydantic.dataclasses import dataclass
 from hwspecs.spec import CONFIG, Quantity
 from workloads.blocks import layer
 from workloads.decoding import decode_spans, kv_cache
-from workloads.fields import Batch, Dtype, Guidance, TextLen, multiple_of
+from workloads.fields import Batch, Dtype, GuidanceTogether, Images, TextLen, multiple_of
 from workloads.model import Model, Stage
 from workloads.parts.meta import meta, on_meta
+from workloads.transforms import transformed
 
 PATCH = 8  # pixels of a token along a side; section 2.1
 WIDTH, HEADS, MLP, ENCODER, DECODER = 4096, 64, 16384, 16, 64  # table 1
@@ -45,10 +46,12 @@ class Request:
     width: Width = 256
     text_len: TextLen = 128
     batch: Batch = 1
-    guidance: Guidance = True
+    guidance: GuidanceTogether = True
     dtype: Dtype = "bf16"
+    images: Images = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder with the keys of the text, the spans of the decode, image decoder."""
     dtype, n = request.dtype, request.batch * (2 if request.guidance else 1)

@@ -17,10 +17,11 @@ from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
 from workloads.blocks import layer, masked_transformer
-from workloads.fields import Clips, Dtype, Guidance, TextLen, multiple_of
+from workloads.fields import Clips, Dtype, GuidanceTogether, Images, TextLen, multiple_of
 from workloads.model import Model, Stage
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
+from workloads.transforms import transformed
 
 PATCH, TUBE = 8, 2  # pixels and frames of a token along their axes
 CODES = 8192
@@ -49,10 +50,12 @@ class Request:
     text_len: TextLen = 128
     batch: Clips = 1
     steps: Annotated[int, Quantity(ge=1, le=1000, doc="steps of the parallel decoding; not published")] = 24
-    guidance: Guidance = True
+    guidance: GuidanceTogether = True
     dtype: Dtype = "bf16"
+    images: Images = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, empty prompt), transformer for its steps, decoder."""
     dtype, n = request.dtype, request.batch * (2 if request.guidance else 1)

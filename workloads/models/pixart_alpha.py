@@ -13,11 +13,13 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
+from workloads.fields import passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS, vae_decoder
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import ImageRequest, Side16, Steps
+from workloads.transforms import transformed
 
 TEXT_LEN = 120  # tokens; diffusers' PixArtAlphaPipeline, max_sequence_length
 
@@ -31,13 +33,14 @@ class Request(ImageRequest):
     steps: Steps = 20
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         return (meta(dtype, n, *size),), {
             "encoder_hidden_states": meta(dtype, n, TEXT_LEN, text.T5_WIDTH),
             "encoder_attention_mask": meta("int64", n, TEXT_LEN), "timestep": meta("int64", n),
@@ -46,8 +49,15 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, passes, mask=True),
-        Stage("transformer", "transformer", request.steps, partial(transformer, dtype), latents),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
+        Stage(
+            "transformer",
+            "transformer",
+            guided.runs * request.steps,
+            partial(transformer, dtype),
+            latents,
+            steps=request.steps,
+        ),
         Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 

@@ -15,13 +15,14 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
-from workloads.fields import Dtype, TextLen
+from workloads.fields import Dtype, TextLen, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS, Height, Width
 from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import ImageRequest
+from workloads.transforms import transformed
 
 LATENT_CHANNELS = 16  # Emu, section 3.1
 CHANNELS, BLOCKS, HEAD_DIM = (512, 1024, 2048, 2048), 3, 64  # assumed
@@ -37,19 +38,21 @@ class Request(ImageRequest):
     dtype: Dtype = "bf16"
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Two text encoders (prompt and, under guidance, negative prompt), UNet for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
-    prompt = (passes * batch, text.CLIP_LEN + request.text_len, text.T5_WIDTH)
+    prompt = (guided.rows * batch, text.CLIP_LEN + request.text_len, text.T5_WIDTH)
     return (
-        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, passes),
-        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, request.text_len, passes),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, request.text_len, guided.prompts),
         Stage(
-            "unet", "unet", request.steps, partial(unet, dtype),
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype),
             lambda: (
-                (meta(dtype, passes * batch, *size), meta("int64"), meta(dtype, *prompt)), {"return_dict": False}
+                (meta(dtype, guided.rows * batch, *size), meta("int64"), meta(dtype, *prompt)), {"return_dict": False}
             ),
+            steps=request.steps,
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})

@@ -14,13 +14,14 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
-from workloads.fields import multiple_of
+from workloads.fields import multiple_of, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import ImageRequest, Steps
+from workloads.transforms import transformed
 
 LATENT_CHANNELS = 16  # vae/config.json, latent_channels
 SCALE = 1.5305  # vae/config.json, scaling_factor
@@ -42,23 +43,31 @@ class Request(ImageRequest):
     steps: Steps = 28
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Three text encoders (prompt and, under guidance, negative prompt), transformer for every step, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = passes * batch
+        n = guided.rows * batch
         return (meta(dtype, n, *size),), {
             "encoder_hidden_states": meta(dtype, n, text.CLIP_LEN + T5_LEN, text.T5_WIDTH),
             "pooled_projections": meta(dtype, n, 2048), "timestep": meta("int64", n), "return_dict": False,
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, passes),
-        text.encoder("text_encoder_2", partial(text.clip_g, dtype), batch, text.CLIP_LEN, passes),
-        text.encoder("text_encoder_3", partial(text.t5_xxl, dtype), batch, T5_LEN, passes),
-        Stage("transformer", "transformer", request.steps, partial(transformer, dtype), latents),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.clip_g, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_3", partial(text.t5_xxl, dtype), batch, T5_LEN, guided.prompts),
+        Stage(
+            "transformer",
+            "transformer",
+            guided.runs * request.steps,
+            partial(transformer, dtype),
+            latents,
+            steps=request.steps,
+        ),
         Stage(
             "vae_decoder",
             "vae_decoder",

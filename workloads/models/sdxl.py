@@ -15,11 +15,13 @@ from typing import Annotated, Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
+from workloads.fields import passes
 from workloads.model import Model, Stage
 from workloads.models import stable_diffusion_1_5 as sd
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import ImageRequest, Side8
+from workloads.transforms import transformed
 
 POOLED = 1280  # text_encoder_2/config.json, projection_dim
 
@@ -35,9 +37,10 @@ class Request(ImageRequest):
     ] = 0
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoders (prompt and, under guidance, negative prompt), base UNet, refiner if it has steps, VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     size = (sd.LATENT_CHANNELS, request.height // sd.PIXELS, request.width // sd.PIXELS)
     decoded = "fp32" if dtype == "fp16" else dtype
 
@@ -45,7 +48,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
         """Inputs: text of a width, and `sizes` numbers about the image's size (and aesthetic score)."""
 
         def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
-            n = passes * batch
+            n = guided.rows * batch
             more = {"text_embeds": meta(dtype, n, POOLED), "time_ids": meta(dtype, n, sizes)}
             known = {"added_cond_kwargs": more, "return_dict": False}
             return (meta(dtype, n, *size), meta("int64"), meta(dtype, n, text.CLIP_LEN, width)), known
@@ -54,16 +57,25 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     def big(again: str = "") -> Stage:
         name, length = "text_encoder_2", text.CLIP_LEN
-        return text.encoder(name, partial(text.clip_g, dtype), batch, length, passes, again=again)
+        return text.encoder(name, partial(text.clip_g, dtype), batch, length, guided.prompts, again=again)
 
     refined = (
         big("refiner_"),
-        Stage("refiner", "refiner", request.refiner_steps, partial(refiner, dtype), denoised(POOLED, 5)),
+        Stage(
+            "refiner",
+            "refiner",
+            guided.runs * request.refiner_steps,
+            partial(refiner, dtype),
+            denoised(POOLED, 5),
+            steps=request.refiner_steps,
+        ),
     )
     return (
-        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, text.CLIP_LEN, passes),
+        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, text.CLIP_LEN, guided.prompts),
         big(),
-        Stage("unet", "unet", request.steps, partial(unet, dtype), denoised(2048, 6)),
+        Stage(
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype), denoised(2048, 6), steps=request.steps
+        ),
         *(refined if request.refiner_steps else ()),
         Stage(
             "vae_decoder",

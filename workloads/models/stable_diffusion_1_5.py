@@ -9,15 +9,17 @@ the safety checker, the conversion to 8-bit pixels.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
-from hwspecs.spec import CONFIG, Doc, Quantity
+from hwspecs.spec import CONFIG, Quantity
 from workloads.dtypes import torch_dtype
+from workloads.fields import Batch, Cached, Dtype, Guidance, Images, VaeTile, passes
 from workloads.model import Model, Stage
 from workloads.parts.meta import meta
+from workloads.transforms import transformed
 
 TEXT_LEN = 77  # tokens; text_encoder/config.json, max_position_embeddings (a prompt is padded to it)
 PIXELS = 8  # image pixels per latent element along a side: the VAE halves the resolution three times
@@ -45,26 +47,31 @@ class Request:
 
     height: Height = 512
     width: Width = 512
-    batch: Annotated[int, Quantity(ge=1, le=1024, doc="images at a time, each of a prompt of its own")] = 1
+    batch: Batch = 1
     steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps; the model was trained with 1000")] = 50
-    guidance: Annotated[bool, Doc("classifier-free guidance: the UNet runs on twice the batch")] = True
-    dtype: Annotated[Literal["fp16", "bf16", "fp32"], Doc("of weights and activations")] = "fp16"
+    guidance: Guidance = True
+    dtype: Dtype = "fp16"
+    images: Images = None
+    vae_tile: VaeTile = None
+    cache: Cached = None
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), UNet for every step, VAE decoder."""
-    dtype = request.dtype
-    latents = request.batch * (2 if request.guidance else 1)
+    dtype, guided = request.dtype, passes(request.guidance)
+    latents = guided.rows * request.batch
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
     text = (latents, TEXT_LEN, 768)
     return (
         Stage(
-            "text_encoder", "text_encoder", 2 if request.guidance else 1, partial(text_encoder, dtype),
+            "text_encoder", "text_encoder", guided.prompts, partial(text_encoder, dtype),
             lambda: ((meta("int64", request.batch, TEXT_LEN),), {}),
         ),
         Stage(
-            "unet", "unet", request.steps, partial(unet, dtype),
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype),
             lambda: ((meta(dtype, latents, *size), meta("int64"), meta(dtype, *text)), {"return_dict": False}),
+            steps=request.steps,
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype),

@@ -14,12 +14,14 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
+from workloads.fields import passes
 from workloads.model import Model, Stage
 from workloads.models.modelscope_t2v import TEXT_WIDTH, text_encoder
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS, TEXT_LEN, vae_decoder
 from workloads.parts import text
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import ImageRequest, Side8
+from workloads.transforms import transformed
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -30,19 +32,20 @@ class Request(ImageRequest):
     width: Side8 = 768
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), UNet for every step, VAE decoder."""
     dtype, batch = request.dtype, request.batch
-    passes = 2 if request.guidance else 1
+    guided = passes(request.guidance)
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        prompts = meta(dtype, passes * batch, TEXT_LEN, TEXT_WIDTH)
-        return (meta(dtype, passes * batch, *size), meta("int64"), prompts), {"return_dict": False}
+        prompts = meta(dtype, guided.rows * batch, TEXT_LEN, TEXT_WIDTH)
+        return (meta(dtype, guided.rows * batch, *size), meta("int64"), prompts), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, passes),
-        Stage("unet", "unet", request.steps, partial(unet, dtype), latents),
+        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, guided.prompts),
+        Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
         Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 

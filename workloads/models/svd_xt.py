@@ -15,12 +15,13 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
-from workloads.fields import Dtype
+from workloads.fields import Dtype, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS
 from workloads.parts.decoder import encoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Frames, Side8, Slicing, Steps, VideoRequest
+from workloads.transforms import transformed
 
 CONTEXT = 1024  # image_encoder/config.json, projection_dim
 CLIP_SIDE = 224  # pixels; image_encoder/config.json, image_size
@@ -38,15 +39,16 @@ class Request(VideoRequest):
     vae_slicing: Slicing = False
 
 
+@transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
     """Image encoder and VAE encoder of the first image, UNet for every step, temporal decoder."""
-    dtype, batch, frames = request.dtype, request.batch, request.frames
+    dtype, batch, frames, guided = request.dtype, request.batch, request.frames, passes(request.guidance)
     height, width = request.height // PIXELS, request.width // PIXELS
     at_once = 1 if request.vae_slicing else frames
     encoded = "fp32" if dtype == "fp16" else dtype
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        n = batch * (2 if request.guidance else 1)
+        n = guided.rows * batch
         sample = meta(dtype, n, frames, 2 * LATENT_CHANNELS, height, width)
         known = {"added_time_ids": meta(dtype, n, 3), "return_dict": False}
         return (sample, meta("int64"), meta(dtype, n, 1, CONTEXT)), known
@@ -64,7 +66,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
             "vae_encoder", "vae_encoder", 1, partial(encoder, vae, encoded), lambda: ((meta(encoded, *image),), {}),
             frames=0,
         ),
-        Stage("unet", "unet", request.steps, partial(unet, dtype), latents),
+        Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
         Stage("vae_decoder", "vae_decoder", frames // at_once, partial(vae_decoder, dtype), decoded, frames=0),
     )  # fmt: skip
 

@@ -16,12 +16,14 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
+from workloads.fields import GuidanceInTurn, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
 from workloads.parts.decoder import decoder
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Frames4, Side16, VideoRequest
+from workloads.transforms import transformed
 
 TEXT_LEN = 512  # tokens; diffusers' WanPipeline, max_sequence_length
 LATENT_CHANNELS = 16  # vae/config.json, z_dim
@@ -38,21 +40,25 @@ class Request(VideoRequest):
     height: Side16 = 480
     width: Side16 = 832
     frames: Frames4 = 81
+    guidance: GuidanceInTurn = True
 
 
+@transformed()
 def stages(size: str, request: Request) -> tuple[Stage, ...]:
     """Text encoder (prompt and, under guidance, negative prompt), transformer (once or twice a step), VAE decoder."""
-    dtype, batch, passes = request.dtype, request.batch, 2 if request.guidance else 1
+    dtype, batch, guided = request.dtype, request.batch, passes(request.guidance, "sequential")
     grid = (LATENT_CHANNELS, (request.frames - 1) // 4 + 1, request.height // PIXELS, request.width // PIXELS)
 
     def latents() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        prompts = meta(dtype, batch, TEXT_LEN, text.T5_WIDTH)
-        return (meta(dtype, batch, *grid), meta("int64", batch), prompts), {"return_dict": False}
+        n = guided.rows * batch
+        prompts = meta(dtype, n, TEXT_LEN, text.T5_WIDTH)
+        return (meta(dtype, n, *grid), meta("int64", n), prompts), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", partial(text.umt5_xxl, dtype), batch, TEXT_LEN, passes, mask=True),
+        text.encoder("text_encoder", partial(text.umt5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
         Stage(
-            "transformer", "transformer", passes * request.steps, partial(transformer, dtype, size), latents, frames=0
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype, size), latents,
+            frames=0, steps=request.steps,
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, "fp32"), lambda: ((meta("fp32", batch, *grid),), {}),

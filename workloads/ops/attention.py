@@ -1,14 +1,15 @@
 """Scaled dot-product attention as one logical call: softmax(Q K^T / sqrt(d)) V.
 
 Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory); `flash-2`, one kernel
-that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; and `memory-efficient`, the
-fused kernel that torch falls back to where flash-2 has none (Rabe and Staats 2021; xFormers), priced by the same terms:
-an explicit mask is such a case. Its bytes are read once, with v.
+that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; `flash-1`, its slower
+predecessor; and `memory-efficient`, the fused kernel that torch falls back to where those have none (Rabe and Staats 2021;
+xFormers), priced by the same terms: an explicit mask is such a case. Its bytes are read once, with v.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall, size
-from workloads.kind import Column, Dims, Flash, Gemm, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Way, Work
 
 DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved", "mask")
 ROLES = ("self", "cross", "temporal")
@@ -27,6 +28,11 @@ ROLES = ("self", "cross", "temporal")
 SOFTMAX_FLOPS = (
     5  # per score: subtract, multiply by log2(e), running maximum, sum, rescale share (FlashAttention-2, algorithm 1)
 )
+
+# Vector FLOPs beside the products of the first FlashAttention, per score and per element of its kernel's head_dim, up to 64 and
+# above: the least mean error on 61 public fp16 times of flash-attention 1 on an A100 (fxmarty, efficient-attention-benchmark,
+# 2023-03; head_dim 32, 64, 128), which those then meet within 15 %.
+V1_FLOPS, V1_FLOPS_WIDE = 1.15, 1.95
 
 
 def flops(d: Dims) -> Column:
@@ -67,7 +73,22 @@ def has_flash(d: Dims, itemsize: Ints) -> Any:
 
 
 def _fused_allowed(software: Software) -> bool:
-    return software.attention in ("flash-2", "auto")
+    return software.attention in ("flash-1", "flash-2", "auto")
+
+
+def has_flash_1(d: Dims, itemsize: Ints) -> Any:
+    """Which ops (ops,) the first FlashAttention has a kernel for: as the second, with head_dim at most 128 (its README, v0.2)."""
+    return has_flash(d, itemsize) & (d.head_dim <= 128)
+
+
+def flash_1(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """The first FlashAttention (Dao et al. 2022; in torch 2.0 and 2.1, and in xFormers of that time): the same products, and more
+    arithmetic beside them, since it rescales the output at every block of keys and adds it up across warps (FlashAttention-2,
+    Dao 2023, sections 3.1 and 3.3)."""
+    (kernel,) = flash(d, itemsize, software)
+    depth = np.where(d.head_dim <= 32, 32, np.where(d.head_dim <= 64, 64, 128))  # its kernels
+    beside = np.where(depth <= 64, V1_FLOPS, V1_FLOPS_WIDE) * depth
+    return (replace(kernel, name="flash attention 1", vector_flops=kernel.vector_flops + beside * kernel.exp_ops),)
 
 
 def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
@@ -196,9 +217,22 @@ KIND = OpKind(
     DIMS,
     flops,
     (
-        Way("unfused", unfused, lambda software: software.attention in ("unfused", "auto")),
-        Way("flash-2", flash, _fused_allowed, has_flash),
-        Way("memory-efficient", flash, _fused_allowed, lambda d, itemsize: ~has_flash(d, itemsize)),
+        Way(
+            "unfused",
+            unfused,
+            lambda software: software.attention in ("unfused", "auto"),
+            dispatch=2 * DISPATCH["bmm"] + DISPATCH["softmax"],
+        ),
+        Way("flash-1", flash_1, lambda software: software.attention == "flash-1", has_flash_1, DISPATCH["bmm"]),
+        Way("flash-2", flash, lambda software: software.attention in ("flash-2", "auto"), has_flash, DISPATCH["bmm"]),
+        Way("memory-efficient", flash, _fused_allowed, lambda d, itemsize: ~has_flash(d, itemsize), DISPATCH["bmm"]),
+        Way(
+            "memory-efficient 1",
+            flash_1,
+            lambda software: software.attention == "flash-1",
+            lambda d, itemsize: has_flash(d, itemsize) & ~has_flash_1(d, itemsize),
+            DISPATCH["bmm"],
+        ),
     ),
     torch_call,
     EXAMPLES,

@@ -14,7 +14,7 @@ import numpy as np
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall
-from workloads.kind import Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
 
 DIMS = (
     "n",
@@ -165,7 +165,14 @@ KIND = OpKind(
     "Convolution",
     DIMS,
     flops,
-    (Way("implicit-gemm", rows, lambda software: "implicit-gemm" in software.convolution.algorithms),),
+    (
+        Way(
+            "implicit-gemm",
+            rows,
+            lambda software: "implicit-gemm" in software.convolution.algorithms,
+            dispatch=DISPATCH["conv"],
+        ),
+    ),
     torch_call,
     EXAMPLES,
     tf32="convolution",

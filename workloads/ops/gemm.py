@@ -9,7 +9,7 @@ import numpy as np
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall
-from workloads.kind import Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
 
 DIMS = ("batch", "m", "n", "k", "weight", "bias")
 # weight: 1 where B is a parameter shared by the batch (a linear layer), 0 where it is an activation (bmm).
@@ -92,4 +92,13 @@ CAPTURE = {
     "aten.mm": _matrices, "aten.bmm": _matrices, "aten.addmm": _added, "aten.baddbmm": _added, "aten.linear": _linear,
 }  # fmt: skip
 
-KIND = OpKind("gemm", "Linear", DIMS, flops, (Way("gemm", rows),), torch_call, EXAMPLES, capture=CAPTURE)
+KIND = OpKind(
+    "gemm",
+    "Linear",
+    DIMS,
+    flops,
+    (Way("gemm", rows, dispatch=DISPATCH["linear"]),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+)

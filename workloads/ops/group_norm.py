@@ -7,7 +7,7 @@ from typing import Any
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall, tensors
-from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Ints, OpKind, Read, Way, Work
 
 THREADS = (
     512  # of a block of the moments kernel, each with one scalar load in flight (kCUDABlockReduceNumThreads in torch)
@@ -66,4 +66,13 @@ EXAMPLES = (
 
 CAPTURE = {"aten.native_group_norm": _native}
 
-KIND = OpKind("group_norm", "GroupNorm", DIMS, flops, (Way("group norm", rows),), torch_call, EXAMPLES, capture=CAPTURE)
+KIND = OpKind(
+    "group_norm",
+    "GroupNorm",
+    DIMS,
+    flops,
+    (Way("group norm", rows, dispatch=DISPATCH["layer_norm"]),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall, tensors
-from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Ints, OpKind, Read, Way, Work
 
 DIMS = ("rows", "cols", "affine")
 FLOPS = 8  # per element: Welford update (4), normalise (2), scale and shift (2)
@@ -50,4 +50,13 @@ EXAMPLES = ({"rows": 8192, "cols": 320, "affine": 1}, {"rows": 77, "cols": 768, 
 
 CAPTURE = {"aten.native_layer_norm": _native, "aten._fused_rms_norm": _native}
 
-KIND = OpKind("layer_norm", "Norm", DIMS, flops, (Way("layer norm", rows),), torch_call, EXAMPLES, capture=CAPTURE)
+KIND = OpKind(
+    "layer_norm",
+    "Norm",
+    DIMS,
+    flops,
+    (Way("layer norm", rows, dispatch=DISPATCH["layer_norm"]),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+)

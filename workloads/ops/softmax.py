@@ -7,7 +7,7 @@ from typing import Any
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall
-from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Ints, OpKind, Read, Way, Work
 
 DIMS = ("rows", "cols")
 FLOPS = 5  # per element: subtract, multiply by log2(e), running maximum, sum, divide
@@ -46,4 +46,13 @@ EXAMPLES = ({"rows": 4096, "cols": 4096}, {"rows": 3, "cols": 77})
 
 CAPTURE = {"aten._softmax": _softmax, "aten._safe_softmax": _softmax}
 
-KIND = OpKind("softmax", "Elementwise", DIMS, flops, (Way("softmax", rows),), torch_call, EXAMPLES, capture=CAPTURE)
+KIND = OpKind(
+    "softmax",
+    "Elementwise",
+    DIMS,
+    flops,
+    (Way("softmax", rows, dispatch=DISPATCH["softmax"]),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+)

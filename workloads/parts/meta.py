@@ -20,6 +20,10 @@ class Sized:
     dtype: str
     shape: tuple[int, ...]
 
+    def new_empty(self, shape: tuple[int, ...]) -> Sized:
+        """One of another shape, as a tensor's method of the name."""
+        return Sized(self.dtype, shape)
+
 
 @contextmanager
 def only_sizes() -> Iterator[None]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Doc, Quantity
-from workloads.fields import Batch, Clips, Dtype, Guidance, multiple_of
+from workloads.fields import Batch, Cached, Clips, Dtype, Guidance, Images, VaeTile, multiple_of
 
 Side8: TypeAlias = Annotated[
     int, Quantity(ge=8, le=8192, doc="in pixels, a multiple of 8"), AfterValidator(multiple_of(8))
@@ -26,10 +26,6 @@ Frames4: TypeAlias = Annotated[
     AfterValidator(multiple_of(4, 1)),
 ]
 Steps: TypeAlias = Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps")]
-NegativePrompt: TypeAlias = Annotated[
-    bool,
-    Doc("guidance by a negative prompt, a second pass in every step; the model has guidance distilled into it besides"),
-]
 Slicing: TypeAlias = Annotated[bool, Doc("decode one frame at a time, not all at once")]
 
 
@@ -43,6 +39,9 @@ class ImageRequest:
     steps: Steps = 50
     guidance: Guidance = True
     dtype: Dtype = "fp16"
+    images: Images = None
+    vae_tile: VaeTile = None
+    cache: Cached = None
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -56,3 +55,6 @@ class VideoRequest:
     steps: Steps = 50
     guidance: Guidance = True
     dtype: Dtype = "bf16"
+    images: Images = None
+    vae_tile: VaeTile = None
+    cache: Cached = None

@@ -200,14 +200,18 @@ def find_family(group: list[Sample], far: list[Sample], like: Family | None = No
     for _ in range(ROUNDS):
         family = _grown(drawn, group[:kept], symbols, held)
         rest = [i for i in reversed(range(len(group))) if i not in held]
-        covered = [i for i in rest if family.at(group[i].signature.numbers) is not None][: PROOFS - LARGE]
+        promised = [i for i in rest if chosen(family.tree, symbols[i]) != NONE]
+        broken = [i for i in promised if family.at(group[i].signature.numbers) is None]
+        covered = [i for i in promised if i not in broken][: PROOFS - LARGE]
         proofs = [group[i] for i in covered]
         proofs += [s for s in far if drawn.symbols(s.signature.numbers) is not None][:LARGE]
         try:
             proven = prove(family, proofs)
+            if broken:
+                raise Contradicted(f"sizes are not whole at {group[broken[0]].signature.numbers} ({group[0].model})")
         except Contradicted as error:
             last = error
-            held.update({i: _form(group[i]) for i in [*covered, *rest[-MORE:]]})
+            held.update({i: _form(group[i]) for i in [*broken[:MORE], *covered, *rest[-MORE:]]})
             continue
         if not proven and len(group) > 1:
             raise Contradicted(f"no structure could be proven in {len(held)} captures ({group[0].model})")

@@ -88,9 +88,10 @@ def _once(lengths: Ints, passes: Ints, turn: int = 0) -> Ints:
 def template(symbols: Ints, forms: Sequence[Form]) -> tuple[Template | Looped | None, int]:
     """The template of captures of one structure at some values of the symbols, None where a size has no expression.
 
-    Also how many distinct sizes have none.
+    Also how many distinct sizes have none. A loop that always runs as often is none.
     """
-    return _plain(symbols, [f.trace for f in forms]) if forms[0].folded is None else _loops(symbols, forms)
+    passes = {f.passes.tobytes() for f in forms if f.passes is not None}
+    return _loops(symbols, forms) if len(passes) > 1 else _plain(symbols, [f.trace for f in forms])
 
 
 def _plain(symbols: Ints, traces: Sequence[Trace]) -> tuple[Template | None, int]:

@@ -85,7 +85,10 @@ class Family:
         """The stage's trace at a signature's numbers, None where nothing was proven."""
         symbols = self.symbols(numbers)
         leaf = NONE if symbols is None else chosen(self.tree, symbols)
-        return None if symbols is None or leaf == NONE else self.templates[leaf].at(symbols)
+        try:
+            return None if symbols is None or leaf == NONE else self.templates[leaf].at(symbols)
+        except ArithmeticError:  # a size that is not whole: nothing that a capture ever gave
+            return None
 
     def symbols(self, numbers: Sequence[int]) -> Ints | None:
         """The values of the symbols; None where a fixed number differs, or two that are one symbol."""

@@ -23,6 +23,7 @@ from workloads.trace import Trace, same
 UNSEEN = LIMITS["batch"] + 2  # the batch of every request below: none so large was drawn to find a template
 SIDES = {"dit-xl-2": ((112, 112), (208, 208)), "make-a-video": ((96, 192), (288, 96))}
 FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19), "modelscope-t2v": (6, 11, 19)}
+CAPTURED: set[str] = set()  # models of which some stage at the default request has no template: they are captured
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 
 
@@ -61,12 +62,11 @@ def fresh(model: str, request: dict[str, Any]) -> Iterator[Sample]:
 def test_a_template_gives_what_a_capture_gives(model: str) -> None:
     for request in sizes(model):
         for sample in fresh(model, request):
-            trace = templates.stage_trace(sample.stage, sample.frames)
+            trace = templates.stage_trace(_unnamed(sample), sample.frames)
+            if trace is None and model in CAPTURED:
+                continue
             assert trace is not None, (sample.stage.name, request)
-            captured = samples.captured(sample)
-            unnamed = templates.stage_trace(_unnamed(sample), sample.frames)
-            assert unnamed is not None
-            assert same(join("", {}, [unnamed]), captured), (sample.stage.name, request)
+            assert same(join("", {}, [trace]), samples.captured(sample)), (sample.stage.name, request)
     samples._MODULES.clear()
 
 
@@ -76,7 +76,7 @@ def _unnamed(sample: Sample) -> Any:
 
 @pytest.mark.parametrize("model", models())
 def test_every_default_request_is_carried(model: str) -> None:
-    assert carried(model, find(model).request())
+    assert carried(model, find(model).request()) == (model not in CAPTURED)
 
 
 @pytest.mark.parametrize("path", sorted(templates.FOLDER.glob("*")), ids=lambda p: p.name.partition(".json")[0])

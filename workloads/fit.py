@@ -22,7 +22,7 @@ from workloads.formulas import Expression, Formulas
 from workloads.kind import Ints
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
-DIGITS = 9  # after the point, to which ratios are compared before the exact check
+Singles: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 # (p, q, r) of an atom floor((p x + q) / r): halved up, halved down, and padded at the resolutions of a decoder
 HALVED = tuple((1, r - 1, r) for r in (2, 4, 8, 16)) + tuple((1, 0, r) for r in (2, 4, 8, 16))
 RESTS = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4))  # (q, r): (x + q) modulo r, plus 1
@@ -147,19 +147,20 @@ def _mixed(symbols: Sequence[int], families: Sequence[dict[int, int]]) -> Iterat
                         yield (*kept, *(made[s] for s in changed))
 
 
-def _ratio(columns: Floats) -> Floats:
-    return np.round(columns / columns[..., :1], DIGITS)
+def _ratio(columns: Floats) -> Singles:
+    """Of each value to the first, as float32: to seven digits, whatever the size; the exact check follows."""
+    return (columns / columns[..., :1]).astype(np.float32)
 
 
-def _slope(columns: Floats) -> Floats:
+def _slope(columns: Floats) -> Singles:
     """Shifted to 0 at the first sample and scaled to 1 at the first that differs from it."""
     moved = columns - columns[..., :1]
     first = (moved != 0).argmax(-1)
     scale = np.take_along_axis(moved, first[..., None], -1)
-    return np.round(moved / np.where(scale == 0, 1, scale), DIGITS) + 0.0
+    return (moved / np.where(scale == 0, 1, scale)).astype(np.float32) + np.float32(0)
 
 
-def _keys(rows: Floats) -> dict[bytes, int]:
+def _keys(rows: Singles) -> dict[bytes, int]:
     """Row -> index of the first such row."""
     found: dict[bytes, int] = {}
     for i, row in enumerate(rows):

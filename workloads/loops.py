@@ -77,7 +77,7 @@ class Folded:
         owner = np.repeat(np.repeat(np.arange(len(folded)), lengths), times)
         entry, now = np.repeat(entry, times), np.repeat(now, times)
         piece, way, by = refs.piece[entry], refs.way[entry], refs.by[entry]
-        made = np.select([way == SAME, way == FIRST, way == LAST], [now + by, by, counts[piece] - 1 - by], turn)
+        made: Ints = np.select([way == SAME, way == FIRST, way == LAST], [now + by, by, counts[piece] - 1 - by], turn)
         ids = _starts(counts * self.tensors)[piece] + made * self.tensors[piece] + refs.place[entry]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(folded)))]).astype(np.int64)
         return offsets, ids

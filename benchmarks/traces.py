@@ -26,13 +26,13 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
 `python -m workloads.regenerate [MODEL ...]` needs the extra `[capture]`. For every function that builds a module it
 
 1. draws requests of all the models that use it, in every dtype, a third of each number among the least, where structures
-   change, and captures some 20 of its stages;
+   change, and captures some 16 of its stages;
 2. sorts the captures by structure: the same operators on the same tensors, with the same dimensions zero. Where the structure
    changes with the numbers it looks for the border (a threshold, divisibility, two equal numbers) and captures on both sides
    of it; what lies between two captures of different structures is left out. A decoder that takes a clip a few frames at a
    time has one structure for all lengths: what is repeated is kept once, with an expression for how often;
-3. finds for each size the expression by exact rational arithmetic, from at least 6 captures: a constant, c m, c m + b or
-   g (a m + b), with products g and m of the stage's numbers, of such numbers halved and rounded, padded, or the rest of a
+3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
+   g (a m + b) or a m + b m', with products of the stage's numbers, of such numbers halved and rounded, padded, or the rest of a
    division;
 4. compares the result with captures that took no part, one of them larger than any before. One that differs becomes part of
    the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so.

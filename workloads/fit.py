@@ -1,10 +1,10 @@
 """Columns of whole numbers -> exact expressions of a few symbols, by search and rational arithmetic. For maintainers.
 
 A column holds the values of one quantity over the samples. It is tried, in this order, as a constant; as c m; as c m + b; as
-g (a m + b), for products g and m of at most one atom a symbol. An atom is a symbol x, or floor((p x + q) / r), such as an
-extent halved and rounded up, or padded, or the rest of a division. A sum found in one column (text tokens + image tokens) is
-an atom to the others. Nothing is taken that does not give every sample exactly; whether it is true is proven at samples that
-took no part.
+g (a m + b), for products g and m of at most one atom a symbol; as a m + b m', for products of symbols. An atom is a symbol x,
+or floor((p x + q) / r), such as an extent halved and rounded up, or padded, or the rest of a division. A sum found in one
+column (text tokens + image tokens) is an atom to the others. Nothing is taken that does not give every sample exactly;
+whether it is true is proven at samples that took no part.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Singles: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 HALVED = tuple((1, r - 1, r) for r in (2, 4, 8, 16)) + tuple((1, 0, r) for r in (2, 4, 8, 16))
 RESTS = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4))  # (q, r): (x + q) modulo r, plus 1
 PADDED = tuple((p, q, 1) for p in (1, 2, 4, 8, 16) for q in (1, 2, 3, 4, -1, -2, -3))
+NEAR = 1e-6  # squared distance from 1, over all samples, within which a sum is tried exactly
 SUMS = 48  # of discovered sums that become atoms, at most
 
 
@@ -85,6 +86,7 @@ def _search(atoms: _Atoms, symbols: list[int], columns: Ints, found: dict[int, E
         for which in [i for i in range(columns.shape[1]) if i not in found]:
             column = columns[:, which]
             made = _scaled(products, column) or _shifted(products, atoms, sums, column, simple)
+            made = made or _paired(products, atoms, sums, column, len(symbols))
             if made:
                 found[which] = made
         if len(found) == before or len(sums) == known:
@@ -198,6 +200,47 @@ def _shifted(
             if made:
                 return made
     return None
+
+
+def _paired(products: _Products, atoms: _Atoms, sums: list[int], column: Ints, symbols: int) -> Expression | None:
+    """a m1 + b m2, for products of symbols alone; the sum is kept among the atoms."""
+    plain = [i for i, f in enumerate(products.factors) if max(f) <= len(atoms.columns) - len(atoms.derived) - 1]
+    if column.min() <= 0 or not symbols:
+        return None
+    z = products.columns[plain] / column  # the sum is to be 1 at every sample
+    gram, ones = z @ z.T, z.sum(1)
+    first, second = np.triu_indices(len(plain), 1)
+    determinant = gram[first, first] * gram[second, second] - gram[first, second] ** 2
+    safe = np.where(determinant > 0, determinant, 1)
+    a = (ones[first] * gram[second, second] - ones[second] * gram[first, second]) / safe
+    b = (ones[second] * gram[first, first] - ones[first] * gram[first, second]) / safe
+    rest = np.abs(len(column) - a * ones[first] - b * ones[second])
+    for pair in np.flatnonzero((rest < NEAR) & (determinant > 0)):
+        made = _pair(products, atoms, sums, column, (plain[first[pair]], plain[second[pair]]))
+        if made:
+            return made
+    return None
+
+
+def _pair(
+    products: _Products, atoms: _Atoms, sums: list[int], column: Ints, pair: tuple[int, int]
+) -> Expression | None:
+    """a m1 + b m2 exactly, or None."""
+    wanted = [int(v) for v in column]
+    one, two = (_exact(products, i) for i in pair)
+    other = next((i for i in range(len(one)) if one[0] * two[i] != one[i] * two[0]), 0)
+    if not other:
+        return None
+    determinant = one[0] * two[other] - one[other] * two[0]
+    a = Fraction(wanted[0] * two[other] - wanted[other] * two[0], determinant)
+    b = Fraction(one[0] * wanted[other] - one[other] * wanted[0], determinant)
+    if not a or not b or any(a * x + b * y != w for x, y, w in zip(one, two, wanted, strict=True)):
+        return None
+    divisor = lcm(a.denominator, b.denominator)
+    terms = tuple((int(c * divisor), products.factors[i]) for c, i in zip((a, b), pair, strict=True))
+    if len(sums) < SUMS and divisor == 1:
+        sums.append(atoms.add((terms, 1), column))
+    return terms, divisor
 
 
 def _affine(

@@ -36,6 +36,7 @@ RULES: tuple[Any, ...] = (
     lambda x: x.n * -(-x.h // 2) * -(-x.w // 2),
     lambda x: -(-x.h // 8) * -(-x.w // 8),
     lambda x: x.h * x.w + 77,
+    lambda x: x.n * x.h * 8 + x.n * x.w * 3,
     lambda x: x.n * 24 * (x.h * x.w + 77) ** 2,
     lambda x: x.n * (x.h + 2) * (x.w + 2) * 4,
     lambda x: x.n * (8 * x.h + 1) * (8 * x.w + 1) * 3,

@@ -16,7 +16,7 @@ from explore.pods_spec import Pods, load
 from hwspecs.errors import InfeasibleError
 from sim.concurrent import Inference, Part, Played, inference, lower_bound, play
 from sim.report import number
-from sim.scenario import Scenario
+from sim.scenario import Scenario, uncorrected
 from sim.schedule import Schedule, podded, serial
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def compare(scenario: Scenario, progress: Progress | None = None) -> Comparison:
 
     Raises SpecError for a wrong section, InfeasibleError where one member alone, or the given schedule, does not fit.
     """
+    scenario = uncorrected(scenario)
     pods, given = load(scenario, getattr(scenario.request, "steps", None))
     one = inference(scenario)
     count = int(pods.count or one.step_count)

@@ -19,7 +19,7 @@ from sim.demand import HBM_BYTES, SHARED, Floats, Pieces, Sharing, pieces
 from sim.engine import Run, together
 from sim.host import host_time
 from sim.memory import memory
-from sim.scenario import Scenario
+from sim.scenario import Scenario, check_trace
 from sim.schedule import Schedule
 from workloads.cache import trace_of
 from workloads.fields import images_of
@@ -131,6 +131,7 @@ def inference(scenario: Scenario, batch: int = 1) -> Inference:
             raise SpecError(f"{scenario.path}: {text}")
     request = scenario.request if batch == 1 else replace(scenario.request, batch=scenario.request.batch * batch)
     trace, on = trace_of(scenario.model, request), rates(scenario.device)
+    check_trace(scenario, trace)
     priced = cost(lower(trace, scenario.software), on, scenario.level)
     need = memory(trace, priced)
     steps = step_segments(scenario.model, request)

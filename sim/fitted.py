@@ -25,6 +25,7 @@ from sim.calibration import load as load_physical
 from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
+RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
 KIND = "fit"  # of the file, beside hardware and software files
 PHYSICAL = "physical"  # the shipped file that is no fit
 
@@ -56,6 +57,9 @@ class Part:
     rows: Mapping[str, int]  # used, held out, outliers
     held_out: Mapping[str, float]  # median, mape, p90 in percent, of the same recipe on rows kept out
     residual: Residual | None
+    outliers: tuple[
+        str, ...
+    ] = ()  # the worst rows that the fit does not explain, one line each; all of them are counted in `rows`
 
     def terms(self, base: Terms) -> Terms:
         """Physical terms with the refitted ones in place."""
@@ -102,6 +106,13 @@ def applies(device: Device, to: tuple[str, ...]) -> bool:
     from hwspecs.rates import rates
 
     return device.name in to and rates(device) == rates(load_device(device.name))
+
+
+def fit_of(device: Device) -> Fitted | None:
+    """The fit that may correct runs on a device: one with this device in the part that runs use, every number as in its file."""
+    fitted = find(device.name)
+    part = fitted.parts.get(RUNS) if fitted else None
+    return fitted if part and part.residual and applies(device, part.devices) else None
 
 
 def names() -> list[str]:
@@ -153,6 +164,7 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         rows=data["rows"],
         held_out=data["held_out"],
         residual=_residual(name, data["residual"], arrays) if data["residual"] else None,
+        outliers=tuple(data.get("outliers", ())),
     )
 
 
@@ -190,7 +202,7 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "held_out": {k: _number(v) for k, v in part.held_out.items()},
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
-        "residual": None,
+        "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
     if part.residual:
         r = part.residual

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,8 @@ def trace_of(model_id: str, request: Any) -> Trace:
     capture without torch.
     """
     model = find(model_id)
+    if model.trace is not None:
+        return model.trace(request)
     stages, alone = model.stages(request), plain(request)
     data, parts = to_data(alone), _parts(model, alone)
     if all(part is not None for part in parts):
@@ -86,17 +88,18 @@ def captured_now(model_id: str, request: Any) -> Trace:
 
 
 def cached(model_id: str, request: Any) -> bool:
-    """Whether `trace_of` needs no capture: templates cover a request, or it has an entry, sound or not.
+    """Whether `trace_of` needs no capture: templates cover a request, or it has an entry; True of a user's own model.
 
     Raises SpecError for an unknown model.
     """
     model = find(model_id)
-    return carried(model_id, request) or _entry(model, to_data(plain(request))).exists()
+    return model.trace is not None or carried(model_id, request) or _entry(model, to_data(plain(request))).exists()
 
 
 def carried(model_id: str, request: Any) -> bool:
-    """Whether templates cover a request. Raises SpecError for an unknown model."""
-    return all(part is not None for part in _parts(find(model_id), plain(request)))
+    """Whether templates cover a request; never that of a user's own model. Raises SpecError for an unknown model."""
+    model = find(model_id)
+    return model.trace is None and all(part is not None for part in _parts(model, plain(request)))
 
 
 def _parts(model: Model, request: Any) -> list[Trace | None]:
@@ -110,6 +113,16 @@ def _captured_once(model: Model, request: Any, parts: Sequence[Trace | None]) ->
     data = to_data(request)
     trace = _capture(model, request, model.stages(request), data, parts)
     _store(trace, _entry(model, data))
+    return trace
+
+
+def kept(path: Path, capture: Callable[[], Trace]) -> Trace:
+    """The trace at a path of the cache; where there is none that can be used, the one that `capture` makes, which is stored."""
+    trace = _stored(path)
+    if trace is None:
+        with quiet():
+            trace = capture()
+        _store(trace, path)
     return trace
 
 
@@ -198,7 +211,7 @@ def _announce(model: Model, missing: Sequence[Stage], request: Mapping[str, Any]
 
 def captured_stage(stage: Stage, other: Stage, frames: int | None) -> Trace:
     """A stage alone, captured now. SpecError where that cannot be."""
-    with _quiet():
+    with quiet():
         from workloads.capture import assemble
 
         return assemble("", {}, [(stage.name, stage.module, 1, _captured(stage, other, frames))])
@@ -228,7 +241,7 @@ def _other(frames: int, step: int) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what libraries say while they are imported and run: warnings, and log records below critical."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

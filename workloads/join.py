@@ -51,6 +51,8 @@ def join(model: str, request: Mapping[str, Any], parts: Sequence[Trace]) -> Trac
             for part, start in zip(parts, calls, strict=True)
             for s in part.segments
         ),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        unpriced_flops=tuple(row for part in parts for row in part.unpriced_flops),
     )  # fmt: skip
 
 

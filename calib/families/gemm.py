@@ -16,6 +16,7 @@ from calib.families.base import Family, Floats, Physical, floats, joined
 from hwspecs.rates import Rates
 from sim import gemm_reference as reference
 from sim.calibration import Terms
+from sim.gemm_reference import LANDSCAPE
 from workloads.kind import ITEMSIZE
 
 if TYPE_CHECKING:
@@ -55,11 +56,12 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
     """Time of each product, and the gap to the next kernel where the row holds it."""
 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
-        return vars(reference.price(shapes(part, dtype), rates, terms))
+        columns = dict(vars(reference.price(shapes(part, dtype), rates, terms)))
+        return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 
     p = _each_dtype(frame, of)
     gap = np.where((frame["timing"] == "kernel").to_numpy(), float(np.max(rates.launch_gap)), 0.0)
-    kept = {name: p[name] for name in (*TERMS, "waves", "tile")}
+    kept = {name: p[name] for name in (*TERMS, *LANDSCAPE, "waves", "tile")}
     return Physical(p["time"] + gap, kept, p["bound"], p["lower"])
 
 
@@ -69,6 +71,7 @@ def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, F
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         rows = (frame["dtype"] == dtype).to_numpy()
         columns: dict[str, Any] = {name: values[rows] for name, values in priced.terms.items()}
+        columns["landscape"] = np.stack([columns.pop(name) for name in LANDSCAPE])
         none = np.zeros(rows.sum())
         own = reference.Priced(priced.time[rows], bound=none.astype(np.int64), lower=none, **columns)
         return reference.features(shapes(part, dtype), own, own.time, float(np.max(rates.sm_count)))
@@ -97,6 +100,6 @@ FAMILY = Family(
         "loop_latency", "tile_issue", "wave_share",
     ),
     size=(128, 120),
-    recipe={"depth": 4, "rate": 5e-3, "ensemble": 2},
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "ensemble": 2},
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

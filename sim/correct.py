@@ -56,7 +56,7 @@ def outside(kernels: Kernels, fitted: Fitted, device: str) -> NDArray[np.bool_]:
 
 def _corrected(kernels: Kernels) -> NDArray[np.bool_]:
     """Matrix products with a weight that the batch shares."""
-    return np.array([family.startswith("gemm/") for family in kernels.family]) & (kernels.gemm[0] == 1)
+    return np.asarray(np.array([family.startswith("gemm/") for family in kernels.family]) & (kernels.gemm[0] == 1))
 
 
 def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:

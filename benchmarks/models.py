@@ -33,7 +33,7 @@ HEADS = (
 INTRO = """# Models
 
 Every model that framecast carries, captured at its default request: `python -m benchmarks.models` writes this page. A run
-takes no capture where a template holds: see [traces.md](traces.md).
+takes no capture where a template holds: see [templates.md](templates.md).
 Parameters are those of all stages, text encoders and decoders too. FLOPs are of matrix products (multiply and add are 2; a
 causal mask counts as the full rectangle): of one forward of each stage, with the batch that the request gives it, and of one
 inference, all repeats included. Calls and distinct operators are those of the trace, each stage once. `s` and `GB` are the

@@ -1,4 +1,4 @@
-"""Writes docs/traces.md: `python -m benchmarks.traces` measures the templates that framecast carries, without torch."""
+"""Writes docs/templates.md: `python -m benchmarks.traces` measures the templates that framecast carries, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workloads.model import Model, models
 from workloads.samples import of_request, requests
 from workloads.templates import file_of, load
 
-PAGE = Path(__file__).parent.parent / "docs/traces.md"
+PAGE = Path(__file__).parent.parent / "docs/templates.md"
 DRAWN = 60  # requests of a model, over all that it takes
 SEED = 7  # of the draws; other than those that templates are found at
 INTRO = """# Traces without torch

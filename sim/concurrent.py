@@ -125,7 +125,8 @@ class Played:
 
 
 def inference(scenario: Scenario, batch: int = 1) -> Inference:
-    """One inference of a scenario, priced with `batch` times its batch.
+    """One inference of a scenario, priced with `batch` times its batch, without the correction of a fitted device: schedules
+    are compared over other hardware too.
 
     SpecError where that cannot be captured, or a field of the request leaves no single kind of step to arrange.
     """

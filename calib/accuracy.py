@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from calib import conv_alike, few_accuracy
+from calib import accuracy_transfer, conv_alike, few_accuracy
 from calib.families.base import Floats
 from calib.fit import HELD_OUT, Rows, errors, held_units, parts_of, predicted, priced, trained, with_floor
 from calib.make import rows_on
@@ -275,6 +275,7 @@ def main(arguments: Sequence[str]) -> None:
     everything = read(files).frame
     frame = rows_on(everything, HARDWARE)
     more = [conv_alike.section(everything), few_accuracy.section(few_accuracy.measured_few(everything))]
+    more.append(accuracy_transfer.section(everything, folder).rstrip())
     PAGE.write_text(page(measured_cases(frame), frame, files, more) + "\n", encoding="utf-8")
     print(f"{PAGE}: written", file=sys.stderr)
 

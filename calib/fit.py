@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from calib import outliers
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
 from calib.few import FEW, MANY_ROWS, SMOOTH, can_learn, carried, said, telling, weighted
+from calib.intervals import conformal
 from calib.physics import Start, least_squares
 from hwspecs import device
 from hwspecs.rates import Rates, rates
 from sim.calibration import SHARES, Parameter, Terms
 from sim.calibration import load as load_physical
-from sim.fitted import Fitted, Interval, Part, base_terms
+from sim.fitted import Fitted, Part, base_terms
 from sim.residual import Residual
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ FLOOR_SPREAD = 0.1
 FLOOR_QUANTILE = 0.02  # of the latencies of a label: where its floor starts
 MOST = {"tensor_sustained": 1.0} | dict.fromkeys(SHARES, 1.0)
 UNITS = {"tensor_sustained": "ratio", "launch_gap": "s", "hbm_bandwidth": "B/s"}
-QUANTILES = (0.1, 0.9)
-LEAST_OF_SOFTWARE = 30  # held-out rows from which a software has an interval of its own
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,17 @@ def parts_of(frame: pd.DataFrame) -> list[Rows]:
     return out
 
 
-def priced(rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r) -> Physical:
+def priced(
+    rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r, is_abroad: bool = False
+) -> Physical:
     """The physical model of every row, each on its own device (`device_id`), with its rates changed."""
+    model = (rows.family.abroad if is_abroad else None) or rows.family.physical
     ids = rows.frame["device_id"].to_numpy()
     out: dict[str, Any] = {}
     terms_out: dict[str, Any] = {}
     for id_ in sorted(set(ids)):
         mask = ids == id_
-        one = rows.family.physical(rows.frame[mask], change(rates(device.load(id_))), terms)
+        one = model(rows.frame[mask], change(rates(device.load(id_))), terms)
         for name in ("time", "bound", "lower"):
             values = getattr(one, name)
             out.setdefault(name, np.zeros(len(rows), dtype=values.dtype))[mask] = values
@@ -161,7 +163,8 @@ def fit_part(rows: Rows, recipe: Recipe) -> Part:
     measured, guess = _compared(kept_out, trial)
     final = replace(
         _learned(rows, physical, recipe), held_out=errors(measured, guess),
-        intervals=intervals(kept_out.condition, measured, guess), rows={**physical.rows, "held_out": int(held.sum())},
+        intervals=conformal(kept_out.condition, kept_out.unit, measured, guess),
+        rows={**physical.rows, "held_out": int(held.sum())},
     )  # fmt: skip
     return _with_outliers(rows, final)
 
@@ -198,17 +201,6 @@ def errors(measured: Floats, guess: Floats) -> dict[str, float]:
         "median": float(np.median(size)), "mape": float(size.mean()), "p90": float(np.quantile(size, 0.9)),
         "bias": float(np.median(error)),
     }  # fmt: skip
-
-
-def intervals(condition: NDArray[np.object_], measured: Floats, guess: Floats) -> dict[str, Interval]:
-    """Quantiles of log(measured / predicted) by software, and of all rows under ""."""
-    away, out = np.log(measured / guess), {}
-    for name in ["", *sorted(set(condition) - {""})]:
-        mask = (condition == name) if name else np.ones(len(away), dtype=bool)
-        if mask.sum() >= LEAST_OF_SOFTWARE or not name:
-            low, high = np.quantile(away[mask], QUANTILES)
-            out[name] = Interval(float(low), float(high), int(mask.sum()))
-    return out
 
 
 def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = None) -> Part:

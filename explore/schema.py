@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from explore import objectives, pods_spec, project
+from explore import objectives, pods_spec, project, serve_spec
 from explore.space import NAMES
 from explore.sweep import MODES
 from hwspecs import spec
@@ -58,6 +58,7 @@ def _scenario() -> Schema:
             "search": _varied(_plain(objectives.Options)["properties"]),
             "project": _sizes(_plain(project.Project)),
             "pods": _plain(pods_spec.Pods),
+            "serve": _plain(serve_spec.Serve),
         },
         "required": ["model", "device"],
         "additionalProperties": False,

@@ -26,8 +26,9 @@ from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
+BINS = (10e-6, 50e-6, 500e-6)  # s, predicted: rows between these edges have intervals of their own
 KIND = "fit"  # of the file, beside hardware and software files
-PHYSICAL = "physical"  # the shipped file that is no fit
+NO_FITS = ("physical", "spread")  # shipped files that are no fit
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Interval:
     low: float
     high: float
     rows: int
+
+
+def bin_of(seconds: float) -> int:
+    """Which of the groups by predicted time a row belongs to."""
+    return sum(seconds >= edge for edge in BINS)
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,11 @@ class Part:
         alike = [p.value for key, p in self.floors.items() if key.split(" | ")[0] == label.split(" | ")[0]]
         return float(np.median(alike)) if alike else 0.0
 
-    def interval(self, condition: str) -> Interval:
-        """Of a software, or of all of them."""
-        return self.intervals.get(condition) or self.intervals.get("") or Interval(-np.log(2), np.log(2), 0)
+    def interval(self, condition: str, seconds: float | None = None) -> Interval:
+        """Of a software and a predicted time, of the software, of the time, or of all of them: the first that there is."""
+        at = f" | {bin_of(seconds)}" if seconds is not None else ""
+        labels = (condition + at, condition, at, "") if condition else (at, "")
+        return next((self.intervals[n] for n in labels if n in self.intervals), Interval(-np.log(2), np.log(2), 0))
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def fit_of(device: Device) -> Fitted | None:
 
 def names() -> list[str]:
     """The fits that framecast carries, sorted."""
-    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != PHYSICAL)
+    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem not in NO_FITS)
 
 
 def find(name: str) -> Fitted | None:

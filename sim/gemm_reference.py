@@ -88,10 +88,14 @@ class Priced:
     landscape: Floats  # (len(LANDSCAPE), rows)
 
 
-def price(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
-    """Time of every product on one device, without the gap before the next kernel."""
+def price(shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False) -> Priced:
+    """Time of every product on one device, without the gap before the next kernel.
+
+    `writes_stay`: products that are written over and over to the same buffer leave L2 only where its traffic exceeds it.
+    """
     on = tiles.chip(rates, terms, rates.tensor[shapes.dtype], rates.vector[shapes.dtype])
-    hbm_bytes = shapes.reads * traffic.miss(shapes.distance, rates, terms) + shapes.writes
+    missing = traffic.miss(shapes.distance, rates, terms)
+    hbm_bytes = shapes.reads * missing + shapes.writes * (missing if writes_stay else 1.0)
     hbm = hbm_bytes / (np.asarray(rates.hbm_bandwidth) * terms.hbm_tile)
     chosen = [
         _best(shapes.part(slice(i, i + CHUNK)), hbm[i : i + CHUNK], on, terms) for i in range(0, len(shapes), CHUNK)

@@ -16,6 +16,7 @@ from hwspecs.estimate import Estimate
 from sim.cost import BOUNDS
 from sim.memory import Memory
 from sim.result import Correction, Result, Totals, call_class, memory_parts
+from sim.spread import latency_interval, outside
 from sim.tiles import describe
 from sim.words import device_words, request_words, software_words, ways_words
 from workloads.kind import REPORT_CLASSES, kinds
@@ -117,7 +118,8 @@ def _how_long(result: Result) -> str:
     rate = f"{number(result.images / result.latency)} images/s"
     if result.frames:
         rate = f"{number(result.images * result.frames / result.latency)} frames/s"
-    line = f"Latency {seconds(result.latency)}, {rate}{steps}"
+    low, high = latency_interval(result)
+    line = f"Latency {seconds(result.latency)} ({seconds(low)} to {seconds(high)} with 80 %), {rate}{steps}"
     shares = {"gaps between kernels": result.gap_time / result.latency, "waiting for the host": result.host_bound()}
     idle = "".join(f", {name} {percent(share)} %" for name, share in shares.items() if share >= NEGLIGIBLE)
     busy = f"GPU busy {percent(result.gpu_time / result.latency)} % of it"
@@ -257,8 +259,10 @@ def _backed(result: Result) -> str:
     if not level and not result.priced.cost.covered.any():
         own = [path for path in result.scenario.changed() if path.startswith("device.")]
         level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"
+    out = outside(result)
+    apart = f"Outside the covered shapes {percent(out['shapes'])} %, outside the covered hardware {percent(out['hardware'])} %"
     return (
-        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n"
+        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n{apart}.\n"
         "There, constants come from data sheets and general measurements, not from this device and software."
     )
 

@@ -217,6 +217,8 @@ class Result:
         """Plain data; every key is described in docs/json.md."""
         from importlib.metadata import version
 
+        from sim.spread import latency_interval, outside
+
         total, memory = self.total(), self.memory
         return {
             "schema_version": SCHEMA_VERSION,
@@ -231,7 +233,8 @@ class Result:
             "correction": {"fit": self.correction.fit or None, "why_none": self.correction.why_none},
             "changed": list(self.scenario.changed()),
             "latency_s": self.latency,
-            "latency_interval_s": None,
+            "latency_interval_s": list(latency_interval(self)),
+            "outside_coverage": outside(self),
             "images_per_s": self.images / self.latency,
             "frames_per_s": self.images * self.frames / self.latency if self.frames else None,
             "step_time_s": self.step_time(),

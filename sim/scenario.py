@@ -2,7 +2,7 @@
 
 Fields: `name`, `model` (an id), `request` (the model's own fields), `device` (an id, a YAML file, or a mapping with
 `base` and the fields that differ), `software` (the same) and `level`. All problems of a file are reported together.
-Sections of commands that explore (`sweep`, `search`, `project`, `pods`) are kept as nodes; `section` builds one.
+Sections of commands that explore (`sweep`, `search`, `project`, `pods`, `serve`) are kept as nodes; `section` builds one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("roofline", "physical", "calibrated")
 FIELDS = ("name", "model", "request", "device", "software", "level")
-SECTIONS = ("sweep", "search", "project", "pods")  # of commands that explore, which know what is in them
+SECTIONS = ("sweep", "search", "project", "pods", "serve")  # of commands that explore, which know what is in them
 TOP = (*FIELDS, *SECTIONS)
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ rows timed with their launch hold the host's dispatch, an additive floor for eac
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEIGHT_COPIES = 6.0  # aiconfigurator collectors/gemm: weights in turn; the shared tables' README, quirks
+A100_RATIO = 16.0  # 16-bit rate of the matrix unit over the fp32 rate of the lanes (A100 whitepaper, table 1)
 TERMS = ("tensor", "l2", "hbm", "latency", "fixed")
 
 
@@ -52,11 +54,27 @@ def _each_dtype(frame: pd.DataFrame, of: Callable[[pd.DataFrame, str], dict[str,
     return out
 
 
-def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+    """The same on a device that no fit is for: there, products that a benchmark writes over and over stay in an L2 that holds
+    them, and fp32 operands come from L2 as fast as the lanes want them. On the device that the shipped fit is of, hardly any row
+    fits into L2, its lanes have the ratio to the matrix unit that is taken, and its correction was learned without."""
+    return physical(frame, rates, terms, writes_stay=True)
+
+
+def _delivered(rates: Rates, dtype: str) -> Rates:
+    """Rates with which fp32 on the lanes is priced: the terms tie the delivery of operands to the 16-bit rate of the matrix unit,
+    which has nothing to do with the lanes; in its place, that rate which belongs to such lanes on an A100."""
+    if dtype != "fp32":
+        return rates
+    return replace(rates, tensor={**rates.tensor, "fp16": A100_RATIO * np.asarray(rates.vector["fp32"])})
+
+
+def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, writes_stay: bool = False) -> Physical:
     """Time of each product, and the gap to the next kernel where the row holds it."""
 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
-        columns = dict(vars(reference.price(shapes(part, dtype), rates, terms)))
+        on = _delivered(rates, dtype) if writes_stay else rates
+        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay)))
         return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 
     p = _each_dtype(frame, of)
@@ -101,5 +119,6 @@ FAMILY = Family(
     ),
     size=(128, 120),
     recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "ensemble": 2},
+    abroad=abroad,
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from workloads.model import models
 
 GOOD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\n"
 IDS = ", ".join(device_names())
-TOP = "(allowed: name, model, request, device, software, level, sweep, search, project, pods)"
+TOP = "(allowed: name, model, request, device, software, level, sweep, search, project, pods, serve)"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
         (
             GOOD + "softwar: pytorch-eager\n",
             "PATH:3:1: softwar: unknown field; did you mean 'software'?"
-            " (allowed: name, model, request, device, software, level, sweep, search, project, pods)",
+            " (allowed: name, model, request, device, software, level, sweep, search, project, pods, serve)",
         ),
         (GOOD + "device: h100-sxm\n", "PATH:3:1: device: duplicate field; it is already set in line 2"),
         (

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass as spec_dataclass
 
 from explore.evaluate import OUTPUTS, RATES, Workload, evaluate, prepare
 from explore.front import differences
+from explore.silicon import OUTPUTS as SILICON
 from explore.space import Axis, Origin, axes, fields, section, settled, show, tidied, with_section
 from hwspecs import spec, units
 from hwspecs.errors import SpecError, nearest
@@ -158,7 +159,10 @@ def read(origin: Origin) -> Search:
     )  # fmt: skip
     own = search.own()
     if missing := [name for name in (*search.objectives, *(c.output for c in constraints)) if np.isnan(own[name])]:
-        raise SpecError(node.problem("search", f"{origin.scenario.model} has no {', '.join(dict.fromkeys(missing))}"))
+        device, lacking = origin.scenario.device, ", ".join(dict.fromkeys(missing))
+        bare = device.silicon is None and all(name in SILICON for name in missing)
+        who = f"{device.name} does not say what it is made of (silicon), so it" if bare else origin.scenario.model
+        raise SpecError(node.problem("search", f"{who} has no {lacking}"))
     return search
 
 

@@ -1,4 +1,4 @@
-"""Devices side by side: every number of their files and what follows from them, with ratios to the first."""
+"""Devices side by side: every number of their files and what follows or is estimated from them, with ratios to the first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from hwspecs import spec
 from hwspecs.device import DTYPES, Device
+from hwspecs.figures import NAMES as FIGURES
+from hwspecs.figures import figures
 
 VECTOR = ("fp32", "fp16", "bf16")  # dtypes whose vector peak is shown
 DERIVED = (
@@ -15,6 +17,7 @@ DERIVED = (
     *(f"vector {t}" for t in VECTOR),
     *("exp rate", "L2 reads"),
     *(f"ridge point {t}" for t in DTYPES),
+    *FIGURES,
 )  # every name that `derived` can give, in the order of tables
 
 
@@ -50,6 +53,11 @@ def derived(device: Device) -> dict[str, tuple[float, str]]:
     }
 
 
+def estimated(device: Device) -> dict[str, tuple[float, str]]:
+    """Area, power and price: name -> (value, unit); {} where the device does not say what it is made of."""
+    return {name: (float(figure.value.value), figure.unit) for name, figure in figures(device).items()}
+
+
 def rows(devices: Sequence[Device]) -> list[Row]:
     """Every numeric field in the order of the file, then what is derived. Raises ValueError for fewer than two devices."""
     if len(devices) < 2:
@@ -58,9 +66,9 @@ def rows(devices: Sequence[Device]) -> list[Row]:
     stated = [
         _row(f.path, f.unit, [_value(d, f.path) for d in devices], [found.get(f.path, "") for found in doubts])
         for f in spec.fields(Device)
-        if f.numeric
+        if f.numeric and not (f.path.startswith("silicon.") and all(d.silicon is None for d in devices))
     ]
-    each = [derived(device) for device in devices]
+    each = [derived(device) | estimated(device) for device in devices]
     units = {name: unit for found in each for name, (_, unit) in found.items()}
     values = {name: [found.get(name, (None, ""))[0] for found in each] for name in DERIVED if name in units}
     return stated + [_row(name, units[name], values[name], [""] * len(each)) for name in values]
@@ -72,7 +80,9 @@ def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[
     return Row(field, unit, tuple(values), ratios, tuple(marks))
 
 
-def _value(device: Any, path: str) -> float:
+def _value(device: Any, path: str) -> float | None:
+    """The number where the path ends, None in a part that the device lacks."""
+    found: Any = device
     for step in path.split("."):
-        device = getattr(device, step)
-    return device  # type: ignore[no-any-return]  # a number, where the path ends
+        found = getattr(found, step, None)
+    return None if found is None else float(found) if isinstance(found, float) else int(found)

@@ -12,6 +12,7 @@ import numpy as np
 from tabulate import tabulate
 
 from hwspecs import units
+from hwspecs.estimate import Estimate
 from sim.cost import BOUNDS
 from sim.memory import Memory
 from sim.result import Result, Totals, call_class, memory_parts
@@ -29,7 +30,7 @@ SUM_HEADS = ("calls", "time ms", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM G
 
 def text(result: Result) -> str:
     """How long, what dominates, what bounds it, unfused against flash-2, memory, what is not calibrated."""
-    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, calibration_line)
+    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, energy_lines, calibration_line)
     return "\n\n".join(part(result) for part in parts)
 
 
@@ -196,6 +197,36 @@ def memory_line(result: Result) -> str:
     parts = size_parts(contributors(memory), memory.peak)
     excess = "" if memory.peak <= capacity else ", DOES NOT FIT"
     return f"Peak memory {size(memory.peak)} of {size(capacity)}{excess} ({parts}), at {memory.at}"
+
+
+def energy_lines(result: Result) -> str:
+    """Joules, watts and dollars with their ranges, where the joules go, and what of the device no public die covers."""
+    found = result.energy()
+    if found is None:
+        return f"Energy: unknown, since {result.scenario.device.name} does not say what it is made of (device.silicon)."
+    what = "clip" if result.frames else "image"
+    whole, running = sum(found.terms.values()), found.running
+    money, energy, carbon = (e.times(1000 / result.images) for e in (running.total, running.energy, running.carbon))
+    lines = [
+        f"Energy {ranged(found.per_image, 'J')} per {what}, average power {ranged(found.average_power, 'W')}",
+        f"by what takes it: {_ordered_shares(found.terms, whole)}",
+        f"by class: {_ordered_shares({**found.classes, 'no kernel': found.waiting}, whole)}",
+        f"by component: {_ordered_shares(found.components, whole)}",
+        f"per 1000 {what}s: {ranged(money, 'USD')}, of it energy {number(float(energy.value))};"
+        f" {ranged(carbon, 'kg')} of CO2 (docs/silicon.md)",
+        *(f"outside the dies that are known: {line}" for line in found.outside),
+    ]
+    return "\n".join(lines)
+
+
+def _ordered_shares(joules: Mapping[str, float], whole: float) -> str:
+    return _shares({name: part / whole for name, part in sorted(joules.items(), key=lambda item: -item[1])})
+
+
+def ranged(estimate: Estimate, unit: str) -> str:
+    """'155 J (118 to 210)'."""
+    low, value, high = (number(float(part)) for part in estimate.floats())
+    return f"{value} {unit} ({low} to {high})"
 
 
 def contributors(memory: Memory) -> dict[str, float]:

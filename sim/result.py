@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sim import energy
 from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
@@ -183,6 +184,10 @@ class Result:
         )
         return self._totals(alone, priced).time
 
+    def energy(self) -> energy.Energy | None:
+        """Joules, watts, dollars and CO2 of one inference; None where the device does not say what it is made of."""
+        return energy.of_result(self)
+
     def __repr__(self) -> str:
         s = self.scenario
         return f"<Result {s.name}: {s.model} on {s.device.name}, latency {self.latency:.4g} s, level {s.level}>"
@@ -232,6 +237,7 @@ class Result:
             },
             "attention_comparison": {name: self._compared(priced) for name, priced in self.attention.items()},
             "not_calibrated": {"share": sum(self.not_calibrated().values()), "classes": self.not_calibrated()},
+            **energy.to_json(self.energy(), self.images),
             "command": self.command,
             "framecast_version": version("framecast"),
         }

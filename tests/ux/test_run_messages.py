@@ -237,7 +237,7 @@ def test_no_name_of_a_file_at_all() -> None:
 
 
 def test_what_changes_no_result_is_said() -> None:
-    line = "--set device.power.tdp: descriptive; no result depends on it"
+    line = "--set device.power.tdp: no time depends on it; energy, power, area or price may"
     assert without_effect(["device.power.tdp=1 kW", "device.sm_count=3", "name=x", "level=roofline"]) == [line]
     assert without_effect(["device={base: a100-sxm-80gb}", "device.hbm={capacity: 1 GB}"]) == []
 

@@ -137,4 +137,4 @@ def _hits(axes: tuple[Axis, ...], design: dict[str, float]) -> Iterator[str]:
             yield f"the lower bound of {axis.path}"
 
 
-__all__ = ["MEMORY", "Answer", "answer"]
+__all__ = ["MEMORY", "ROWS", "Answer", "answer"]

@@ -41,6 +41,8 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
     on_front = np.zeros(count, dtype=bool)
     if not count:
         return on_front
+    if points.shape[1] == 2:
+        return _of_two(points)
     # Ranks keep the order and add up without rounding, so that the least sum is dominated by nothing that is left.
     ranks = np.column_stack([np.unique(column, return_inverse=True)[1] for column in points.T])
     left = np.argsort(ranks.sum(axis=1), kind="stable")
@@ -50,6 +52,18 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
         on_front[left[same]] = True
         left = left[~(ranks[left] >= best).all(axis=1)]
     return on_front
+
+
+def _of_two(points: Floats) -> NDArray[np.bool_]:
+    """The front for two objectives: in order of the first, what lies below everything before it in the second."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    x, y = points[order].T
+    first = np.append(True, (x[1:] != x[:-1]) | (y[1:] != y[:-1]))  # of equal points
+    lead = first.copy()
+    lead[1:] &= y[1:] < np.minimum.accumulate(y)[:-1]
+    out = np.zeros(len(points), dtype=bool)
+    out[order] = lead[np.maximum.accumulate(np.where(first, np.arange(len(y)), 0))]
+    return out
 
 
 def spread(values: Floats, most: int) -> NDArray[np.int64]:

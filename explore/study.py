@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from explore.identity import changed, fields_of, way_out
 from explore.objectives import VIOLATION, Search
 from explore.space import Axis
-from hwspecs import spec
 from hwspecs.errors import StudyError
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float64]
 SPACE, SCENARIO, DESIGN = "framecast: space", "framecast: scenario", "design"  # attributes: of the study, of each trial
-CHANGED = 6  # fields of a changed scenario that a message names
-FOR_PEOPLE = ("title", "sources")  # fields of a device and a software that no result depends on
 POPULATION = 50  # of NSGA-II, Optuna's own default; a larger batch is one generation
 LOCK_WAIT = 1.0  # s that another program (the dashboard) may hold the journal
 
@@ -162,24 +160,8 @@ def _study(search: Search, storage: Any) -> optuna.Study:
 
 def _note_space(search: Search, study: optuna.Study) -> None:
     """What the study depends on: in words, and the scenario in full, to say later what changed in it."""
-    study.set_user_attr(SCENARIO, _scenario(search))
+    study.set_user_attr(SCENARIO, fields_of(search.scenario))
     study.set_user_attr(SPACE, search.identity())
-
-
-def _scenario(search: Search) -> dict[str, str]:
-    """Every field of the resolved scenario by path, without the sections and what is only for people."""
-    s = search.scenario
-    parts = {name: spec.to_data(getattr(s, name)) for name in ("request", "device", "software")}
-    leaves = {f"{part}.{path}": text for part, data in parts.items() for path, text in _flat(data)}
-    return {"model": s.model, "level": s.level, **leaves}
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in data.items():
-        if isinstance(value, Mapping) and name not in FOR_PEOPLE:
-            yield from _flat(value, f"{prefix}{name}.")
-        elif name not in FOR_PEOPLE:
-            yield f"{prefix}{name}", str(value)
 
 
 def _check_space(search: Search, study: optuna.Study, where: Location, done: int) -> None:
@@ -191,24 +173,10 @@ def _check_space(search: Search, study: optuna.Study, where: Location, done: int
     if not isinstance(stored, dict):
         text = f"the study '{study.study_name}' in it is none of framecast's; start with --study NEW"
         raise StudyError(f"{where.text}: {text}")
-    inside = _changes(study.user_attrs.get(SCENARIO, _scenario(search)), _scenario(search))
-    consequences = ("scenario", "latency_s of the baseline") if inside else ()  # what says less than the fields do
-    kept = ({k: v for k, v in side.items() if k not in consequences} for side in (stored, now))
-    more = [f"{len(inside) - CHANGED} more fields"] if len(inside) > CHANGED else []
-    changes = [*_changes(*kept), *inside[:CHANGED], *more]
-    if changes:
-        what = "range" if len(changes) == 1 and "–" in changes[0] else "space"
-        way_out = f"start with --study NEW or restore the {what}"
-        raise StudyError(f"{where.text}: space changed since trial {done}: {', '.join(changes)}; {way_out}")
-
-
-def _changes(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """'device.name was a, is b' of every key that differs."""
-    return [
-        f"{key} was {was.get(key, 'not there')}, is {now.get(key, 'not there')}"
-        for key in dict.fromkeys((*was, *now))
-        if was.get(key) != now.get(key)
-    ]
+    scenario = fields_of(search.scenario)
+    if changes := changed((stored, now), (study.user_attrs.get(SCENARIO, scenario), scenario)):
+        text = way_out(changes, "start with --study NEW")
+        raise StudyError(f"{where.text}: space changed since trial {done}: {text}")
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -5,6 +5,7 @@ A chunk is a pure function of (walk, number): a worker that dies costs its chunk
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def _client(address: str) -> Iterator[Any]:
         if address == LOCAL:
             cores = len(os.sched_getaffinity(0))
             options: dict[str, Any] = {"n_workers": cores, "threads_per_worker": 1, "dashboard_address": None}
-            quiet = {"silence_logs": "critical", "env": {"NUMBA_NUM_THREADS": "1"}}
+            quiet = {"silence_logs": logging.CRITICAL, "env": {"NUMBA_NUM_THREADS": "1"}}
             with LocalCluster(**options, **quiet) as cluster, Client(cluster) as client:
                 yield client
             return

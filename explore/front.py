@@ -54,6 +54,29 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
     return on_front
 
 
+def hypervolume(points: Floats, reference: Floats) -> float:
+    """Volume (1 to 3 objectives, less is better) that points (points, objectives) dominate below the reference point; exact.
+
+    Raises ValueError for more objectives.
+    """
+    inside = points[(points < reference).all(axis=1)]
+    if inside.shape[1] > 3:
+        raise ValueError("expected at most 3 objectives")
+    if not len(inside):
+        return 0.0
+    if inside.shape[1] == 1:
+        return float(reference[0] - inside.min())
+    front = inside[pareto(inside)]
+    if inside.shape[1] == 2:
+        front = front[np.lexsort((front[:, 1], front[:, 0]))]
+        above = np.append(reference[1], front[:-1, 1])
+        return float(((reference[0] - front[:, 0]) * (above - front[:, 1])).sum())
+    front = front[np.argsort(front[:, 2], kind="stable")]  # slices between one point and the next in the third objective
+    tops = np.append(front[1:, 2], reference[2])
+    slices = (hypervolume(front[: i + 1, :2], reference[:2]) * (top - front[i, 2]) for i, top in enumerate(tops))
+    return float(sum(slices))
+
+
 def _of_two(points: Floats) -> NDArray[np.bool_]:
     """The front for two objectives: in order of the first, what lies below everything before it in the second."""
     order = np.lexsort((points[:, 1], points[:, 0]))

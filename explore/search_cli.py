@@ -59,9 +59,9 @@ def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None,
     """Price SCENARIO at every point of a sweep.
 
     Its section `sweep:` maps fields to values: a list, `64..256 step 8`, `1..8 TB/s, 8 points` or `1..8 TB/s log, 8 points`. All
-    combinations are priced; with `mode: list` the first values of all fields, then the second, and so on; with `sample: N` an even
-    sample of ranges. A large sweep, and one with `objectives:`, is priced in chunks: front and totals are printed, and --out DIR
-    keeps every point as Parquet; the same command goes on after a kill.
+    combinations are priced; with `mode: list` the first values of all fields, then the second, and so on; with `sample: N` a
+    sample spread evenly. A large sweep, and one with `objectives:`, is priced in chunks: front and totals are printed, and
+    --out DIR keeps every point as Parquet; the same command goes on after a kill.
 
     \b
     Examples:

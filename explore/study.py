@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from explore.identity import changed, fields_of, way_out
 from explore.objectives import VIOLATION, Search
+from explore.sample import drawn, halton
 from explore.space import Axis
 from hwspecs.errors import StudyError
 
@@ -104,7 +105,7 @@ def _batch(search: Search, before: Sequence[optuna.trial.FrozenTrial], batch: in
     memory = optuna.create_study(directions=list(search.objectives.values()), sampler=_sampler(search, batch))
     memory.add_trials(before)
     space = {axis.path: _distribution(axis) for axis in search.axes}
-    asked = [memory.ask(space) for _ in range(search.batch)]
+    asked = [_ask(search, memory, space, batch * search.batch + i) for i in range(search.batch)]
     designs = [{path: float(value) for path, value in trial.params.items()} for trial in asked]
     outputs = search.prices({path: np.array([design[path] for design in designs]) for path in space})
     for i, (trial, design) in enumerate(zip(asked, designs, strict=True)):
@@ -118,6 +119,21 @@ def _batch(search: Search, before: Sequence[optuna.trial.FrozenTrial], batch: in
         memory.tell(trial, [float(outputs[name][i]) for name in search.objectives])
     told: list[optuna.trial.FrozenTrial] = memory.get_trials()[len(before) :]
     return told
+
+
+def _ask(
+    search: Search, study: optuna.Study, space: Mapping[str, optuna.distributions.BaseDistribution], number: int
+) -> optuna.Trial:
+    """A trial: of the first `spread` ones a point of an even sample, of the rest what the sampler proposes."""
+    if number < search.spread:
+        u = halton(number, number + 1, len(search.axes), search.seed)[:, 0]
+        study.enqueue_trial({axis.path: _drawn(axis, share) for axis, share in zip(search.axes, u, strict=True)})
+    return study.ask(dict(space))
+
+
+def _drawn(axis: Axis, share: float) -> float | str | bool:
+    value = float(drawn(axis, np.array(share)))
+    return axis.values[int(value)] if axis.range is None else int(value) if axis.field.type is int else value
 
 
 def _sampler(search: Search, batch: int) -> optuna.samplers.BaseSampler:

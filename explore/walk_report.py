@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explore.answer import ROWS
 from explore.front import differences, spread
 from explore.goals import MEMORY
-from explore.report import ROWS, cells, resources_line, resources_named
+from explore.report import cells, resources_line, resources_named
 from explore.space import show
 from explore.walk import Found, Walk
 from sim.report import number

@@ -102,7 +102,7 @@ class Answer:
                 for i in self.front
             ],
             "bounds_hit": self.bounds_hit(),
-            "study": self.where.text,
+            "study": self.where.shown,
             "dashboard": self.where.dashboard(),
         }
 

@@ -71,7 +71,9 @@ def hypervolume(points: Floats, reference: Floats) -> float:
         front = front[np.lexsort((front[:, 1], front[:, 0]))]
         above = np.append(reference[1], front[:-1, 1])
         return float(((reference[0] - front[:, 0]) * (above - front[:, 1])).sum())
-    front = front[np.argsort(front[:, 2], kind="stable")]  # slices between one point and the next in the third objective
+    front = front[
+        np.argsort(front[:, 2], kind="stable")
+    ]  # slices between one point and the next in the third objective
     tops = np.append(front[1:, 2], reference[2])
     slices = (hypervolume(front[: i + 1, :2], reference[:2]) * (top - front[i, 2]) for i, top in enumerate(tops))
     return float(sum(slices))

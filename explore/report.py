@@ -81,7 +81,7 @@ def search_text(answer: Answer) -> str:
         parts.append(resources_line(answer.search.goals))
     where = answer.where
     goes_on = (
-        f"Study: {where.text}, {len(answer.trials)} trials; the same command with more --trials goes on. See it with"
+        f"Study: {where.shown}, {len(answer.trials)} trials; the same command with more --trials goes on. See it with"
     )
     parts.append(f"{goes_on}\n  {where.dashboard()}")
     return "\n\n".join(parts)

@@ -132,7 +132,7 @@ def search(
         with _bar(wanted.trials, "design") as bar:
             done = run(wanted, where, _advance(bar, wanted))
     except KeyboardInterrupt:
-        click.echo(f"{where.text} keeps every finished batch; the same command goes on", err=True)
+        click.echo(f"{where.shown} keeps every finished batch; the same command goes on", err=True)
         raise
     found = answer(wanted, done, where)
     if out is not None:

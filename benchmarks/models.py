@@ -23,6 +23,7 @@ HEADS = (
     "request",
     "parameters, B",
     "stage x repeats",
+    "GFLOP a forward",
     "TFLOP in all",
     "calls",
     "distinct operators",
@@ -33,9 +34,10 @@ INTRO = """# Models
 
 Every model that framecast carries, captured at its default request: `python -m benchmarks.models` writes this page.
 Parameters are those of all stages, text encoders and decoders too. FLOPs are of matrix products (multiply and add are 2; a
-causal mask counts as the full rectangle) of one inference, all repeats included. Calls and distinct operators are those of
-the trace, each stage once. `s` and `GB` are the seconds and the peak resident memory of the capture, the imports of the
-libraries included, on {machine}. What the models assume is in [assumptions.md](assumptions.md).
+causal mask counts as the full rectangle): of one forward of each stage, with the batch that the request gives it, and of one
+inference, all repeats included. Calls and distinct operators are those of the trace, each stage once. `s` and `GB` are the
+seconds and the peak resident memory of the capture, the imports of the libraries included, on {machine}. What the models
+assume is in [assumptions.md](assumptions.md).
 
 """
 
@@ -48,11 +50,13 @@ def row(model_id: str) -> dict[str, Any]:
 
     trace = trace_of(model_id, find(model_id).request())
     seconds = time.perf_counter() - start
+    per_call = trace.op_flops()[trace.call_op].tolist()
     return {
         "model": model_id,
         "request": dict(trace.request),
         "parameters": trace.parameters,
         "stages": [(s.name, s.repeats) for s in trace.segments],
+        "forward": [(s.name, sum(per_call[s.start : s.stop])) for s in trace.segments],
         "flops": trace.flops(),
         "calls": trace.calls,
         "operators": len(trace.op_kind),
@@ -68,6 +72,7 @@ def cells(found: Mapping[str, Any]) -> tuple[str, ...]:
     size += [f"{request[name]} {word}".strip() for name, word in WORDS.items() if name in request]
     return (
         f"`{found['model']}`", ", ".join(size), f"{found['parameters'] / 1e9:.2f}", _stages(found["stages"]),
+        _forwards(found["forward"]),
         f"{found['flops'] / 1e12:,.1f}", f"{found['calls']:,}", f"{found['operators']:,}", f"{found['seconds']:.1f}",
         f"{found['bytes'] / 1e9:.2f}",
     )  # fmt: skip
@@ -81,6 +86,13 @@ def _stages(stages: list[tuple[str, int]]) -> str:
     decode = [repeats for name, repeats in stages if name.startswith("decode_")]
     told = [f"{name} x {repeats}" for name, repeats in stages if not name.startswith("decode_")]
     return ", ".join(told + [f"decode x {sum(decode)} in {len(decode)} spans"] * bool(decode))
+
+
+def _forwards(stages: list[tuple[str, int]]) -> str:
+    """FLOPs of one run of each stage; of the spans of a decode, from the least to the most."""
+    decode = [flops / 1e9 for name, flops in stages if name.startswith("decode_")]
+    told = [f"{name} {flops / 1e9:,.1f}" for name, flops in stages if not name.startswith("decode_")]
+    return ", ".join(told + [f"decode {min(decode, default=0):,.1f} to {max(decode, default=0):,.1f}"] * bool(decode))
 
 
 def _measured(model_id: str) -> dict[str, Any]:

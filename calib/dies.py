@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.physics import Start, least_squares
-from hwspecs.silicon import PARTS, Die, features, public_dies
+from hwspecs.silicon import PARTS, Die, area, features, nodes, public_dies
 
 Floats: TypeAlias = NDArray[np.float64]
 HELD = (0.15, 0.30)  # median and worst relative error of dies left out that the model is held to
@@ -114,7 +114,17 @@ def text(found: Fit) -> str:
         disable_numparse=True,
     )
     held = f"Left out of the fit: median error {100 * found.median:.1f} %, worst {100 * found.worst:.1f} %, {len(rows)} dies"
-    return f"{tabulate(rows, heads, 'simple', colalign=sides, disable_numparse=True)}\n\n{held}\n\n{table}"
+    bounds = [
+        [row["name"], row["node"], f"< {row['area_mm2']}", f"{area(die, found.values):.0f}", row.get("doubt", "")]
+        for row, die in public_dies(bounds=True)
+    ]
+    heads_of_bounds = ("die", "node", "published mm2", "fitted", "doubt")
+    beside = tabulate(bounds, heads_of_bounds, "simple", colalign=(*sides[:4], "left"), disable_numparse=True)
+    title = "Only a bound is public, not fitted"
+    sources = [f"{r.published['name']}: {r.published['source']}" for r in found.rows]
+    published = tabulate(rows, heads, "simple", colalign=sides, disable_numparse=True)
+    sources += [f"{row['name']}: {row['source']}" for row, _ in public_dies(bounds=True)]
+    return "\n\n".join([published, held, f"{title}\n{beside}", table, "\n".join(["Sources", *sources])])
 
 
 def coefficients(found: Fit) -> str:
@@ -124,7 +134,9 @@ def coefficients(found: Fit) -> str:
     ]
     head = "# mm2 at N7 of what `hwspecs.silicon.features` counts, fitted to dies.yaml by `framecast calib dies --out FILE`."
     last = f"error: {found.spread:.{DIGITS}g}  # root mean square of the log errors of dies left out"
-    return "\n".join([head, *lines, last]) + "\n"
+    seen = {r.published["node"] for r in found.rows}
+    covered = f"nodes: [{', '.join(n for n in nodes() if n in seen)}]  # of the dies"
+    return "\n".join([head, *lines, last, covered]) + "\n"
 
 
 def write(found: Fit, path: Path) -> None:

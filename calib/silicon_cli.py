@@ -1,4 +1,4 @@
-"""`framecast calib dies|power`: what the area and the power model make of parts that are public."""
+"""`framecast calib dies|power|coefficients`: the area and the power model against parts that are public, and their sources."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def register(calib: click.Group) -> None:
     """Add both to `calib`."""
     calib.add_command(dies)
     calib.add_command(power)
+    calib.add_command(coefficients)
 
 
 @click.command()
@@ -96,3 +97,20 @@ def power() -> None:
     )
     sides = ("left", *["right"] * 7)
     click.echo(tabulate(rows, heads, "simple", colalign=sides, disable_numparse=True))
+
+
+@click.command()
+def coefficients() -> None:
+    """Print every coefficient of area, power and price with its range and source, as the files hold them.
+
+    \b
+    Examples:
+      framecast calib coefficients
+    """
+    from hwspecs.estimate import FOLDER
+
+    click.echo(
+        "\n".join(
+            (FOLDER / f"{name}.yaml").read_text(encoding="utf-8") for name in ("nodes", "area", "energy", "prices")
+        )
+    )

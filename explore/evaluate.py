@@ -24,7 +24,7 @@ from sim.energy import activity, summed
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import call_class
-from sim.scenario import Scenario
+from sim.scenario import Scenario, check_trace
 from workloads.cache import trace_of
 from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES
@@ -114,6 +114,7 @@ def prepare(scenario: Scenario) -> Workload:
     """
     scenario = replace(scenario, level="physical") if scenario.level == "calibrated" else scenario
     trace = trace_of(scenario.model, scenario.request)
+    check_trace(scenario, trace)
     kernels = lower(trace, scenario.software)
     alone = cost(kernels, rates(scenario.device), scenario.level)
     repeats, index = trace.call_repeats(), call_class(trace)

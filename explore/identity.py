@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from sim.scenario import Scenario
 
 CHANGED = 6  # fields of a changed scenario that a message names
 FOR_PEOPLE = ("title", "sources")  # fields of a device and a software that no result depends on
-CONSEQUENCES = ("scenario", "latency_s of the baseline")  # of a space: what says less than the scenario's fields do
+CONSEQUENCES = re.compile(r"scenario|.* of the baseline")  # of a space: what says less than the scenario's fields do
 
 
 def fields_of(scenario: Scenario) -> dict[str, str]:
@@ -25,8 +26,7 @@ def changed(
 ) -> list[str]:
     """'device.name was a, is b' of everything that differs between (was, is) of a space, and of the scenario's fields."""
     inside = _changes(*scenario)
-    consequences = CONSEQUENCES if inside else ()
-    kept = ({k: v for k, v in side.items() if k not in consequences} for side in space)
+    kept = ({k: v for k, v in side.items() if not (inside and CONSEQUENCES.fullmatch(k))} for side in space)
     more = [f"{len(inside) - CHANGED} more fields"] if len(inside) > CHANGED else []
     return [*_changes(*kept), *inside[:CHANGED], *more]
 

@@ -24,6 +24,7 @@ from explore import goals as wishes
 from explore.front import differences
 from explore.goals import MEMORY, RESOURCES, VIOLATION, Constraint, Goals, Wanted
 from explore.mix import Mix
+from explore.silicon import OUTPUTS as SILICON
 from explore.space import Axis, Origin, axes, fields, section, settled, show, tidied, with_section
 from hwspecs import spec
 from hwspecs.errors import SpecError
@@ -92,7 +93,7 @@ class Search:
             "batch": str(self.batch),
             **({"spread": str(self.spread)} if self.spread else {}),
             "scenario": replace(self.scenario, sections={}).hash,
-            "latency_s of the baseline": baseline_latency(self.mix),
+            **baseline_values(self.mix, self.goals),
         }
 
     def prices(self, columns: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -117,9 +118,11 @@ def described(mix: Mix, settings: tuple[tuple[str, ...], ...]) -> dict[str, str]
     return {f"workload {part.name}": ", ".join([*own, f"weight {part.weight:g}"]) for part, own in pairs}
 
 
-def baseline_latency(mix: Mix) -> str:
-    """Tells whether prices changed since something was stored."""
-    return f"{float(mix.evaluate({}, ['latency_s'])['latency_s'][0]):.{DIGITS}g}"
+def baseline_values(mix: Mix, goals: Goals) -> dict[str, str]:
+    """Latency, and what silicon decides of the goals: they tell whether prices changed since something was stored."""
+    names = ["latency_s", *(n for n in goals.reads(list(mix.outputs)) if n.rpartition(".")[2] in SILICON)]
+    own = mix.evaluate({}, names)
+    return {f"{name} of the baseline": f"{float(own[name][0]):.{DIGITS}g}" for name in names}
 
 
 def read(origin: Origin) -> Search:
@@ -173,10 +176,10 @@ def check_outputs(node: Node, goals: Goals, own: Mapping[str, float], scenario: 
     """SpecError for goals that have no value for the baseline."""
     asked = (*goals.objectives, *(c.output for c in goals.constraints))
     if missing := [name for name in asked if not np.isfinite(own[name])]:
-        silicon = scenario.device.silicon is None and not np.isfinite(own.get("area_mm2", 0.0))
-        more = f"; {scenario.device.name} does not say what it is made of (device.silicon)" if silicon else ""
-        text = f"{scenario.model} has no {', '.join(dict.fromkeys(missing))}{more}"
-        raise SpecError(node.problem(at, text))
+        device, lacking = scenario.device, ", ".join(dict.fromkeys(missing))
+        bare = device.silicon is None and any(name in text for text in missing for name in SILICON)
+        who = f"{device.name} does not say what it is made of (silicon), so it" if bare else scenario.model
+        raise SpecError(node.problem(at, f"{who} has no {lacking}"))
 
 
 def _attempt(problems: list[str], make: Any, *args: Any) -> Any:

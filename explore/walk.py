@@ -25,7 +25,7 @@ from explore.front import pareto
 from explore.goals import MEMORY, RESOURCES, VIOLATION, Goals
 from explore.identity import changed, fields_of, way_out
 from explore.mix import Mix, outputs
-from explore.objectives import baseline, baseline_latency, check_outputs, check_resources, described
+from explore.objectives import baseline, baseline_values, check_outputs, check_resources, described
 from explore.silicon import Made
 from explore.space import fields
 from explore.sweep import Plan, combined, groups, taken
@@ -364,7 +364,7 @@ def _space(w: Walk, mix: Mix, settings: tuple[tuple[str, ...], ...]) -> dict[str
         **described(mix, settings),
         "outputs": ", ".join(w.priced),
         "scenario": replace(w.plan.origin.scenario, sections={}).hash,
-        "latency_s of the baseline": baseline_latency(mix),
+        **baseline_values(mix, w.goals),
     }
 
 

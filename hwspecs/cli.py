@@ -136,7 +136,9 @@ def compare(names: tuple[str, ...], every: bool, form: str) -> None:
 def _row_data(row: Any) -> dict[str, Any]:
     """A row for JSON: values in the unit beside them."""
     marks = [found or None for found in row.marks]
-    return {"field": row.field, "unit": row.unit, "values": row.values, "ratios": row.ratios, "unsure": marks}
+    data = {"field": row.field, "unit": row.unit, "values": row.values, "ratios": row.ratios, "unsure": marks}
+    ranges = [figure and figure.value.as_list() for figure in row.figures]
+    return data | ({"intervals": ranges, "stated": [bool(f and f.stated) for f in row.figures]} if ranges else {})
 
 
 def _compared(devices: Any, rows: Any, total: int) -> str:
@@ -146,7 +148,9 @@ def _compared(devices: Any, rows: Any, total: int) -> str:
         headers += [device.name, "ratio"]
     table = []
     for row in rows:
-        cells = [_cell(value, row.unit, found) for value, found in zip(row.values, row.marks, strict=True)]
+        cells = [figure.words() if figure else "-" for figure in row.figures] or [
+            _cell(value, row.unit, found) for value, found in zip(row.values, row.marks, strict=True)
+        ]
         ratios = ["-" if ratio is None else f"{ratio:.3g}x" for ratio in row.ratios]
         table.append([row.field, cells[0], *(c for pair in zip(cells[1:], ratios[1:], strict=True) for c in pair)])
     notes = [f"{total - len(rows)} of {total} rows are equal; --all shows them"] if len(rows) < total else []
@@ -160,10 +164,7 @@ def _cell(value: float | None, unit: str, found: str) -> str:
     """'2800 B/cycle ?', '312 TFLOP/s'; '-' where the device has none."""
     if value is None:
         return "-"
-    if unit in ("mm2", "USD", "W"):
-        text = f"{float(f'{value:.4g}'):g} {unit}"
-    else:
-        text = _derived_text(value, unit) if unit in ("FLOP/s", "op/s", "FLOP/B") else _shown(value, unit)
+    text = _derived_text(value, unit) if unit in ("FLOP/s", "op/s", "FLOP/B") else _shown(value, unit)
     return f"{text} ?" if found else text
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwspecs import spec
 from hwspecs.device import DTYPES, Device
 from hwspecs.figures import NAMES as FIGURES
-from hwspecs.figures import figures
+from hwspecs.figures import Figure, figures
 
 VECTOR = ("fp32", "fp16", "bf16")  # dtypes whose vector peak is shown
 DERIVED = (
@@ -17,7 +17,6 @@ DERIVED = (
     *(f"vector {t}" for t in VECTOR),
     *("exp rate", "L2 reads"),
     *(f"ridge point {t}" for t in DTYPES),
-    *FIGURES,
 )  # every name that `derived` can give, in the order of tables
 
 
@@ -25,7 +24,8 @@ DERIVED = (
 class Row:
     """One quantity of all devices. `values`: SI base unit or a count, None where a device has none; `ratios`: to the first.
 
-    `marks` are those of `Device.doubts`; empty where a source backs the value, and for what is derived.
+    `marks` are those of `Device.doubts`; empty where a source backs the value, and for what is derived. `figures` are those of
+    an estimate, with their ranges; () for anything else.
     """
 
     field: str
@@ -33,6 +33,7 @@ class Row:
     values: tuple[float | None, ...]
     ratios: tuple[float | None, ...]
     marks: tuple[str, ...]
+    figures: tuple[Figure | None, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -53,11 +54,6 @@ def derived(device: Device) -> dict[str, tuple[float, str]]:
     }
 
 
-def estimated(device: Device) -> dict[str, tuple[float, str]]:
-    """Area, power and price: name -> (value, unit); {} where the device does not say what it is made of."""
-    return {name: (float(figure.value.value), figure.unit) for name, figure in figures(device).items()}
-
-
 def rows(devices: Sequence[Device]) -> list[Row]:
     """Every numeric field in the order of the file, then what is derived. Raises ValueError for fewer than two devices."""
     if len(devices) < 2:
@@ -68,10 +64,24 @@ def rows(devices: Sequence[Device]) -> list[Row]:
         for f in spec.fields(Device)
         if f.numeric and not (f.path.startswith("silicon.") and all(d.silicon is None for d in devices))
     ]
-    each = [derived(device) | estimated(device) for device in devices]
+    each = [derived(device) for device in devices]
     units = {name: unit for found in each for name, (_, unit) in found.items()}
     values = {name: [found.get(name, (None, ""))[0] for found in each] for name in DERIVED if name in units}
-    return stated + [_row(name, units[name], values[name], [""] * len(each)) for name in values]
+    return [
+        *stated,
+        *(_row(name, units[name], values[name], [""] * len(each)) for name in values),
+        *_estimated(devices),
+    ]
+
+
+def _estimated(devices: Sequence[Device]) -> Iterator[Row]:
+    """Area, power and price, where any device says what it is made of."""
+    each = [figures(device) for device in devices]
+    for name in FIGURES if any(each) else ():
+        found = tuple(one.get(name) for one in each)
+        unit = next(figure.unit for figure in found if figure)
+        row = _row(name, unit, [float(f.value.value) if f else None for f in found], [""] * len(found))
+        yield replace(row, figures=found)
 
 
 def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[str]) -> Row:

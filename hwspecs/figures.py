@@ -23,8 +23,10 @@ class Figure:
 
     def words(self) -> str:
         """'826 mm2 (stated)', '562 W (494 to 671)'."""
+        if self.stated:
+            return f"{float(self.value.value):g} {self.unit} (stated)"
         low, value, high = (_digits(float(x)) for x in self.value)
-        return f"{value} {self.unit} (stated)" if self.stated else f"{value} {self.unit} ({low} to {high})"
+        return f"{value} {self.unit} ({low} to {high})"
 
 
 def figures(device: Device) -> dict[str, Figure]:
@@ -51,7 +53,7 @@ def details(device: Device) -> list[tuple[str, str]]:
     drawn, bought, counts = power.of_device(device), price.of_device(device), silicon.full_counts(device)
     if drawn is None or bought is None or device.silicon is None:
         return []
-    kind = "HBM stacks" if silicon.is_stacked(device.silicon) else "memory channels"
+    kind = f"{'stacks' if silicon.is_stacked(device.silicon) else 'channels'} of {device.silicon.memory}"
     on_die = (
         f"{counts['sm_count']:g} SMs, {counts['l2_bytes'] / 2**20:.4g} MiB of L2, {counts['memory_units']:g} {kind}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -125,9 +125,12 @@ def area(die: Die, coefficients: Mapping[str, float]) -> Any:
     return found["crossbar"] + sum(coefficients[name] * found[name] for name in PARTS)
 
 
-def public_dies() -> list[tuple[dict[str, Any], Die]]:
-    """The dies of `dies.yaml`: the row (name, node, area_mm2, source, doubt) and what it has."""
-    return [(row, _die(row)) for row in data("dies")]
+def public_dies(bounds: bool = False) -> list[tuple[dict[str, Any], Die]]:
+    """The dies of `dies.yaml`: the row (name, node, area_mm2, source, doubt) and what it has.
+
+    bounds: those of which only a bound of the area is public, in place of those whose area is.
+    """
+    return [(row, _die(row)) for row in data("dies") if bool(row.get("at_most")) == bounds]
 
 
 def _die(row: Mapping[str, Any]) -> Die:
@@ -203,13 +206,11 @@ def outside(device: Device) -> list[str]:
     silicon = device.silicon
     if silicon is None:
         return []
-    on, known = rates(device), {row["node"] for row, _ in public_dies()}
+    on, known = rates(device), data("area")["nodes"]
     each = float(die_area(on, silicon, anchor(device)).value) / silicon.dies
     found = []
     if silicon.node not in known:
-        found.append(
-            f"node {silicon.node}: no public die of it was fitted (known: {', '.join(n for n in nodes() if n in known)})"
-        )
+        found.append(f"node {silicon.node}: no public die of it was fitted (known: {', '.join(known)})")
     if each > RETICLE:
         least = math.ceil(each * silicon.dies / RETICLE)
         found.append(
@@ -237,12 +238,6 @@ def full_counts(device: Device) -> dict[str, float]:
         "l2_bytes": device.l2.capacity / s.l2_enabled,
         "memory_units": round(units, 1),
     }
-
-
-def unstated(device: Device) -> Device:
-    """The same without its stated area and power, so that the model speaks."""
-    s = device.silicon
-    return device if s is None else replace(device, silicon=replace(s, area=0.0, load_power=0.0))
 
 
 def _within(value: Any, spread: Any) -> Estimate:

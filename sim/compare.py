@@ -115,7 +115,7 @@ def compare(a: Side, b: Side) -> Comparison:
     levels = a.data["level"], b.data["level"]
     if levels[0] != levels[1]:
         what = f"'{a.title}' is at level {levels[0]}, '{b.title}' at level {levels[1]}"
-        raise SpecError(f"compare: {what}; levels are never mixed: price both at one (--set level={levels[0]})")
+        raise SpecError(f"compare: {what}; levels are never mixed: price both at one (--set level=physical)")
     return Comparison(
         a=a,
         b=b,

@@ -166,7 +166,7 @@ def _per_call(result: Result, work: Mapping[str, Estimate], terms: Mapping[str, 
 
 def _by(index: Any, joules_: Floats, names: tuple[str, ...]) -> dict[str, float]:
     sums = np.bincount(index, joules_, len(names))
-    return {names[i]: float(sums[i]) for i in np.unique(index)}
+    return {names[i]: float(sums[i]) for i in np.flatnonzero(np.bincount(index))}
 
 
 def to_json(found: Energy | None, images: int) -> dict[str, Any]:

@@ -23,14 +23,17 @@ def write(result: Result, folder: str) -> None:
     write_all(_files(result), folder)
 
 
-def write_all(files: Files, folder: str) -> None:
-    """Files of a command in `folder`, which is made where it is missing; all of them or none. SpecError if that cannot be."""
+def write_all(files: Files, folder: str, option: str = "--out") -> None:
+    """Files of a command in `folder`, which is made where it is missing; all of them or none. SpecError if that cannot be.
+
+    `option`: what named the folder, for the messages.
+    """
     if not folder:
-        raise SpecError("--out: empty; expected the name of a folder")
+        raise SpecError(f"{option}: empty; expected the name of a folder")
     out, made = Path(folder), list(files)
     in_the_way = [line for name, _ in made if (line := _obstacle(out, out / name))]
     if in_the_way:
-        raise SpecError(f"--out {folder}: cannot write the results: {line}" for line in dict.fromkeys(in_the_way))
+        raise SpecError(f"{option} {folder}: cannot write the results: {line}" for line in dict.fromkeys(in_the_way))
     missing = [path for path in (out, *out.parents) if not path.exists()]
     temporary = None
     try:
@@ -45,7 +48,9 @@ def write_all(files: Files, folder: str) -> None:
             os.replace(path, target)
         missing = []
     except OSError as error:
-        raise SpecError(f"--out {folder}: cannot write the results: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(
+            f"{option} {folder}: cannot write the results: {(error.strerror or str(error)).lower()}"
+        ) from None
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)

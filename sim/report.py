@@ -15,7 +15,8 @@ from hwspecs import units
 from hwspecs.estimate import Estimate
 from sim.cost import BOUNDS
 from sim.memory import Memory
-from sim.result import Result, Totals, call_class, memory_parts
+from sim.result import Correction, Result, Totals, call_class, memory_parts
+from sim.spread import latency_interval, outside
 from sim.tiles import describe
 from sim.words import device_words, request_words, software_words, ways_words
 from workloads.kind import REPORT_CLASSES, kinds
@@ -117,7 +118,8 @@ def _how_long(result: Result) -> str:
     rate = f"{number(result.images / result.latency)} images/s"
     if result.frames:
         rate = f"{number(result.images * result.frames / result.latency)} frames/s"
-    line = f"Latency {seconds(result.latency)}, {rate}{steps}"
+    low, high = latency_interval(result)
+    line = f"Latency {seconds(result.latency)} ({seconds(low)} to {seconds(high)} with 80 %), {rate}{steps}"
     shares = {"gaps between kernels": result.gap_time / result.latency, "waiting for the host": result.host_bound()}
     idle = "".join(f", {name} {percent(share)} %" for name, share in shares.items() if share >= NEGLIGIBLE)
     busy = f"GPU busy {percent(result.gpu_time / result.latency)} % of it"
@@ -237,7 +239,18 @@ def contributors(memory: Memory) -> dict[str, float]:
 
 
 def calibration_line(result: Result) -> str:
-    """Which share of the time no measurement backs, by class."""
+    """Which share of the time no measurement backs, by class; and the learned correction."""
+    return f"{_backed(result)}\n{correction_line(result.correction)}"
+
+
+def correction_line(correction: Correction) -> str:
+    """Which learned correction is in the times, or why there is none."""
+    if correction.fit:
+        return f"Corrected: 16-bit matrix products with weights, by the fit {correction.fit}; --level physical leaves that out."
+    return f"No learned correction: {correction.why_none}."
+
+
+def _backed(result: Result) -> str:
     shares = result.not_calibrated()
     if not shares:
         return "Calibrated: a measurement backs every kernel."
@@ -246,8 +259,10 @@ def calibration_line(result: Result) -> str:
     if not level and not result.priced.cost.covered.any():
         own = [path for path in result.scenario.changed() if path.startswith("device.")]
         level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"
+    out = outside(result)
+    apart = f"Outside the covered shapes {percent(out['shapes'])} %, outside the covered hardware {percent(out['hardware'])} %"
     return (
-        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n"
+        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n{apart}.\n"
         "There, constants come from data sheets and general measurements, not from this device and software."
     )
 

@@ -21,9 +21,10 @@ from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import Floats
-from sim.scenario import Scenario
+from sim.scenario import Scenario, uncorrected
 from sim.simulate import held
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.lower import Kernels, lower
 from workloads.trace import Trace
 
@@ -112,8 +113,9 @@ class _Point:
 def sensitivity(scenario: Scenario, step: float = STEPS[1]) -> Sensitivity:
     """Elasticities by a change of `step` both ways, what doubling each number gives, and which must double to halve the latency.
 
-    Raises SpecError where the model cannot be captured.
+    Designs are priced without a learned correction. Raises SpecError where the model cannot be captured.
     """
+    scenario = uncorrected(scenario)
     trace = trace_of(scenario.model, scenario.request)
     work = _Work(scenario, trace, lower(trace, scenario.software))
     here = _Point(scenario.device, scenario.software)
@@ -220,7 +222,7 @@ def _priced(work: _Work, points: Sequence[_Point]) -> list[Priced]:
 
 def _silicon(work: _Work, priced: Cost, on: Rates, ends: Floats) -> list[Mapping[str, float]]:
     """Energy, power, area, price and dollars of each design."""
-    device, images = work.scenario.device, int(getattr(work.scenario.request, "batch", 1))
+    device, images = work.scenario.device, images_of(work.scenario.request)
     if device.silicon is None:
         return [{} for _ in ends]
     per_row = np.bincount(work.kernels.call_row, work.trace.call_repeats(), work.kernels.rows)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 SCHEMA_VERSION = 1  # of the JSON of both commands
 _COMMON = ("height", "width", "batch", "steps", "guidance", "dtype")  # fields of a request with an option of their own
@@ -23,9 +24,10 @@ def _examples(*lines: str) -> str:
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
-def _model_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of models, for a shell's TAB."""
-    return [name for name in _models() if name.startswith(incomplete)]
+def model_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of models, and capture files, for a shell's TAB."""
+    ids = [CompletionItem(name) for name in _models() if name.startswith(incomplete)]
+    return ids or [CompletionItem(incomplete, type="file")]
 
 
 _FORMAT = click.option(
@@ -38,9 +40,11 @@ _FORMAT = click.option(
         "framecast trace stable-diffusion-1.5",
         "framecast trace stable-diffusion-1.5 --height 768 --width 768 --no-guidance",
         "framecast trace stable-diffusion-1.5 --set request.batch=4 --format json",
+        "framecast trace stable-diffusion-1.5 --out sd.et",
+        "framecast trace sd.et --out sd.parquet",
     )
 )
-@click.argument("model", shell_complete=_model_ids)
+@click.argument("model", metavar="MODEL|FILE", shell_complete=model_names)
 @click.option("--height", help="Image height in pixels.")
 @click.option("--width", help="Image width in pixels.")
 @click.option("--batch", help="Images at a time.")
@@ -48,13 +52,25 @@ _FORMAT = click.option(
 @click.option("--guidance/--no-guidance", default=None, help="Classifier-free guidance.")
 @click.option("--dtype", help="Of weights and activations, for example fp16.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Any field of the request; repeatable.")
+@click.option(
+    "--out", metavar="FILE", help="Also write the trace: .npz (framecast's own), .parquet, or .et (MLCommons Chakra)."
+)
 @_FORMAT
-def trace(model: str, overrides: tuple[str, ...], form: str, **common: Any) -> None:
-    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component."""
-    from workloads.cache import trace_of
+def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **common: Any) -> None:
+    """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component.
 
-    found = summary(trace_of(model, request_of(model, common, overrides)))
-    click.echo(json.dumps(found, indent=2) if form == "json" else _described(found))
+    MODEL is an id (`framecast models`) or a capture file (`framecast capture`). In its place, a trace in a FILE: one that
+    --out wrote, or a timeline of the PyTorch Profiler (.json, .json.gz, recorded with record_shapes=True).
+    """
+    from workloads import formats
+
+    if out is not None:
+        formats.check_ending(out)
+    made = trace_for(model, common, overrides)
+    if out is not None:
+        formats.save(made, out)
+    found = summary(made)
+    click.echo(json.dumps(found, indent=2) if form == "json" else described(found))
 
 
 @click.command(
@@ -74,6 +90,27 @@ def models(form: str) -> None:
         click.echo(f"{model['id']}: {model['title']}\n  source: {model['sources']}\n")
         rows = [(f"request.{f['path']}", _plain(f["default"]), f["doc"]) for f in model["request"]]
         click.echo(_indent(_table(rows, ("field", "default", "meaning"), "lll")))
+
+
+def trace_for(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The trace of a model for a request (see `request_of`), or the one in a file, which has no request to change.
+
+    Raises SpecError or StudyError for what `request_of` and `formats.load` raise, or for a field of a file's request.
+    """
+    from workloads import formats
+    from workloads.capture_file import SUFFIXES
+    from workloads.capture_model import STORED
+
+    if model.endswith((*SUFFIXES, STORED)) or not formats.names_file(model):
+        from workloads.cache import trace_of
+
+        return trace_of(model, request_of(model, common, overrides))
+    given = [f"--{name}" for name in _COMMON if common.get(name) is not None] + [f"--set {text}" for text in overrides]
+    if given:
+        from hwspecs.errors import SpecError
+
+        raise SpecError(f"{given[0]}: {model} is the trace of one request; only a model's id takes another")
+    return formats.load(model)
 
 
 def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -> Any:
@@ -104,11 +141,15 @@ def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) 
 
 def summary(trace: Any) -> dict[str, Any]:
     """What `trace --format json` prints; its keys are documented in docs/json.md."""
+    from workloads.unpriced import unpriced
+
     return {
         "schema_version": SCHEMA_VERSION,
         "model": trace.model,
         "request": dict(trace.request),
         "components": [_component(trace, segment) for segment in trace.segments],
+        "unpriced": [vars(operator) for operator in unpriced(trace)],
+        "notes": list(trace.notes),
     }
 
 
@@ -140,25 +181,41 @@ def _attention(trace: Any, op: Any) -> dict[str, Any]:
     return {"role": ROLES[dims["role"]], **sizes, "causal": bool(dims["causal"])}
 
 
-def _described(found: Mapping[str, Any]) -> str:
+def described(found: Mapping[str, Any]) -> str:
     """The tables of a summary: components, kinds, attention."""
     request = ", ".join(f"{name} {_plain(value)}" for name, value in found["request"].items())
     components = found["components"]
     total = sum(c["flops"] * c["repeats"] for c in components)
     rows = [
         (c["name"], c["repeats"], f"{c['parameters'] / 1e6:,.1f}", sum(c["calls"].values()), f"{c['flops'] / 1e9:,.1f}",
-         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / total:.1f}")
+         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / max(total, 1):.1f}")
         for c in components
     ]  # fmt: skip
     heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
     return "\n\n".join(
         [
-            f"{found['model']}: {request}\n{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
+            f"{found['model']}{': ' if request else ''}{request}\n"
+            f"{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
             _table(rows, heads, "lrrrrrr"),
             _kinds(components),
             _attentions(components),
+            *([_unpriced(found["unpriced"])] if found["unpriced"] else []),
+            *(["\n".join(f"note: {line}" for line in found["notes"])] if found["notes"] else []),
         ]
     )
+
+
+def _unpriced(operators: Sequence[Mapping[str, Any]]) -> str:
+    """Operators that no cost model knows, with their shares of the inference."""
+    rows = [
+        (
+            o["label"], o["calls"], f"{o['bytes'] / 1e9:,.3g}", f"{100 * o['byte_share']:.1f}",
+            "not known" if o["flops"] is None else f"{100 * o['flop_share']:.1f}",
+        )
+        for o in operators
+    ]  # fmt: skip
+    heads = ("operator", "calls in all", "GB in all", "share of bytes, %", "share of FLOPs, %")
+    return f"Without a cost model, priced as memory traffic:\n{_table(rows, heads, 'lrrrr')}"
 
 
 def _kinds(components: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -15,6 +17,7 @@ from calib import dies
 from framecast import commands
 from hwspecs import device, estimate, figures, power, price, silicon, spec
 from hwspecs.device import Device, Silicon
+from hwspecs.errors import SpecError
 from hwspecs.rates import rates
 
 REAL = [name for name in device.device_names() if not device.load(name).imaginary]
@@ -37,6 +40,13 @@ def test_every_die_is_met_by_a_fit_that_did_not_see_it(fitted: dies.Fit) -> None
     assert fitted.median <= median
     assert fitted.worst <= worst
     assert len(silicon.PARTS) <= 6
+
+
+def test_dies_of_which_a_bound_is_public_are_not_far_above_it(fitted: dies.Fit) -> None:
+    bounds = silicon.public_dies(bounds=True)
+    assert not {row["name"] for row, _ in bounds} & {row.published["name"] for row in fitted.rows}
+    for row, die in bounds:
+        assert 0.5 < silicon.area(die, fitted.values) / row["area_mm2"] < 1 + dies.HELD[0]
 
 
 def test_the_committed_coefficients_are_those_of_the_fit(fitted: dies.Fit) -> None:
@@ -154,3 +164,59 @@ def test_the_fit_as_a_command(tmp_path: Path) -> None:
     ran = CliRunner().invoke(commands(), ["calib", "dies", "--out", str(out)], catch_exceptions=False)
     assert "Left out of the fit: median error" in ran.output
     assert out.read_text() == (estimate.FOLDER / "area.yaml").read_text()
+
+
+def test_a_file_of_coefficients_that_cannot_be_written(tmp_path: Path) -> None:
+    out = tmp_path / "none" / "area.yaml"
+    with pytest.raises(SpecError) as caught:
+        CliRunner().invoke(
+            commands(), ["calib", "dies", "--out", str(out)], catch_exceptions=False, standalone_mode=False
+        )
+    assert str(caught.value) == f"--out {out}: cannot write the file: no such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("node: 4N", "node: N4", "silicon.node: found 'N4', expected one of 16FF, 12FFN, 8N, N7, N6, N5, 4N, N3E, N2"),
+        (
+            "memory: HBM3\n",
+            "memory: HBM5\n",
+            "silicon.memory: found 'HBM5', expected one of HBM2, HBM2e, HBM3, HBM3e, HBM4, GDDR6, GDDR6X, GDDR7",
+        ),
+        ("area: 814 mm2", "area: 814", "silicon.area: found '814', expected an area with its unit, for example '826 mm2'"),
+        (
+            "sm_enabled: 0.9167",
+            "sm_enabled: 1.1",
+            "silicon.sm_enabled: found '1.1', expected a number greater than 0 and at most 1",
+        ),
+        ("  memory_unit: 670 GB/s\n", "", "silicon.memory_unit: missing; expected a rate with its unit, for example '4.8 TB/s'"),
+        (
+            "  silicon: ",
+            "  silicon.node: ",
+            "silicon.dies: has no source; add it under sources, for example `silicon.dies: data sheet, page 1`",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_silicon_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (Path(device.__file__).parent / "data/h100-sxm.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("name: h100-sxm", "name: mine").replace(old, new))
+    with pytest.raises(SpecError) as caught:
+        device.load(str(path))
+    assert message in [
+        problem.split(": ", 1)[1].split(" did you mean")[0].rstrip(";") for problem in caught.value.problems
+    ]
+
+
+def test_devices_side_by_side_show_ranges() -> None:
+    ran = CliRunner().invoke(commands(), ["hardware", "compare", "a100-sxm-80gb", "b200"], catch_exceptions=False)
+    line = next(line for line in ran.output.splitlines() if line.startswith("die area"))
+    assert "826 mm2 (stated)" in line
+    assert re.search(r"\d+ mm2 \(\d+ to \d+\)", line)
+    args = ["hardware", "compare", "a100-sxm-80gb", "b200", "--format", "json"]
+    rows = json.loads(CliRunner().invoke(commands(), args, catch_exceptions=False).output)["rows"]
+    area = next(row for row in rows if row["field"] == "die area")
+    assert area["stated"] == [True, False]
+    assert area["intervals"][1][0] < area["values"][1] < area["intervals"][1][1]

@@ -17,7 +17,15 @@ from click.testing import CliRunner
 import framecast
 
 ROOT = Path(__file__).parents[2]
-SLOW = ("pods", "project", "search", "sweep", "calib")  # commands that have tests of their own examples, or need a GPU
+SLOW = (
+    "measured",
+    "pods",
+    "serve",
+    "project",
+    "search",
+    "sweep",
+    "calib",
+)  # commands that have tests of their own examples, or need a GPU
 
 
 def _commands(group: click.Group, path: str = "framecast") -> Iterator[tuple[str, click.Command]]:

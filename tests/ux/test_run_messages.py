@@ -17,14 +17,17 @@ from workloads.model import models
 
 GOOD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\n"
 IDS = ", ".join(device_names())
-TOP = "(allowed: name, model, request, device, software, level, sweep, search, project, pods)"
+TOP = "(allowed: name, model, request, device, software, level, sweep, search, project, pods, serve)"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("device: a100-sxm-80gb\n", "PATH: model: missing; expected a model's id (`framecast models` lists them)"),
-        ("model: 3\ndevice: a100-sxm-80gb\n", "PATH:1:8: model: found '3', expected a model's id"),
+        (
+            "device: a100-sxm-80gb\n",
+            "PATH: model: missing; expected a model's id (`framecast models` lists them) or a capture file",
+        ),
+        ("model: 3\ndevice: a100-sxm-80gb\n", "PATH:1:8: model: found '3', expected a model's id or a capture file"),
         (
             "model: stable-difusion-1.5\ndevice: a100-sxm-80gb\n",
             "PATH:1:8: model: unknown model 'stable-difusion-1.5'; did you mean 'stable-diffusion-1.5'?"
@@ -65,7 +68,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
         (
             GOOD + "softwar: pytorch-eager\n",
             "PATH:3:1: softwar: unknown field; did you mean 'software'?"
-            " (allowed: name, model, request, device, software, level, sweep, search, project, pods)",
+            " (allowed: name, model, request, device, software, level, sweep, search, project, pods, serve)",
         ),
         (GOOD + "device: h100-sxm\n", "PATH:3:1: device: duplicate field; it is already set in line 2"),
         (
@@ -132,7 +135,8 @@ def test_a_problem_in_the_file(tmp_path: Path, text: str, message: str) -> None:
         ("request.height=500", "request.height: found 500, expected a multiple of 8; nearest: 496, 504"),
         (
             "software.attention=flash",
-            "software.attention: found 'flash', expected one of unfused, flash-1, flash-2, auto; did you mean 'flash-1' or 'flash-2'?",
+            "software.attention: found 'flash', expected one of unfused, flash-1, flash-2, auto; "
+            "did you mean 'flash-1' or 'flash-2'?",
         ),
         (
             "device=a100",

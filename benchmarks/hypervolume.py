@@ -55,8 +55,8 @@ SPACES: dict[str, tuple[dict[str, str], str]] = {
     "throughput-power-price": (
         {
             "device.sm_count": "64..256 step 8", "device.sm_clock": "1..2 GHz step 0.125 GHz",
-            "device.hbm.bandwidth": "1..8 TB/s step 1 TB/s", "device.l2.capacity": "[20 MiB, 40 MiB, 64 MiB, 96 MiB, 128 MiB]",
-            "device.sm.shared_memory": "[96 KiB, 164 KiB, 228 KiB, 320 KiB]", "device.exp": "[8 op/cycle, 16 op/cycle, 32 op/cycle]",
+            "device.hbm.bandwidth": "1..8 TB/s step 0.5 TB/s", "device.l2.capacity": "[20 MiB, 40 MiB, 64 MiB, 96 MiB, 128 MiB]",
+            "device.sm.shared_memory": "[96 KiB, 164 KiB, 228 KiB, 320 KiB]", "device.exp": "[8 op/cycle, 32 op/cycle]",
         },
         "objectives: {images_per_s: maximize, full_power_w: minimize, area_mm2: minimize}",
     ),
@@ -68,7 +68,7 @@ def scenario(folder: Path, name: str) -> Path:
     fields, goals = SPACES[name]
     inside = ", ".join(f"{path}: {text if text.startswith('[') else repr(text)}" for path, text in fields.items())
     path = folder / f"{name}.yaml"
-        path.write_text(f"{HEAD}sweep: {{{inside}, {goals}}}\nsearch: {{{inside}, {goals}}}\n")
+    path.write_text(f"{HEAD}sweep: {{{inside}, {goals}}}\nsearch: {{{inside}, {goals}}}\n")
     return path
 
 
@@ -103,9 +103,9 @@ def measure(name: str, folder: Path, seeds: int = SEEDS) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every space, write the file."""
-    with tempfile.TemporaryDirectory() as folder:
-        with ProcessPoolExecutor(2) as pool:
-            found: dict[str, Any] = dict(zip(SPACES, pool.map(measure, SPACES, [Path(folder)] * len(SPACES)), strict=True))
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2) as pool:
+        measured = pool.map(measure, SPACES, [Path(folder)] * len(SPACES))
+        found: dict[str, Any] = dict(zip(SPACES, measured, strict=True))
     found["command"] = "python -m benchmarks.hypervolume"
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

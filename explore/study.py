@@ -96,7 +96,7 @@ def run(search: Search, where: Location, progress: Callable[[Trials], None] | No
         while len(stored) < search.trials:
             asked = _batch(search, memory, len(stored) // search.batch)
             new = asked[len(stored) % search.batch :][: search.trials - len(stored)]
-            _append(where, study, new)
+            _append(where, study, len(stored), new)
             stored.extend(new)
             if progress:
                 progress(_trials(search, stored))
@@ -112,8 +112,8 @@ def _memory(search: Search, before: Sequence[optuna.trial.FrozenTrial]) -> optun
     return memory
 
 
-def _append(where: Location, study: optuna.Study, new: Sequence[optuna.trial.FrozenTrial]) -> None:
-    """Append trials to the storage: to a journal in one write, to a database one by one.
+def _append(where: Location, study: optuna.Study, before: int, new: Sequence[optuna.trial.FrozenTrial]) -> None:
+    """Append trials to the storage, which has `before`: to a journal in one write, to a database one by one.
 
     A database that is away is waited for; then what it has of the trials is read, so that none is lost and none is there twice.
     StudyError when it stays away.
@@ -127,7 +127,7 @@ def _append(where: Location, study: optuna.Study, new: Sequence[optuna.trial.Fro
                 study.add_trial(trial)
         _attempt(where, backend.flush)
         return
-    before, until, told = len(_attempt(where, lambda: _finished(study))), 0.0, False
+    until, told = 0.0, False
     while True:
         try:
             for trial in new[len(_finished(study)) - before if told else 0 :]:
@@ -301,9 +301,10 @@ def _opened(where: Location) -> Iterator[Any]:
 
 
 def _database(url: str) -> Any:
-    """A storage by URL; a connection that died is noticed before it is used."""
+    """A storage by URL; a connection that died is noticed before it is used. PostgreSQL by the driver of the extra 'postgres'."""
     import optuna
 
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
     return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
 

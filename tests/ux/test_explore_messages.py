@@ -230,7 +230,7 @@ def test_a_combination_that_cannot_be(tmp_path: Path) -> None:
         (
             "objectives: {latency_s: minimize, relative_resources: minimize}",
             "objectives: {}",
-            "PATH:8:15: search.objectives: found fields, expected at least 1 in the list",
+            "PATH:8:15: search.objectives: empty; expected at least one",
         ),
         (
             "  objectives: {latency_s: minimize, relative_resources: minimize}\n",

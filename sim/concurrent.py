@@ -137,9 +137,9 @@ def inference(scenario: Scenario, batch: int = 1) -> Inference:
     request = scenario.request if batch == 1 else replace(scenario.request, batch=scenario.request.batch * batch)
     trace, on = trace_of(scenario.model, request), rates(scenario.device)
     check_trace(scenario, trace)
+    level = uncorrected(scenario).level  # a learned correction is of one device, run alone
     priced = [
-        price(trace, scenario.software, replace(on, l2_capacity=share * on.l2_capacity), uncorrected(scenario).level)
-        for share in L2_SHARES
+        price(trace, scenario.software, replace(on, l2_capacity=share * on.l2_capacity), level) for share in L2_SHARES
     ]
     need = memory(trace, priced[0].cost)
     steps = step_segments(scenario.model, request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from explore import editor_cli, pods_cli, project_cli, search_cli
+from explore import editor_cli, pods_cli, project_cli, search_cli, study_cli
 
 
 def register(cli: click.Group) -> None:
@@ -12,4 +12,5 @@ def register(cli: click.Group) -> None:
     search_cli.register(cli)
     pods_cli.register(cli)
     project_cli.register(cli)
+    study_cli.register(cli)
     editor_cli.register(cli)

@@ -96,7 +96,9 @@ def counters(member: Member, on: Rates, assumed: Assumed | None = None) -> dict[
             of = runs * np.array([OF_KERNEL.get(k) == kind for k in kernels.name])
             instructions, accesses, misses = (float(column @ of) for column in columns)
             rate = misses / accesses
-            reached = (1 - assumed.line_hits) * (assumed.l2_cycles - assumed.l1_cycles + rate * (_far(on) - assumed.l2_cycles))
+            reached = (1 - assumed.line_hits) * (
+                assumed.l2_cycles - assumed.l1_cycles + rate * (_far(on) - assumed.l2_cycles)
+            )
             found[name, kind] = Counters(instructions, accesses, misses, assumed.l1_cycles + reached)
     return found
 

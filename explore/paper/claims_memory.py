@@ -35,7 +35,10 @@ def c22(suite: Suite) -> Finding:
 
 
 def _varied(
-    suite: Suite, claim: str, of: Callable[[Any], Mapping[str, float]], cases: Callable[[Mapping[str, float]], Mapping[str, bool]]
+    suite: Suite,
+    claim: str,
+    of: Callable[[Any], Mapping[str, float]],
+    cases: Callable[[Mapping[str, float]], Mapping[str, bool]],
 ) -> Finding:
     """Base value, ends over the variations, and whether the cases hold under every one."""
     found = spread(suite)
@@ -44,12 +47,22 @@ def _varied(
     held = [all(cases(v).values()) for v in every]
     ends = ", ".join(f"{k} {number(min(v[k] for v in every))} to {number(max(v[k] for v in every))}" for k in base)
     rates = ", ".join(
-        f"{kind} {found[0][1]['self', kind].miss_rate:.2f} / {found[0][1]['temporal', kind].miss_rate:.2f}" for kind in base
+        f"{kind} {found[0][1]['self', kind].miss_rate:.2f} / {found[0][1]['temporal', kind].miss_rate:.2f}"
+        for kind in base
     )
     missed = ", ".join(name for name, yes in cases(base).items() if not yes)
-    why = f"{f'not: {missed}; ' if missed else ''}L2 miss rate spatial / temporal: {rates}; over the assumptions {ends}; "
+    why = (
+        f"{f'not: {missed}; ' if missed else ''}L2 miss rate spatial / temporal: {rates}; over the assumptions {ends}; "
+    )
     numbers = [x for v in every for x in v.values()]
-    return Finding(CLAIMS[claim], base, cases(base), min(numbers), max(numbers), f"{why}all hold in {sum(held)} of {len(held)} variations")
+    return Finding(
+        CLAIMS[claim],
+        base,
+        cases(base),
+        min(numbers),
+        max(numbers),
+        f"{why}all hold in {sum(held)} of {len(held)} variations",
+    )
 
 
 def over_calls(suite: Suite, model: str) -> dict[str, Floats]:
@@ -73,7 +86,9 @@ def c27(suite: Suite) -> Finding:
         for what, name in (("hbm_bytes_per_s", "HBM"), ("l2_miss_rate", "L2 misses")):
             values[f"{TITLE[model]} {name}"] = rank_correlation(calls[length][own], calls[what][own])
     cases = {name: v > FOLLOWS for name, v in values.items()}
-    return Finding(CLAIMS["C27"], values, cases, min(values.values()), max(values.values()), "self-attention calls, unfused")
+    return Finding(
+        CLAIMS["C27"], values, cases, min(values.values()), max(values.values()), "self-attention calls, unfused"
+    )
 
 
 def rank_correlation(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> float:

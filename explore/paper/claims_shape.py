@@ -98,7 +98,9 @@ def c14(suite: Suite) -> Finding:
     muse = of_component(attention(suite.member(MUSE).trace), "base")
     constant = len(np.unique(muse.q_len[muse.role == 0])) == 1
     values = {"Parti, keys a token": float(fit[0]), "Muse, queries": float(muse.q_len[0])}
-    return exact("C14", values, {"Parti grows linearly": linear, "Muse constant": constant}, f"{len(at)} spans of Parti's tokens")
+    return exact(
+        "C14", values, {"Parti grows linearly": linear, "Muse constant": constant}, f"{len(at)} spans of Parti's tokens"
+    )
 
 
 def c15(suite: Suite) -> Finding:
@@ -128,7 +130,10 @@ def c16(suite: Suite) -> Finding:
 def c17(suite: Suite) -> Finding:
     """Growth of time with the image."""
     low, high = (suite.member(SD, height=s, width=s).times[FLASH].sum(axis=(0, 2)) for s in (64, 512))
-    ratio = {"convolution": _sum(high, "Convolution") / _sum(low, "Convolution"), "attention": _sum(high, "attention") / _sum(low, "attention")}
+    ratio = {
+        "convolution": _sum(high, "Convolution") / _sum(low, "Convolution"),
+        "attention": _sum(high, "attention") / _sum(low, "attention"),
+    }
     far = suite.member(SD, height=2048, width=2048).times[FLASH].sum(axis=(0, 2))
     later = f"from 512 to 2048: convolution {_sum(far, 'Convolution') / _sum(high, 'Convolution'):.1f}x, attention "
     later += f"{_sum(far, 'attention') / _sum(high, 'attention'):.1f}x"
@@ -148,7 +153,11 @@ def c19(suite: Suite) -> Finding:
     spatial, temporal = (sum(t[i] for t in totals.values()) for i in (0, 1))
     frames = {n: s[0].frames for n, s in by_network.items()}
     said = ", ".join(f"{n} ({frames[n]} frames) 1/{s / t:.1f}" for n, (s, t, _) in totals.items())
-    return exact("C19", {"": temporal / spatial}, reason=f"1/{spatial / temporal:.1f}; {said}; at one level it is frames over pixels")
+    return exact(
+        "C19",
+        {"": temporal / spatial},
+        reason=f"1/{spatial / temporal:.1f}; {said}; at one level it is frames over pixels",
+    )
 
 
 def c23(suite: Suite) -> Finding:
@@ -156,7 +165,11 @@ def c23(suite: Suite) -> Finding:
     found = shapes(suite, "decoder")
     linear, square = (_power(found, i) for i in (0, 1))
     at = [float(crossover([s.scaled(r) for s in found])) for r in RESOLUTIONS]
-    cases = {"spatial F": linear, "temporal F^2": square, **{f"later at {r}x": b > a for r, a, b in zip(RESOLUTIONS[1:], at, at[1:], strict=False)}}
+    cases = {
+        "spatial F": linear,
+        "temporal F^2": square,
+        **{f"later at {r}x": b > a for r, a, b in zip(RESOLUTIONS[1:], at, at[1:], strict=False)},
+    }
     sides = [suite.member(VIDEO).scenario.request.height // 12 * r for r in RESOLUTIONS]
     return exact("C23", {f"{s} px": a for s, a in zip(sides, at, strict=True)}, cases, "sides of the decoder's frames")
 
@@ -174,7 +187,9 @@ def c29(suite: Suite) -> Finding:
     values = named(DIFFUSION_TTI, lambda m: longest / _mean(suite, m))
     cases = {f"{name} shorter": v > 1 for name, v in values.items()}
     cases["an order of magnitude"] = math.sqrt(10) <= max(values.values()) <= 10 * math.sqrt(10)
-    why = "mean lengths: " + ", ".join(f"{TITLE[m]} {_mean(suite, m):,.0f}" for m in DIFFUSION_TTI) + f"; LLaMA {longest}"
+    why = (
+        "mean lengths: " + ", ".join(f"{TITLE[m]} {_mean(suite, m):,.0f}" for m in DIFFUSION_TTI) + f"; LLaMA {longest}"
+    )
     return exact("C29", values, cases, why)
 
 

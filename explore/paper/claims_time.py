@@ -67,7 +67,9 @@ def c07(suite: Suite) -> Finding:
     largest = {m: _largest(times, m) == CONVOLUTION for m in DIFFUSION_TTI}
     first = ", ".join(TITLE[m] for m, yes in largest.items() if yes)
     found = timed(suite, "C07", lambda t: greatest(values(t)))
-    return replace(found, reason=f"{listed(values(times), ' %')}; the largest class of {first}; {_pixels(suite, way=FLASH)}")
+    return replace(
+        found, reason=f"{listed(values(times), ' %')}; the largest class of {first}; {_pixels(suite, way=FLASH)}"
+    )
 
 
 def c08(suite: Suite) -> Finding:
@@ -98,9 +100,7 @@ def c12(suite: Suite) -> Finding:
     """Attention modules, diffusion against transformers."""
 
     def ratios(t: Times) -> dict[str, float]:
-        return {
-            f"{TITLE[d]} / {TITLE[x]}": _sped(t, d) / _sped(t, x) for d in DIFFUSION_TTI for x in TRANSFORMER_TTI
-        }
+        return {f"{TITLE[d]} / {TITLE[x]}": _sped(t, d) / _sped(t, x) for d in DIFFUSION_TTI for x in TRANSFORMER_TTI}
 
     each = named((*DIFFUSION_TTI, *TRANSFORMER_TTI), lambda m: _sped(Times(suite), m))
     return timed(suite, "C12", ratios, f"speed-up of the modules: {listed(each, 'x')}")
@@ -146,7 +146,12 @@ def c30(suite: Suite) -> Finding:
     missed = ", ".join(name for name, yes in cases.items() if not yes)
     sizes = ", ".join(f"{TITLE[m]} {suite.member(m).scenario.request.height}" for m in models)
     found = timed(suite, "C30", lambda t: named(models, lambda m: t.total(m, FLASH)))
-    return replace(found, values=values, cases=cases, reason=f"{f'not: {missed}; ' if missed else ''}image sides: {sizes}; interval of kernel time")
+    return replace(
+        found,
+        values=values,
+        cases=cases,
+        reason=f"{f'not: {missed}; ' if missed else ''}image sides: {sizes}; interval of kernel time",
+    )
 
 
 def c32(suite: Suite) -> Finding:
@@ -202,7 +207,8 @@ def _transformers(suite: Suite) -> str:
     t = Times(suite)
     parts = {(LLM, "prefill"): "LLaMA's prefill", (LLM, "decode"): "its decode", (MUSE, BASE): "Muse's base network"}
     said = (
-        f"{name} {t.share(m, FLASH, LINEAR, c):.0f} / {t.share(m, FLASH, ATTENTION, c):.0f} %" for (m, c), name in parts.items()
+        f"{name} {t.share(m, FLASH, LINEAR, c):.0f} / {t.share(m, FLASH, ATTENTION, c):.0f} %"
+        for (m, c), name in parts.items()
     )
     return f"linear / attention in {', in '.join(said)}"
 

@@ -25,8 +25,10 @@ DRAWS, SEED, ENDS = 400, 0, (10, 90)
 
 def factors() -> Floats:
     """Factors on the time of each kind of kernel, (DRAWS, KERNELS)."""
-    spread = np.array([math.sqrt(math.pi / 2) * ERRORS[kind] for kind in KERNELS])  # mean |x| of a normal is sqrt(2/pi) sigma
-    return np.exp(np.random.default_rng(SEED).standard_normal((DRAWS, len(KERNELS))) * spread)
+    spread = np.array(
+        [math.sqrt(math.pi / 2) * ERRORS[kind] for kind in KERNELS]
+    )  # mean |x| of a normal is sqrt(2/pi) sigma
+    return np.asarray(np.exp(np.random.default_rng(SEED).standard_normal((DRAWS, len(KERNELS))) * spread))
 
 
 def interval(values: Callable[[Floats], Sequence[float]]) -> tuple[float, float]:

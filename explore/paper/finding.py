@@ -53,7 +53,9 @@ class Finding:
         """Values in one line, with their unit."""
         if not values:
             return "-"
-        unit = {"x": "x", "exponent": "", "ratio": "", "share": "", "rank correlation": ""}.get(self.claim.unit, f" {self.claim.unit}")
+        unit = {"x": "x", "exponent": "", "ratio": "", "share": "", "rank correlation": ""}.get(
+            self.claim.unit, f" {self.claim.unit}"
+        )
         said = (f"{name} {number(v)}" if name else number(v) for name, v in values.items())
         return ", ".join(said) + unit
 
@@ -90,14 +92,18 @@ class Times:
         return 100 * self.of(model, way, group, component) / self.total(model, way, component)
 
 
-def timed(suite: Suite, claim: str, values: Callable[[Times], Mapping[str, float]], reason: str = "", **more: bool) -> Finding:
+def timed(
+    suite: Suite, claim: str, values: Callable[[Times], Mapping[str, float]], reason: str = "", **more: bool
+) -> Finding:
     """A claim about times: its values, and how far they go with the errors of the cost model."""
     low, high = doubt.interval(lambda factor: tuple(values(Times(suite, factor)).values()))
     base, other = values(Times(suite)), values(Times(suite, projections=True))
     return Finding(CLAIMS[claim], base, more, low, high, reason, other if other != base else {})
 
 
-def exact(claim: str, values: Mapping[str, float], cases: Mapping[str, bool] | None = None, reason: str = "") -> Finding:
+def exact(
+    claim: str, values: Mapping[str, float], cases: Mapping[str, bool] | None = None, reason: str = ""
+) -> Finding:
     """A claim about counts: no interval but the values themselves."""
     numbers = tuple(values.values())
     return Finding(CLAIMS[claim], values, cases or {}, min(numbers), max(numbers), reason)

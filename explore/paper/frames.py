@@ -13,8 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from explore.paper.suite import VIDEO, Suite
-from hwspecs import software
+from explore.paper.suite import VIDEO, Suite, with_attention
 from hwspecs.rates import Rates
 from sim.cost import cost
 from workloads.kind import kinds
@@ -23,6 +22,9 @@ from workloads.ops.attention import ROLES
 from workloads.trace import Segment, Trace
 from workloads.views import attention
 
+COUNTED = (
+    1 << 62
+)  # FLOPs that a column of 64 bits holds; a larger call is priced as one head, which fills any device, times heads
 SPATIAL, TEMPORAL, JOINT = CALLS = ("spatial", "temporal", "joint")
 
 
@@ -53,7 +55,14 @@ class Shape:
 
     def dims(self, call: str) -> dict[str, int]:
         """Dimensions of one call of an attention."""
-        both = {"heads": self.heads, "kv_heads": self.heads, "head_dim": self.head_dim, "causal": 0, "interleaved": 1, "mask": 0}
+        both = {
+            "heads": self.heads,
+            "kv_heads": self.heads,
+            "head_dim": self.head_dim,
+            "causal": 0,
+            "interleaved": 1,
+            "mask": 0,
+        }
         batch, q_len, extra, role = {
             SPATIAL: (self.clips * self.frames, self.pixels, self.extra, "self"),
             TEMPORAL: (self.clips * self.pixels, self.frames, 0, "temporal"),
@@ -80,8 +89,8 @@ def shapes(suite: Suite, component: str, model: str = VIDEO) -> tuple[Shape, ...
     over_time = np.flatnonzero(mine & (a.role == ROLES.index("temporal")))
     over_space = np.flatnonzero(mine & (a.role == ROLES.index("self")))
     found: dict[tuple[int, int, int], list[int]] = {}
-    for i in over_time:
-        found.setdefault((int(a.q_len[i]), int(a.batch[i]), int(a.heads[i])), []).append(int(i))
+    for t in over_time:
+        found.setdefault((int(a.q_len[t]), int(a.batch[t]), int(a.heads[t])), []).append(int(t))
     levels = []
     for (frames, batch, heads), temporal in found.items():
         spatial = [int(i) for i in over_space if a.heads[i] == heads and int(a.batch[i] * a.q_len[i]) == batch * frames]
@@ -110,14 +119,21 @@ def crossover(found: Sequence[Shape]) -> Fraction:
     return Fraction(spatial, temporal)
 
 
-def times(found: Sequence[Shape], calls: Sequence[str], way: str, on: Rates, level: str = "physical") -> dict[str, float]:
+def times(
+    found: Sequence[Shape], calls: Sequence[str], way: str, on: Rates, level: str = "physical"
+) -> dict[str, float]:
     """Seconds of one inference in each of the attentions, projections apart, over all levels."""
     priced = [(call, s) for call in calls for s in found]
-    trace = _trace([s.dims(call) for call, s in priced])
-    kernels = lower(trace, replace(software.load("pytorch-eager"), attention=way))  # type: ignore[arg-type]
+    parts = [s.clips * s.heads if s.flops(call) > COUNTED else 1 for call, s in priced]
+    asked = (s if n == 1 else replace(s, clips=1, heads=1) for n, (_, s) in zip(parts, priced, strict=True))
+    trace = _trace([s.dims(call) for s, (call, _) in zip(asked, priced, strict=True)])
+    kernels = lower(trace, with_attention(way))
     done = cost(kernels, on, level)
-    each = done.per_call(done.time)
-    return {call: float(sum(t * s.runs(call) for t, (c, s) in zip(each, priced, strict=True) if c == call)) for call in calls}
+    each = done.per_call(done.time) * parts
+    return {
+        call: float(sum(t * s.runs(call) for t, (c, s) in zip(each, priced, strict=True) if c == call))
+        for call in calls
+    }
 
 
 def _trace(calls: Sequence[dict[str, int]], dtype: str = "fp16") -> Trace:
@@ -125,7 +141,9 @@ def _trace(calls: Sequence[dict[str, int]], dtype: str = "fp16") -> Trace:
     names, n = kinds()["attention"].dims, len(calls)
     index, zeros = np.arange(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     dims = np.array([[c[name] for name in names] for c in calls], dtype=np.int64)
-    size = np.repeat(2 * np.array([c["batch"] * c["heads"] * c["kv_len"] * c["head_dim"] for c in calls], dtype=np.int64), 4)
+    size = np.repeat(
+        2 * np.array([c["batch"] * c["heads"] * c["kv_len"] * c["head_dim"] for c in calls], dtype=np.int64), 4
+    )
     return Trace(
         model="attention", request={}, kinds=("attention",), dtypes=(dtype,), labels=("attention",), paths=("attention",),
         op_kind=zeros, op_dtype=zeros, op_dims=dims, op_label=zeros, call_op=index, call_path=zeros,

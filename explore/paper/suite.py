@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hwspecs import device, software
 from hwspecs.rates import Rates, rates
+from hwspecs.software import Software
 from sim.result import Priced, call_class, call_role
 from sim.scenario import Scenario
 from sim.simulate import price
@@ -81,7 +82,7 @@ class Suite:
         sizes = "-".join(str(value) for value in request.values())
         return Scenario(
             name="-".join(part for part in (model, sizes) if part), model=model, request=known.request(**request),
-            device=device.load(DEVICE), software=replace(software.load(SOFTWARE), attention=way), level=self.level,
+            device=device.load(DEVICE), software=with_attention(way), level=self.level,
             path=f"{model}.yaml",
         )  # fmt: skip
 
@@ -91,10 +92,7 @@ class Suite:
         if key not in self._made:
             scenario = self.scenario(model, **request)
             trace = trace_of(model, scenario.request)
-            priced = {
-                way: price(trace, replace(scenario.software, attention=way), self.rates, self.level)  # type: ignore[arg-type]
-                for way in WAYS
-            }
+            priced = {way: price(trace, with_attention(way), self.rates, self.level) for way in WAYS}
             self._made[key] = Member(scenario, trace, priced)
         return self._made[key]
 
@@ -103,11 +101,16 @@ class Suite:
         return tuple(self._made.values())
 
 
+def with_attention(way: str) -> Software:
+    """The study's software with a way to run attention."""
+    return replace(software.load(SOFTWARE), attention=way)  # type: ignore[arg-type]
+
+
 def call_group(trace: Trace) -> Ints:
     """Index into GROUPS of each call, (calls,)."""
     role = call_role(trace)
     of_class = np.array([-1 if c == "Attention" else GROUPS.index(c) for c in REPORT_CLASSES])
-    plain = np.where(role >= 0, role, of_class[call_class(trace)])
+    plain = np.where(role >= 0, role, of_class[call_class(trace)]).astype(np.int64)
     return np.where(trace.call_in_attention & (plain == GROUPS.index("Linear")), GROUPS.index(PROJECTIONS), plain)
 
 
@@ -135,4 +138,4 @@ def _times(trace: Trace, priced: Priced) -> Floats:
     where, places = trace.call_segment() * len(GROUPS) + group, len(trace.segments) * len(GROUPS)
     columns = [cost.per_call(cost.time * (kind == i)) * repeats for i in range(len(KERNELS))]
     summed = np.stack([np.bincount(where, column, places) for column in columns], axis=1)
-    return summed.reshape(len(trace.segments), len(GROUPS), len(KERNELS))
+    return np.asarray(summed.reshape(len(trace.segments), len(GROUPS), len(KERNELS)), dtype=np.float64)

@@ -51,7 +51,7 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
     made, axes = _figure(9.5, 5.4, 1, 1)
     panel, on = axes[0, 0], device.load(DEVICE)
     peak, bandwidth = on.matmul_rate("bf16"), on.hbm.bandwidth
-    x = [0.5, peak / bandwidth, 3e5]
+    x = [0.5, peak / bandwidth, 1e7]
     panel.loglog(x, [min(v * bandwidth, peak) / 1e12 for v in x], color=BLACK, linewidth=1.6)
     found = tables[0].where(attention="flash-2")
     for i, row in enumerate(found.rows):
@@ -61,7 +61,7 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
         panel.plot(study, rate, "o", color=ORANGE, markersize=8)
         panel.plot(traffic, rate, "o", markerfacecolor="white", markeredgecolor=BLUE, markersize=8, markeredgewidth=1.8)
         panel.annotate(of["model"], (study, rate), (8, (-3, 5)[i % 2]), textcoords="offset points", fontsize=9)
-    panel.set_xlim(0.5, 1e6)
+    panel.set_xlim(0.5, 1e7)
     panel.set_xlabel("arithmetic intensity (FLOP/B)")
     panel.set_ylabel("TFLOP/s over one inference")
     panel.grid(color="#e4e4e4", linewidth=0.6)
@@ -126,9 +126,11 @@ def _profile(title: str, tables: Sequence[Table], source: str, path: Path) -> No
             panel = axes[row, column]
             panel.step(range(len(values)), values, where="mid", color=colour, linewidth=1.4)
             panel.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-            panel.set_ylim(bottom=0)
-        if model != "parti":
-            axes[0, column].set_yscale("log", base=2)
+            if row == 0 and model != "parti":
+                panel.set_yscale("log", base=2)
+                panel.set_ylim(min(values) / 2, 2 * max(values))
+            else:
+                panel.set_ylim(bottom=0)
         axes[0, column].set_title(TITLE[model] + (", keys" if model == "parti" else ""), loc="left", fontsize=10)
         axes[2, column].set_xlabel("self-attention calls", fontsize=9.5)
     for row, name in enumerate(("sequence length", "HBM (GB/s)", "L2 miss rate")):
@@ -141,22 +143,14 @@ def _sequence(title: str, tables: Sequence[Table], source: str, path: Path) -> N
     made, axes = _figure(11, 4.6, 1, 2)
     counts, memory = axes[0]
     sides = sorted(set(tables[0].column("side_px")))
-    for i, side in enumerate(sides):
+    for side, colour in zip(sides, (GREY, SKY, BLUE, GREEN, ORANGE, BLACK), strict=False):
         found = tables[0].where(side_px=side)
-        shade = (0.1 + 0.8 * i / (len(sides) - 1),) * 3
-        counts.step(
-            [*found.column("q_len")],
-            found.column("calls"),
-            "o-",
-            where="mid",
-            color=(0.84, *shade[:2]),
-            markersize=5,
-            label=f"{side} px",
-        )
+        counts.plot(found.column("q_len"), found.column("calls"), "o-", color=colour, markersize=6, label=f"{side} px")
     counts.set_xscale("log", base=2)
     counts.set_xlabel("sequence length (queries)")
     counts.set_ylabel("attention calls of one inference")
-    counts.legend(frameon=False, fontsize=8.5)
+    counts.set_ylim(0, 640)
+    counts.legend(frameon=False, fontsize=8.5, ncols=3)
     x = tables[1].column("side_px")
     for name, style, label in (
         ("traced_bytes", "o", "traced"),
@@ -264,4 +258,3 @@ def _overtaking(title: str, tables: Sequence[Table], source: str, path: Path) ->
 _DRAWN: dict[str, Callable[[str, Sequence[Table], str, Path], None]] = {
     "fig1": _roofline, "fig2": _breakdown, "fig3": _profile, "fig4": _sequence, "fig5": _growth, "fig6": _temporal, "fig7": _overtaking,
 }  # fmt: skip
-__all__ = ["PINK", "SKY", "draw"]

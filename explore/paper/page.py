@@ -9,22 +9,31 @@ from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-from explore.paper.answer import Answer
+from explore.paper.answer import Answer, calibration_hash
 from explore.paper.drawing import draw
 from explore.paper.report import ORDER, command, rows, summary
 from explore.paper.rules import __doc__ as RULES
-from explore.paper.table import CLAIMS
 from explore.paper.tables import FIGURES
 from sim import html
 from sim.report import number
 
 MORE = """
-.verdict { font-weight: 650; } .agrees { color: var(--good); } .close { color: var(--near); } .disagrees { color: var(--bad); }
 :root { --good: #00694e; --near: #8a5a00; --bad: #b03a00; }
 @media (prefers-color-scheme: dark) { :root { --good: #4fd3a8; --near: #e9b44c; --bad: #ff8a5c; } }
-td.words { white-space: normal; min-width: 12rem; text-align: left; } td.why { min-width: 24rem; font-size: .85rem; }
+.verdict { font-weight: 650; } .agrees { color: var(--good); } .close { color: var(--near); } .disagrees { color: var(--bad); }
+.claim { display: grid; grid-template-columns: 3rem 5fr 4fr 6fr 8.5rem 5.5rem; gap: 2px 14px; padding: 8px 0; border-bottom: 1px solid var(--line); }
+.claim > * { overflow-wrap: anywhere; } .claim .why { grid-column: 2 / -1; font-size: .85rem; color: var(--quiet); max-width: none; margin: 0; }
+.claim.head { font-weight: 600; }
+td.words { white-space: normal; text-align: left; }
 figure { margin: 14px 0; background: #ffffff; border-radius: 8px; padding: 8px; overflow-x: auto; }
 figure img { display: block; width: 100%; min-width: 640px; height: auto; }
+code { overflow-wrap: anywhere; } #rules pre { white-space: pre-wrap; }
+@media (max-width: 720px) {
+  .claim { grid-template-columns: 3rem 1fr 5.5rem; } .claim.head { display: none; } .claim .why { grid-column: 1 / -1; }
+  .claim .verdict { grid-area: 1 / 3; } .claim .study, .claim .ours, .claim .ends { grid-column: 2 / -1; }
+  .claim .study::before { content: "study: "; color: var(--quiet); } .claim .ours::before { content: "framecast: "; color: var(--quiet); }
+  .claim .ends:not(:empty)::before { content: "interval: "; color: var(--quiet); }
+}
 """
 # What a figure shows that its picture does not say.
 NOTES = {
@@ -64,20 +73,28 @@ def _section(anchor: str, title: str, body: str) -> str:
 
 
 def _claims(found: Answer) -> str:
-    heads = ("id", "claim", "study", "framecast", "interval", "verdict", "why, and how to check it")
-    lines = []
+    heads = {
+        "id": "",
+        "claim": "claim",
+        "study": "study",
+        "framecast": "ours",
+        "interval": "ends",
+        "verdict": "verdict",
+    }
+    lines = [
+        f'<div class="claim head">{"".join(f"<div class={style or repr(str())}>{h}</div>" for h, style in heads.items())}</div>'
+    ]
     for row in rows(found):
         ends = "" if row["low"] is None else f"{number(row['low'])} .. {number(row['high'])}"
-        cells = "".join(f'<td class="words">{escape(str(row[k]))}</td>' for k in ("claim", "study", "framecast"))
+        cells = {"": row["id"], "what": row["claim"], "study": row["study"], "ours": row["framecast"], "ends": ends}
+        said = "".join(f'<div class="{style}">{escape(str(value))}</div>' for style, value in cells.items())
         lines.append(
-            f'<tr id="{row["id"]}"><td>{row["id"]}</td>{cells}<td>{ends}</td><td class="verdict {row["verdict"]}">{row["verdict"]}</td>'
-            f'<td class="words why">{escape(row["reason"])} <code>{escape(row["command"])}</code></td></tr>'
+            f'<div class="claim" id="{row["id"]}">{said}<div class="verdict {row["verdict"]}">{row["verdict"]}</div>'
+            f'<p class="why">{escape(row["reason"])} <code>{escape(row["command"])}</code></p></div>'
         )
     counts = found.counts()
     tiles = "".join(f"<div><dt>{v}</dt><dd>{counts[v]}</dd></div>" for v in ORDER)
-    head = "".join(f'<th class="left">{h}</th>' for h in heads)
-    table = f'<div class="scroll"><table class="small"><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(lines)}\n</tbody></table></div>'
-    return f'<dl class="figures">{tiles}</dl>{table}<p class="quiet">The same rows: claims.csv.</p>'
+    return f'<dl class="figures">{tiles}</dl>\n{chr(10).join(lines)}<p class="quiet">The same rows: claims.csv.</p>'
 
 
 def _figure(found: Answer, name: str) -> str:
@@ -93,8 +110,6 @@ def _figure(found: Answer, name: str) -> str:
 
 def source(found: Answer) -> str:
     """In the corner of every figure."""
-    from explore.paper.answer import calibration_hash
-
     return f"level {found.suite.level}, calibration {calibration_hash()}"
 
 
@@ -106,6 +121,3 @@ def _scenarios(found: Answer) -> str:
     ]
     head = "<th>scenario</th><th>hash</th><th>unfused; without --set flash-2</th>"
     return f'<div class="scroll"><table class="small"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-
-
-__all__ = ["CLAIMS", "page", "source"]

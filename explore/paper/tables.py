@@ -14,7 +14,7 @@ from explore.paper import caches
 from explore.paper.claims_memory import over_calls
 from explore.paper.claims_shape import RESOLUTIONS, SIDES, UNET, lengths
 from explore.paper.frames import CALLS, crossover, exact_flops, shapes, times
-from explore.paper.suite import GROUPS, IMAGEN, LLM, MUSE, PARTI, SD, SUITE, TITLE, UNFUSED, VIDEO, WAYS, Member, Suite
+from explore.paper.suite import GROUPS, IMAGEN, MUSE, PARTI, SD, SUITE, TITLE, UNFUSED, VIDEO, WAYS, Member, Suite
 from workloads.ops.attention import ROLES
 from workloads.views import attention, histogram, intensities, matrix_bytes_per_pass, period
 
@@ -312,4 +312,3 @@ FIGURES: dict[str, tuple[str, Callable[[Suite], Sequence[Table]]]] = {
     "fig6": ("Temporal and spatial attention of Make-A-Video", temporal),
     "fig7": ("FLOPs and time of spatial, temporal and joint attention against frames", overtaking),
 }
-__all__ = ["FIGURES", "LLM", "Table", "similarity_bytes", "study_form"]

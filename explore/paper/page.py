@@ -73,17 +73,8 @@ def _section(anchor: str, title: str, body: str) -> str:
 
 
 def _claims(found: Answer) -> str:
-    heads = {
-        "id": "",
-        "claim": "claim",
-        "study": "study",
-        "framecast": "ours",
-        "interval": "ends",
-        "verdict": "verdict",
-    }
-    lines = [
-        f'<div class="claim head">{"".join(f"<div class={style or repr(str())}>{h}</div>" for h, style in heads.items())}</div>'
-    ]
+    heads = "".join(f"<div>{head}</div>" for head in ("id", "claim", "study", "framecast", "interval", "verdict"))
+    lines = [f'<div class="claim head">{heads}</div>']
     for row in rows(found):
         ends = "" if row["low"] is None else f"{number(row['low'])} .. {number(row['high'])}"
         cells = {"": row["id"], "what": row["claim"], "study": row["study"], "ours": row["framecast"], "ends": ends}

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from sim.result import Result
     from sim.scenario import Scenario, load
     from sim.simulate import replay
+    from workloads.capture_call import capture
+    from workloads.trace import save as save_trace
 
-__all__ = ["FramecastError", "InfeasibleError", "Result", "Scenario", "SpecError", "load", "main", "replay"]
+__all__ = [
+    "FramecastError", "InfeasibleError", "Result", "Scenario", "SpecError", "capture", "load", "main", "replay", "save_trace",
+]  # fmt: skip
 
 _HOME = {
     "FramecastError": "hwspecs.errors",
@@ -31,12 +35,16 @@ _HOME = {
     "Scenario": "sim.scenario",
     "load": "sim.scenario",
     "replay": "sim.simulate",
+    "capture": "workloads.capture_call",
+    "save_trace": "workloads.trace",
 }
+_NAMED = {"save_trace": "save"}  # where its name at home is another
 PACKAGES = ("hwspecs", "workloads", "sim", "explore", "calib")
 COMMANDS = (
     "sim.cli",
     "sim.analysis_cli",
     "workloads.cli",
+    "workloads.capture_cli",
     "sim.views_cli",
     "sim.measured_cli",
     "explore.cli",
@@ -50,7 +58,7 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when they are asked for."""
     if name not in _HOME:
         raise AttributeError(f"module 'framecast' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_HOME[name]), _NAMED.get(name, name))
 
 
 def main() -> None:

@@ -28,12 +28,12 @@ DOCS_025 = "diffusers documentation v0.25.0, optimization/torch2.0 (2023-12; A10
 
 # what, software, attention, batch, published seconds, of what, source
 PUBLISHED = (
-    ("50 steps, batch 1, eager, SDPA", "pytorch-eager", "flash-2", 1, 1.98, "latency", DOCS_016),
+    ("50 steps, batch 1, eager, SDPA", "pytorch-eager", "flash-1", 1, 1.98, "latency", DOCS_016),
     ("50 steps, batch 1, eager, unfused attention", "pytorch-eager", "unfused", 1, 2.69, "latency", DOCS_016),
-    ("50 steps, batch 16, eager, SDPA", "pytorch-eager", "flash-2", 16, 13.55, "latency", DOCS_016),
+    ("50 steps, batch 16, eager, SDPA", "pytorch-eager", "flash-1", 16, 13.55, "latency", DOCS_016),
     ("50 steps, batch 16, eager, unfused attention", "pytorch-eager", "unfused", 16, 18.95, "latency", DOCS_016),
-    ("one UNet step, batch 1, compiled, SDPA", "pytorch-compiled", "flash-2", 1, 1 / 49.74, "unet", DOCS_025),
-    ("one UNet step, batch 1, eager, SDPA", "pytorch-eager", "flash-2", 1, 1 / 23.13, "unet", DOCS_025),
+    ("one UNet step, batch 1, compiled, SDPA", "pytorch-compiled", "flash-1", 1, 1 / 49.74, "unet", DOCS_025),
+    ("one UNet step, batch 1, eager, SDPA", "pytorch-eager", "flash-1", 1, 1 / 23.13, "unet", DOCS_025),
 )
 
 

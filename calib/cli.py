@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calib import fit_cli
+from calib import fit_cli, silicon_cli, validate_cli
 
 if TYPE_CHECKING:
     from calib.table import Measurements
@@ -19,7 +19,9 @@ def register(cli: click.Group) -> None:
     """Add `calib` to the command line."""
     cli.add_command(calib)
     fit_cli.register(calib)
+    silicon_cli.register(calib)
     fit_cli.register_predict(cli)
+    validate_cli.register(cli)
 
 
 @click.group()

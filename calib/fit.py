@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from calib import outliers
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
+from calib.few import FEW, MANY_ROWS, SMOOTH, can_learn, carried, said, telling, weighted
+from calib.intervals import conformal
 from calib.physics import Start, least_squares
 from hwspecs import device
 from hwspecs.rates import Rates, rates
 from sim.calibration import SHARES, Parameter, Terms
 from sim.calibration import load as load_physical
-from sim.fitted import Fitted, Interval, Part, base_terms
+from sim.fitted import Fitted, Part, base_terms
 from sim.residual import Residual
 
 if TYPE_CHECKING:
@@ -31,31 +34,16 @@ if TYPE_CHECKING:
 Mask: TypeAlias = NDArray[np.bool_]
 HELD_OUT = 0.2  # share of the units that are held out
 PHYSICAL_ROWS = 6000  # rows, drawn at random, that the physical stage looks at
-FEW, SOME = (
-    50,
-    400,
-)  # rows below which only the first, or the first six, parameters are refitted: transfer notes, section 6
-SIX = 6
-LEARNED_ROWS, LEARNED_UNITS = 400, 40  # from which a correction is learned,
-MANY_ROWS = 1000  # and from which it may be more than a smooth one
-SMOOTH = {  # the recipe below it; noise in standard deviations of a feature
-    "depth": 2,
-    "noise": 0.6,
-    "decay": 0.1,
-    "batch": 128,
-    "rate": 3e-3,
-    "least_steps": 1500,
-}
-SMOOTH_WIDTH = 32
-TIGHT = {"tensor_sustained": 0.2}  # where the device's file names it; ten points must not move it by half
+TIGHT = {
+    "tensor_sustained": 0.3
+}  # what sustained over peak rates of parts spread by (0.6 to 0.95): few rows move it slowly
+CHANGE = 0.9  # of a parameter, to see which rows follow it
 SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
 LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units
 FLOOR_SPREAD = 0.1
 FLOOR_QUANTILE = 0.02  # of the latencies of a label: where its floor starts
 MOST = {"tensor_sustained": 1.0} | dict.fromkeys(SHARES, 1.0)
 UNITS = {"tensor_sustained": "ratio", "launch_gap": "s", "hbm_bandwidth": "B/s"}
-QUANTILES = (0.1, 0.9)
-LEAST_OF_SOFTWARE = 30  # held-out rows from which a software has an interval of its own
 
 
 @dataclass(frozen=True)
@@ -110,14 +98,17 @@ def parts_of(frame: pd.DataFrame) -> list[Rows]:
     return out
 
 
-def priced(rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r) -> Physical:
+def priced(
+    rows: Rows, terms: Terms, change: Callable[[Rates], Rates] = lambda r: r, is_abroad: bool = False
+) -> Physical:
     """The physical model of every row, each on its own device (`device_id`), with its rates changed."""
+    model = (rows.family.abroad if is_abroad else None) or rows.family.physical
     ids = rows.frame["device_id"].to_numpy()
     out: dict[str, Any] = {}
     terms_out: dict[str, Any] = {}
     for id_ in sorted(set(ids)):
         mask = ids == id_
-        one = rows.family.physical(rows.frame[mask], change(rates(device.load(id_))), terms)
+        one = model(rows.frame[mask], change(rates(device.load(id_))), terms)
         for name in ("time", "bound", "lower"):
             values = getattr(one, name)
             out.setdefault(name, np.zeros(len(rows), dtype=values.dtype))[mask] = values
@@ -161,39 +152,38 @@ def predicted(rows: Rows, part: Part) -> tuple[Floats, Physical]:
 # ---- the fit of one part ---------------------------------------------------------------------------------------------
 
 
-def fit_part(rows: Rows, recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> Part:
+def fit_part(rows: Rows, recipe: Recipe) -> Part:
     """Physical stage, held-out scores of the whole recipe, then the correction on all rows."""
-    physical = _physical_stage(rows, recipe.seed)
-    if not _can_learn(rows):
-        say(_why_not(rows, physical))
-        return replace(physical, held_out=errors(*_compared(rows, physical)))
+    physical = physical_stage(rows, recipe.seed)
+    if not can_learn(rows.unit):
+        return _with_outliers(rows, replace(physical, held_out=errors(*_compared(rows, physical))))
     held = held_units(rows.unit, recipe.seed)
-    trial, kept_out = trained(rows.take(~held), recipe), rows.take(held)
+    known, kept_out = rows.take(~held), rows.take(held)
+    trial = _learned(known, physical_stage(known, recipe.seed), recipe)
     measured, guess = _compared(kept_out, trial)
-    final = _learned(rows, physical, recipe)
-    return replace(
-        final, held_out=errors(measured, guess), intervals=intervals(kept_out.condition, measured, guess),
+    final = replace(
+        _learned(rows, physical, recipe), held_out=errors(measured, guess),
+        intervals=conformal(kept_out.condition, kept_out.unit, measured, guess),
         rows={**physical.rows, "held_out": int(held.sum())},
     )  # fmt: skip
+    return _with_outliers(rows, final)
 
 
-def trained(rows: Rows, recipe: Recipe) -> Part:
-    """Both stages, of these rows alone."""
-    physical = _physical_stage(rows, recipe.seed)
-    return _learned(rows, physical, recipe) if _can_learn(rows) else physical
+def _with_outliers(rows: Rows, part: Part) -> Part:
+    """The part with the number of rows far outside what it explains, and the names of the worst."""
+    measured, guess = _compared(rows, part)
+    count = int(outliers.found(measured, guess).sum())
+    return replace(part, rows={**part.rows, "outliers": count}, outliers=outliers.named(rows.frame, measured, guess))
+
+
+def trained(rows: Rows, recipe: Recipe, known: Mapping[str, float] | None = None) -> Part:
+    """Both stages, of these rows alone; `known` are parameters to start from (and to keep, where few rows carry no more)."""
+    physical = physical_stage(rows, recipe.seed, known)
+    return _learned(rows, physical, recipe) if can_learn(rows.unit) else physical
 
 
 def _compared(rows: Rows, part: Part) -> tuple[Floats, Floats]:
     return rows.measured, predicted(rows, part)[0]
-
-
-def _can_learn(rows: Rows) -> bool:
-    return len(rows) >= LEARNED_ROWS and len(set(rows.unit)) >= LEARNED_UNITS
-
-
-def _why_not(rows: Rows, part: Part) -> str:
-    names = ", ".join(part.parameters)
-    return f"{rows.name}: {len(rows)} rows carry {names}; from {LEARNED_ROWS} rows on, a correction is learned too"
 
 
 def held_units(unit: NDArray[np.int64], seed: int, share: float = HELD_OUT) -> Mask:
@@ -213,49 +203,44 @@ def errors(measured: Floats, guess: Floats) -> dict[str, float]:
     }  # fmt: skip
 
 
-def intervals(condition: NDArray[np.object_], measured: Floats, guess: Floats) -> dict[str, Interval]:
-    """Quantiles of log(measured / predicted) by software, and of all rows under ""."""
-    away, out = np.log(measured / guess), {}
-    for name in ["", *sorted(set(condition) - {""})]:
-        mask = (condition == name) if name else np.ones(len(away), dtype=bool)
-        if mask.sum() >= LEAST_OF_SOFTWARE or not name:
-            low, high = np.quantile(away[mask], QUANTILES)
-            out[name] = Interval(float(low), float(high), int(mask.sum()))
-    return out
-
-
-def _physical_stage(rows: Rows, seed: int) -> Part:
+def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = None) -> Part:
     """Terms and floors by robust least squares; how many terms depends on how many rows there are."""
+    given = dict(known or {})
     drawn = np.random.default_rng(seed).permutation(len(rows))[:PHYSICAL_ROWS]
     some = rows.take(np.sort(drawn))
-    start = _starts(some, _carried(rows.family.fitted, len(rows)))
+    start = _starts(some, carried(rows.family.fitted, len(rows)), given)
     blank = Part(rows.name, (), (), {}, {}, {}, {}, {}, {}, None)
+    if len(rows) < FEW:
+        some = some.take(_telling(some, blank, start, given))
 
     def predict(values: Mapping[str, float]) -> Floats:
-        return with_floor(some, _with(blank, values)).time
+        return with_floor(some, _with(blank, {**given, **values})).time
 
     unit = np.unique(some.unit, return_inverse=True)[1]
     found = least_squares(predict, some.measured, start, unit)
-    part = _with(blank, found.values, found.errors, f"robust least squares, {len(some)} rows")
-    away = np.log(with_floor(rows, part).time / rows.measured)
-    outliers = int((np.abs(away - np.median(away)) > 6.0 * found.spread).sum())
+    error = {**dict.fromkeys(given, 0.0), **found.errors}
+    part = _with(blank, {**given, **found.values}, error, f"robust least squares, {len(some)} rows")
     return replace(
         part, dtypes=tuple(sorted(set(rows.frame["dtype"]))), devices=tuple(sorted(set(rows.frame["device_id"]))),
         extents={n: (float(rows.frame[n].min()), float(rows.frame[n].max())) for n in rows.family.extents if n in rows.frame},
-        rows={"used": len(rows), "outliers": outliers},
+        rows={"used": len(rows)},
     )  # fmt: skip
 
 
-def _carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
-    return names[:1] if rows < FEW else names[:SIX] if rows < SOME else names
+def _telling(rows: Rows, blank: Part, start: Mapping[str, Start], given: Mapping[str, float]) -> Mask:
+    """Rows that say something of the first parameter, the only one that few rows carry."""
+    values = {**given, **{name: s.value for name, s in start.items()}}
+    moved = values | {name: CHANGE * values[name] for name in list(start)[:1]}
+    before, after = (with_floor(rows, _with(blank, v)).time for v in (values, moved))
+    return telling(before, after, CHANGE)
 
 
-def _starts(rows: Rows, names: tuple[str, ...]) -> dict[str, Start]:
-    """Terms from the physical calibration, rates from the device's file, floors from the smallest latencies."""
+def _starts(rows: Rows, names: tuple[str, ...], given: Mapping[str, float]) -> dict[str, Start]:
+    """Terms as given or from the physical calibration, rates from the device's file, floors from the smallest latencies."""
     terms, first = base_terms(), rates(device.load(str(rows.frame["device_id"].iat[0])))
     out = {}
     for name in names:
-        value = float(np.max(getattr(first if name in RATES else terms, name)))
+        value = given.get(name, float(np.max(getattr(first if name in RATES else terms, name))))
         out[name] = Start(value, (LOOSE | TIGHT).get(name, SPREAD), MOST.get(name, np.inf))
     for label in sorted(set(rows.floor) - {""}):
         least = float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE))
@@ -280,13 +265,12 @@ def _learned(rows: Rows, part: Part, recipe: Recipe) -> Part:
 
     p = with_floor(rows, part)
     width, epochs = rows.family.size
-    own = replace(recipe, width=width, epochs=epochs, **rows.family.recipe)
-    if len(rows) < MANY_ROWS:
-        own = replace(recipe, width=SMOOTH_WIDTH, epochs=1, **SMOOTH)  # type: ignore[arg-type]
+    many = {"width": width, "epochs": epochs, **rows.family.recipe}
+    own = replace(recipe, **(many if len(rows) >= MANY_ROWS else SMOOTH))
     residual: Residual = train(
         seen(rows, p), rows.condition.tolist(), np.log(rows.measured / p.time), np.ones(len(rows)), own
     )
-    return replace(part, residual=residual)
+    return replace(part, residual=weighted(residual, len(rows)))
 
 
 # ---- everything ------------------------------------------------------------------------------------------------------
@@ -301,8 +285,9 @@ def fit(
 
     parts = sorted(parts_of(frame), key=len, reverse=True)
     recipe = Recipe(seed=seed)
-    for rows in [r for r in parts if not _can_learn(r)]:
-        say(f"{rows.name}: {len(rows)} rows, too few for a correction: only physical terms are refitted")
+    for rows in parts:
+        if line := said(rows.name, len(rows), carried(rows.family.fitted, len(rows)), can_learn(rows.unit)):
+            say(line)
     with ProcessPoolExecutor(max_workers=min(workers, max(len(parts), 1))) as pool:
         found = list(pool.map(_task, [(rows.frame, rows.name, recipe) for rows in parts]))
     return Fitted(name, {part.name: part for part in sorted(found, key=lambda p: p.name)}, provenance)

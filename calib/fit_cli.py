@@ -64,14 +64,23 @@ def fit(tables: tuple[str, ...], hardware: str | None, out: str | None, seed: in
 )
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 @click.option("--out", metavar="DIR", help="Also write score.json, rows.csv and parity.png to DIR.")
-def score(tables: tuple[str, ...], hardware: str | None, level: str, form: str, out: str | None) -> None:
+@click.option(
+    "--leave-out", metavar="DEVICE", help="Fit on the other devices of TABLE, and predict this one from its spec."
+)
+def score(
+    tables: tuple[str, ...], hardware: str | None, level: str, form: str, out: str | None, leave_out: str | None
+) -> None:
     """Hold predictions against the measurements in TABLE.
 
     \b
     Examples:
       framecast calib score gemm.csv.gz --hardware a100-sxm-80gb
       framecast calib score gemm.csv.gz --hardware l40s --level physical --format json
+      framecast calib score gemm.csv.gz attention.csv.gz --leave-out l40s
     """
+    if leave_out:
+        _transfer(tables, leave_out, form, hardware, out)
+        return
     from calib import score as scoring
     from calib.predict import target
 
@@ -84,6 +93,22 @@ def score(tables: tuple[str, ...], hardware: str | None, level: str, form: str, 
         (folder / "score.json").write_text(json.dumps(scoring.to_json(found), indent=2) + "\n", encoding="utf-8")
         found.frame.to_csv(folder / "rows.csv", index=False)
         scoring.parity(found, folder / "parity.png")
+
+
+def _transfer(tables: tuple[str, ...], id_: str, form: str, hardware: str | None, out: str | None) -> None:
+    """`--leave-out`: which chip, not `--hardware`, says what is predicted; there is no fit to write rows of."""
+    from calib import transfer_report
+    from calib.make import rows_on
+    from calib.transfer import left_out
+    from hwspecs.errors import CalibrationError
+
+    if hardware or out:
+        raise CalibrationError(
+            f"--leave-out: found with {'--hardware' if hardware else '--out'}, which it does not take"
+        )
+    found = left_out(rows_on(_read(tables).frame, None), id_)
+    form_json = json.dumps(transfer_report.to_json(found), indent=2)
+    click.echo(form_json if form == "json" else transfer_report.text(found))
 
 
 @click.command()

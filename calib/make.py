@@ -21,7 +21,7 @@ from calib.table import Measurements
 from calib.work import NEEDS, work
 from hwspecs import device
 from hwspecs.errors import CalibrationError
-from sim.fitted import Fitted
+from sim.fitted import Fitted, Part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,14 +61,21 @@ def rows_on(frame: pd.DataFrame, hardware: str | None) -> pd.DataFrame:
 
 
 def report(fitted: Fitted) -> str:
-    """Parts of a fit: rows, parameters that moved, errors on rows kept out."""
+    """Parts of a fit: rows, parameters that moved, errors on rows kept out; and the rows that it does not explain."""
     rows, heads = [], ["part", "rows", "outliers", "correction", "held out: median %", "MAPE %", "p90 %", "parameters"]
     for part in fitted.parts.values():
         values = ", ".join(f"{n} {p.value:.4g} ± {p.error:.1g} {p.unit}" for n, p in part.parameters.items())
         scores = [f"{part.held_out[n]:.1f}" for n in ("median", "mape", "p90")]
         own = "learned" if part.residual else "none: too few rows"
         rows.append([part.name, part.rows["used"], part.rows["outliers"], own, *scores, values])
-    return str(tabulate(rows, heads, disable_numparse=True, maxcolwidths=[None] * 7 + [60]))
+    table_ = str(tabulate(rows, heads, disable_numparse=True, maxcolwidths=[None] * 7 + [60]))
+    return "\n\n".join([table_, *map(_outliers, (p for p in fitted.parts.values() if p.outliers))])
+
+
+def _outliers(part: Part) -> str:
+    share = 100.0 * part.rows["outliers"] / part.rows["used"]
+    head = f"{part.name}: {part.rows['outliers']} outliers ({share:.1f} % of the rows), the worst of each operator"
+    return "\n".join([head, *(f"  {line}" for line in part.outliers)])
 
 
 def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.DataFrame, list[str]]:

@@ -17,7 +17,11 @@ MOST_LEVELS = 1e-9  # standard deviation below which a feature is constant and l
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained. `dropped`: share of rows whose software is hidden; `rate` is the peak of a one-cycle schedule."""
+    """How networks are trained. `rate` is the peak of a one-cycle schedule.
+
+    `dropped`: share of rows whose software is hidden. `noise`: on the features, in their standard deviations. `relative`: the
+    loss is the error in shares of the measured time, not in its logarithm.
+    """
 
     width: int = 96
     depth: int = 3
@@ -27,6 +31,7 @@ class Recipe:
     decay: float = 1e-2
     dropped: float = 0.1
     noise: float = 0.0
+    relative: bool = False
     least_steps: int = 3000
     ensemble: int = 1
     seed: int = 0
@@ -35,7 +40,7 @@ class Recipe:
 def train(
     features: Mapping[str, Floats], condition: Sequence[str], target: Floats, weight: Floats, recipe: Recipe
 ) -> Residual:
-    """Networks for log(measured / predicted) = `target` (rows,), by mean absolute error with a weight for each row."""
+    """Networks for log(measured / predicted) = `target` (rows,), by the mean size of the error with a weight for each row."""
     blank = _scaled(features, condition)
     inputs, wanted = blank.inputs(features, condition), np.clip(target, -BOUND, BOUND).astype(np.float32)
     layers = tuple(
@@ -80,7 +85,8 @@ def _one(
         seen[:, flags:] *= torch.rand(size, 1, generator=generator) >= recipe.dropped
         if recipe.noise:
             seen[:, :flags] += recipe.noise * torch.randn(size, flags, generator=generator)
-        loss = ((network(seen) - y[rows]).abs() * w[rows]).mean()
+        error = network(seen) - y[rows]
+        loss = ((torch.expm1(error) if recipe.relative else error).abs() * w[rows]).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

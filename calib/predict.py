@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.devices import CHIPS, device_ids, peaks
-from calib.families.base import Floats
+from calib.families.base import Floats, Physical
 from calib.fit import Rows, parts_of, predicted, priced
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
@@ -17,6 +17,7 @@ from hwspecs.rates import rates
 from sim import fitted as fits
 from sim.cost import BOUNDS
 from sim.fitted import Fitted, Part
+from sim.spread import load as spreads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,25 +131,63 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     here = part is not None and id_ in part.devices
     used = "roofline" if level == "roofline" else "calibrated" if level == "calibrated" and here else "physical"
     if used == "calibrated" and part is not None:
-        time, physical = predicted(rows, part)
+        (time, physical), floor = predicted(rows, part), _floors(rows, part)
     else:
-        physical = priced(rows, fits.base_terms())
-        time = _roofline(rows, id_) if used == "roofline" else physical.time + _floors(rows, part)
+        physical, floor = (priced(rows, fits.base_terms()), _floors(rows, part)) if here else on_new_device(rows)
+        time = roofline(rows, id_) if used == "roofline" else physical.time + floor
     out.predicted[at], out.level[at] = time, used
     out.bound[at] = np.array(BOUNDS, dtype=object)[physical.bound]
-    floor = _floors(rows, part)
     out.bound[at[floor > 0.5 * time]] = "launch"
     out.in_range[at] = covered(rows, part) if here and part is not None else False
-    for name in set(rows.condition):
-        mask = at[rows.condition == name]
-        low, high = _interval(part if used == "calibrated" else None, name)
-        out.low[mask], out.high[mask] = out.predicted[mask] * np.exp(low), out.predicted[mask] * np.exp(high)
+    size = np.array([fits.bin_of(seconds) for seconds in time])
+    for name, bin_ in set(zip(rows.condition, size.tolist(), strict=True)):
+        mask = (rows.condition == name) & (size == bin_)
+        low, high = _interval(part, name, float(time[mask][0])) if used == "calibrated" else abroad(rows.name)
+        out.low[at[mask]], out.high[at[mask]] = time[mask] * np.exp(low), time[mask] * np.exp(high)
 
 
-def _interval(part: Part | None, condition: str) -> tuple[float, float]:
+def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
+    """The physical model of rows on a device that no fit is for, and the floor of each.
+
+    Attention layers of serving libraries have terms and floors that were fitted on several chips at once. An encoder has no layer
+    around it: where its kernel alone was timed, it has no floor.
+    """
+    known = spreads().layers.get(rows.name)
+    if known is None:
+        borrowed = _floors(rows, None)
+        bare = rows.name == "attention/encoder"
+        alone = bare & (rows.frame["timing"] == "kernel").to_numpy()
+        return priced(rows, fits.base_terms(), is_abroad=True), np.where(alone, 0.0, borrowed)
+    floor, parts = np.zeros(len(rows)), []
+    libraries = np.array([name if name in known else "" for name in rows.condition], dtype=object)
+    for library in sorted(set(libraries)):
+        mask = libraries == library
+        own = {name: value for name, value in known[library].items() if name != "floor"}
+        parts.append((mask, priced(rows.take(mask), replace(fits.base_terms(), **own), is_abroad=True)))
+        floor[mask] = known[library]["floor"]
+    return _put_together(parts, len(rows)), floor
+
+
+def _put_together(parts: list[tuple[NDArray[np.bool_], Physical]], count: int) -> Physical:
+    """Rows that were priced apart, in their own order."""
+    time, lower, bound = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
+    terms: dict[str, Floats] = {}
+    for mask, one in parts:
+        time[mask], lower[mask], bound[mask] = one.time, one.lower, one.bound
+        for name, values in one.terms.items():
+            terms.setdefault(name, np.zeros(count))[mask] = values
+    return Physical(time, terms, bound, lower)
+
+
+def abroad(part: str) -> tuple[float, float]:
+    """Interval of a row on a device that no fit is for, in the logarithm: from chips that were left out; WIDE for other parts."""
+    return spreads().rows.get(part, (-WIDE, WIDE))
+
+
+def _interval(part: Part | None, condition: str, seconds: float) -> tuple[float, float]:
     if part is None or not part.intervals:
         return -WIDE, WIDE
-    found = part.interval(condition)
+    found = part.interval(condition, seconds)
     return found.low, found.high
 
 
@@ -159,7 +198,7 @@ def _floors(rows: Rows, part: Part | None) -> Floats:
     return np.array([known[label] for label in rows.floor], dtype=np.float64)
 
 
-def _roofline(rows: Rows, id_: str) -> Floats:
+def roofline(rows: Rows, id_: str) -> Floats:
     """The larger of FLOPs over peak and bytes over bandwidth, every tensor once."""
     on, frame = rates(device.load(id_)), rows.frame
     chip = float(np.max(on.sm_count)) * float(np.max(on.sm_clock))

@@ -18,8 +18,8 @@ def settings(context: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def _paths(section: str) -> list[str]:
-    """Paths below `sweep`, `search`, `pods` or `project`."""
-    from explore import objectives, pods_spec, project
+    """Paths below `sweep`, `search`, `pods`, `serve` or `project`."""
+    from explore import objectives, pods_spec, project, serve_spec
     from explore.evaluate import RATES
     from hwspecs import spec
 
@@ -29,4 +29,5 @@ def _paths(section: str) -> list[str]:
         options = [f.path for f in spec.fields(objectives.Options)]
         inside = [f"objectives.{name}" for name in objectives.NUMBERS]
         return [*options, *inside, *RATES, *(f"resources.{path}" for path in RATES)]
-    return [f.path for f in spec.fields({"pods": pods_spec.Pods, "project": project.Project}[section])]
+    sections = {"pods": pods_spec.Pods, "project": project.Project, "serve": serve_spec.Serve}
+    return [f.path for f in spec.fields(sections[section])]

@@ -16,7 +16,7 @@ def register(cli: click.Group) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["scenario", "device", "software"]))
+@click.argument("kind", type=click.Choice(["scenario", "device", "software", "capture"]))
 def schema(kind: str) -> None:
     """Print the JSON Schema of a file, with which an editor completes and checks it.
 

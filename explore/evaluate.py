@@ -14,15 +14,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from explore import silicon
 from hwspecs.device import DTYPES, Device
 from hwspecs.rates import Rates, rates
 from sim import compiled, traffic
 from sim.calibration import load as load_calibration
 from sim.cost import Cost, cost
+from sim.energy import activity, summed
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import call_class
-from sim.scenario import Scenario
+from sim.scenario import Scenario, check_trace
 from workloads.cache import trace_of
 from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES
@@ -35,7 +37,7 @@ Floats: TypeAlias = NDArray[np.float64]
 OUTPUTS = {
     "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
     "peak_memory_bytes": "B", "fits": "",
-} | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES}  # fmt: skip
+} | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES} | silicon.OUTPUTS  # fmt: skip
 ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096
 COMPILED_FROM = 512  # designs from which loading the compiled loops (0.5 s, 5 s when they are built) pays
 RATES = {
@@ -104,6 +106,7 @@ def prepare(scenario: Scenario) -> Workload:
     """
     scenario = replace(scenario, level="physical") if scenario.level == "calibrated" else scenario
     trace = trace_of(scenario.model, scenario.request)
+    check_trace(scenario, trace)
     kernels = lower(trace, scenario.software)
     alone = cost(kernels, rates(scenario.device), scenario.level)
     repeats, index = trace.call_repeats(), call_class(trace)
@@ -120,10 +123,16 @@ def prepare(scenario: Scenario) -> Workload:
     )
 
 
-def evaluate(workload: Workload, columns: Mapping[str, Floats], wanted: Collection[str] = OUTPUTS) -> dict[str, Floats]:
+def evaluate(
+    workload: Workload,
+    columns: Mapping[str, Floats],
+    wanted: Collection[str] = OUTPUTS,
+    made: silicon.Made | None = None,
+) -> dict[str, Floats]:
     """Outputs by name, each (designs,), of stacks of device fields by path, each (designs,) in SI units.
 
-    No columns: the scenario's own device alone. Raises ValueError for a path that is no number of a device and for an
+    No columns: the scenario's own device alone. made: what each design is made of, where it is not that of the scenario's
+    device. Raises ValueError for a path that is no number of a device and for an
     output that does not exist.
     """
     if unknown := [*(set(columns) - set(RATES)), *(set(wanted) - set(OUTPUTS))]:
@@ -133,7 +142,8 @@ def evaluate(workload: Workload, columns: Mapping[str, Floats], wanted: Collecti
     chunk = COMPILED_CHUNK if on_loops else ARRAY_CHUNK
     price = _compiled if on_loops else _array
     cut = [{path: column[lo : lo + chunk] for path, column in columns.items()} for lo in range(0, count, chunk)]
-    parts = [price(workload, stack(workload, some), wanted) for some in cut]
+    made = made or silicon.Made((workload.scenario.device,), np.zeros(count, dtype=np.int64))
+    parts = [price(workload, stack(workload, some), wanted, made.part(i * chunk, chunk)) for i, some in enumerate(cut)]
     return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in wanted}
 
 
@@ -164,7 +174,7 @@ def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:
     return replace(base, tensor=tensor, vector=vector, **plain)
 
 
-def _array(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]:
+def _array(w: Workload, on: Rates, wanted: Collection[str], made: silicon.Made) -> dict[str, Floats]:
     """By `sim.cost`, any level and any ways."""
     c = cost(w.kernels, on, w.scenario.level)
     gpu, host = c.per_call(c.time + c.gap), host_time(w.trace, c, w.scenario.software)
@@ -176,10 +186,11 @@ def _array(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]
     hbm = c.per_row(c.hbm_bytes) @ w.runs
     peak = np.full(on.designs, w.peak) if w.peak is not None else _peaks(w, c)
     ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
-    return _outputs(w, on, c.per_row(c.time).T, ends, peak, wanted) | {"hbm_bytes": hbm}
+    found = _outputs(w, on, c.per_row(c.time).T, ends, peak, wanted) | {"hbm_bytes": hbm}
+    return found | _silicon(w, on, found, c.chosen, wanted, made)
 
 
-def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floats]:
+def _compiled(w: Workload, on: Rates, wanted: Collection[str], made: silicon.Made) -> dict[str, Floats]:
     """By the compiled loops."""
     priced = compiled.price(w.packed, on)
 
@@ -190,7 +201,25 @@ def _compiled(w: Workload, on: Rates, wanted: Collection[str]) -> dict[str, Floa
 
     ends = [end(w.trace), *(end(t) for t in _asked(w, wanted))]
     found = _outputs(w, on, priced.time, ends, np.full(on.designs, w.peak), wanted)
-    return found | ({"hbm_bytes": _hbm_bytes(w, on)} if "hbm_bytes" in wanted else {})
+    if "hbm_bytes" in wanted or silicon.asked(wanted):
+        found["hbm_bytes"] = _hbm_bytes(w, on)
+    return found | _silicon(w, on, found, np.ones((1, len(w.kernels)), dtype=bool), wanted, made)
+
+
+def _silicon(
+    w: Workload,
+    on: Rates,
+    found: Mapping[str, Floats],
+    chosen: NDArray[np.bool_],
+    wanted: Collection[str],
+    made: silicon.Made,
+) -> dict[str, Floats]:
+    """Energy, area, power and price, where they are wanted. chosen: (designs, kernels), or (1, kernels) of all designs."""
+    if not silicon.asked(wanted):
+        return {}
+    per_kernel = activity(w.kernels, np.zeros(len(w.kernels)))  # bytes through HBM are summed already
+    done = replace(summed(per_kernel, w.runs[w.kernels.row] * chosen), hbm_bytes=found["hbm_bytes"][:, None])
+    return silicon.outputs(done, found["latency_s"], w.images, on, made)
 
 
 def _asked(w: Workload, wanted: Collection[str]) -> tuple[Trace, ...]:

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass as spec_dataclass
 
 from explore.evaluate import OUTPUTS, RATES, Workload, evaluate, prepare
 from explore.front import differences
+from explore.silicon import OUTPUTS as SILICON
 from explore.space import Axis, Origin, axes, fields, section, settled, show, tidied, with_section
 from hwspecs import spec, units
 from hwspecs.errors import SpecError, nearest
@@ -85,7 +86,8 @@ class Search:
 
     def identity(self) -> dict[str, str]:
         """What a stored study depends on, in words; trials may grow."""
-        latency = float(evaluate(self.workload, {}, ["latency_s"])["latency_s"][0])
+        used = {*self.objectives, *(c.output for c in self.constraints)} & set(SILICON)
+        own = evaluate(self.workload, {}, ["latency_s", *sorted(used)])
         return {
             **{axis.path: axis.text() for axis in self.axes},
             **{f"objective {i + 1}": f"{way} {name}" for i, (name, way) in enumerate(self.objectives.items())},
@@ -94,7 +96,7 @@ class Search:
             "seed": str(self.seed),
             "batch": str(self.batch),
             "scenario": replace(self.scenario, sections={}).hash,
-            "latency_s of the baseline": f"{latency:.{DIGITS}g}",
+            **{f"{name} of the baseline": f"{float(own[name][0]):.{DIGITS}g}" for name in ("latency_s", *sorted(used))},
         }
 
     def prices(self, columns: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -158,7 +160,10 @@ def read(origin: Origin) -> Search:
     )  # fmt: skip
     own = search.own()
     if missing := [name for name in (*search.objectives, *(c.output for c in constraints)) if np.isnan(own[name])]:
-        raise SpecError(node.problem("search", f"{origin.scenario.model} has no {', '.join(dict.fromkeys(missing))}"))
+        device, lacking = origin.scenario.device, ", ".join(dict.fromkeys(missing))
+        bare = device.silicon is None and all(name in SILICON for name in missing)
+        who = f"{device.name} does not say what it is made of (silicon), so it" if bare else origin.scenario.model
+        raise SpecError(node.problem("search", f"{who} has no {lacking}"))
     return search
 
 

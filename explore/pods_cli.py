@@ -16,7 +16,9 @@ from hwspecs.completion import files
 from hwspecs.notes import shows_progress
 
 if TYPE_CHECKING:
-    from explore.pods import Comparison, Progress
+    from explore.pods import Comparison
+    from explore.pods_search import Progress
+    from explore.pods_verdict import Turn
 
 
 def register(cli: click.Group) -> None:
@@ -37,7 +39,9 @@ def register(cli: click.Group) -> None:
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="Schedules to try in all; else pods.trials.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 @click.option(
-    "--out", metavar="DIR", help="Also write scenario.resolved.yaml, pods.json and plots/pods.png, .svg to DIR."
+    "--out",
+    metavar="DIR",
+    help="Also write scenario.resolved.yaml, pods.json, timeline.json and plots/pods.png, .svg to DIR.",
 )
 def pods(scenario: str, overrides: tuple[str, ...], trials: int | None, form: str, out: str | None) -> int:
     """Search for the schedule in which denoising steps or requests run at the same time, and hold it against the others.
@@ -54,16 +58,20 @@ def pods(scenario: str, overrides: tuple[str, ...], trials: int | None, form: st
     """
     from explore import pods_report
     from explore.pods import compare
+    from explore.pods_verdict import turning
     from sim.scenario import load
 
     loaded = load(scenario, [*overrides, *([f"pods.trials={trials}"] if trials else [])])
     with _progress() as progress:
         found = compare(loaded, progress)
+    turn = turning(found)
     if out is not None:
         from sim.files import write_all
 
-        write_all(_files(found), out)
-    click.echo(json.dumps(pods_report.to_json(found), indent=2) if form == "json" else pods_report.text(found))
+        write_all(_files(found, turn), out)
+    click.echo(
+        json.dumps(pods_report.to_json(found, turn), indent=2) if form == "json" else pods_report.text(found, turn)
+    )
     return 0
 
 
@@ -79,17 +87,18 @@ def _progress() -> Iterator[Progress | None]:
 
         def advance(done: int, trials: int, best: float) -> None:
             bar.total = trials
-            bar.set_postfix_str(f"best {best:.3f} s", refresh=False)
+            bar.set_postfix_str(f"best {best:.4g}", refresh=False)
             bar.update(done - bar.n)
 
         yield advance
 
 
-def _files(found: Comparison) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    from explore import pods_plots, pods_report
+def _files(found: Comparison, turn: Turn | None) -> Iterator[tuple[str, Callable[[Path], object]]]:
+    from explore import pods_plots, pods_report, pods_trace
 
-    result = json.dumps(pods_report.to_json(found), indent=2) + "\n"
+    result = json.dumps(pods_report.to_json(found, turn), indent=2) + "\n"
     yield "scenario.resolved.yaml", lambda path: path.write_text(found.scenario.resolved(), encoding="utf-8")
     yield "pods.json", lambda path: path.write_text(result, encoding="utf-8")
+    yield "timeline.json", lambda path: path.write_text(json.dumps(pods_trace.trace_events(found)), encoding="utf-8")
     yield "plots/pods.png", lambda path: pods_plots.gantt(found, path)
     yield "plots/pods.svg", lambda path: pods_plots.gantt(found, path)

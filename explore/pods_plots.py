@@ -1,4 +1,4 @@
-"""A slide of the best schedule: which pass runs when on which stream, and the HBM bandwidth in use under it."""
+"""A slide of the best schedule: which pass runs when on which stream; HBM bandwidth and matrix units in use under it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from explore.pods import Comparison
 from sim.concurrent import Inference, Played, passes
-from sim.demand import HBM_BYTES, Floats
+from sim.demand import HBM_BYTES, TENSOR, Floats
 from sim.plots import DPI, STYLE
 from sim.report import seconds
 
@@ -26,12 +26,13 @@ def gantt(found: Comparison, path: Path) -> None:
 
     with rc_context(STYLE):
         best = found.rows["best"].played
-        streams = max(len(phase.streams) for phase, _, _ in best.phases)
-        figure = Figure(figsize=(10, 3.4 + 0.26 * streams), layout="constrained")
+        streams = max(phase.streams for phase, _, _ in best.phases)
+        figure = Figure(figsize=(10, 4.8 + 0.26 * streams), layout="constrained")
         FigureCanvasAgg(figure)
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[0.6 + 0.26 * streams, 1.7])
+        above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=[0.6 + 0.26 * streams, 1.7, 1.4])
         handles = _bars(above, found.one, best, streams)
-        _curve(below, found)
+        _curve(middle, found)
+        _tensor(below, best)
         s = found.scenario
         title = f"{s.model} on {s.device.title}: {seconds(best.makespan)}, {best.images / best.makespan:.3g} images/s"
         above.set_title(f"{title}\n{best.schedule.words()}", loc="left", fontsize=11)
@@ -47,10 +48,10 @@ def _make_room(figure: Any) -> None:
     figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
 
 
-def curve(played: Played, bins: int = BINS) -> tuple[Floats, Floats]:
-    """(edges, mean use of the peak HBM bandwidth between them): (bins + 1,) seconds and (bins,) fractions."""
+def curve(played: Played, bins: int = BINS, column: int = HBM_BYTES) -> tuple[Floats, Floats]:
+    """(edges, mean use of the peak between them): (bins + 1,) seconds and (bins,) fractions. Of a run that was recorded."""
     ends = [start + run.when for _, run, start in played.phases]
-    when, used = np.concatenate([[0.0], *ends]), np.concatenate([run.used[:, HBM_BYTES] for _, run, _ in played.phases])
+    when, used = np.concatenate([[0.0], *ends]), np.concatenate([run.used[:, column] for _, run, _ in played.phases])
     total = np.concatenate([[0.0], np.cumsum(used * np.diff(when))])
     edges = np.linspace(0.0, played.makespan, bins + 1)
     return edges, np.diff(np.interp(edges, when, total)) / (played.makespan / bins)
@@ -64,11 +65,12 @@ def _bars(axes: Any, one: Inference, best: Played, streams: int) -> list[tuple[A
     others = [i for i in range(len(names)) if i not in one.steps]
     colours = {s: OTHERS[i % len(OTHERS)] for i, s in enumerate(others)}
     boxes: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    by_steps = best.schedule.members == "steps"
     for number, (phase, run, begin) in enumerate(best.phases):
         seen: dict[int, int] = {}
         for stream, _, segment, start, end in passes(one, phase, run):
             seen[stream] = seen.get(stream, -1) + (segment in one.steps)
-            step = number if phase.part == "step" else seen[stream]  # members of a pod of steps share a shade
+            step = number if by_steps and phase.streams > 1 else seen[stream]  # members of a pod of steps share a shade
             colour = STEP[step % 2] if segment in one.steps else colours[segment]
             boxes.setdefault((stream, colour), []).append((begin + start, end - start))
     for (stream, colour), spans in boxes.items():
@@ -94,8 +96,17 @@ def _curve(axes: Any, found: Comparison) -> None:
     axes.set_yticks([0, 50, 100])
     axes.set_xlim(0, edges[-1])
     axes.set_ylabel("HBM bandwidth\n(% of peak)")
-    axes.set_xlabel(f"time (s); bandwidth: mean in each of {BINS} bins")
     axes.legend(loc="upper left", ncols=3, frameon=False, fontsize=9.5, borderaxespad=0.1)
+
+
+def _tensor(axes: Any, best: Played) -> None:
+    edges, use = curve(best, column=TENSOR)
+    axes.stairs(100 * use, edges, fill=True, color="#E69F00", alpha=0.5)
+    axes.stairs(100 * use, edges, color="#a06f00", linewidth=0.8, baseline=None)
+    axes.set_ylim(0, 110)
+    axes.set_yticks([0, 50, 100])
+    axes.set_ylabel("matrix units\n(% of what\nkernels reach)")
+    axes.set_xlabel(f"time (s); curves: means in each of {BINS} bins")
 
 
 def _save(figure: Any, found: Comparison, path: Path) -> None:
@@ -103,6 +114,6 @@ def _save(figure: Any, found: Comparison, path: Path) -> None:
     from importlib.metadata import version
 
     s = found.scenario
-    source = f"framecast {version('framecast')}, level {s.level}, fluid sharing, scenario {s.hash}"
+    source = f"framecast {version('framecast')}, level {s.level}, scenario {s.hash}"
     figure.text(0.995, 0.008, source, ha="right", va="bottom", fontsize=7, color="#777777")
     figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})

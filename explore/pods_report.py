@@ -5,29 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from explore.pods import Comparison, Row, verdict
+from explore.pods import CORNERS, Comparison, Row
+from explore.pods_verdict import Turn, by_percent, gains, met, verdict
+from explore.space import show
 from sim.report import number, percent, seconds
 from sim.result import SCHEMA_VERSION
 from sim.schedule import spans
 
-HEADS = ("schedule", "makespan", "images/s", "of serial", "HBM mean %", "HBM peak %", "memory GB", "SMs kept", "host")
+HEADS = (
+    "schedule",
+    "makespan",
+    "images/s",
+    "of serial",
+    "first image",
+    "HBM mean %",
+    "HBM peak %",
+    "memory GB",
+    "energy J",
+    "range",
+    "host",
+)
 ASSUMED = (
-    "Kernels share compute, L2 and HBM bandwidth as fluids, max-min fair in speed, at no cost, and do not evict each other's "
-    "data from L2.\n"
-    "'SMs kept' is the makespan if a kernel also keeps the SM slots that its blocks fill; real GPUs lie between the two.\n"
-    "All makespans are GPU time; 'host' is what one thread needs to launch the kernels, and the verdict counts the larger."
+    "A kernel keeps the SM slots that its blocks fill, in launch order; what is left of compute, L2 and HBM is shared max-min "
+    "fair; streams in flight split the L2.\n"
+    "'range' is the makespan over the whole range of these assumptions: from kernels that run side by side in any mix, and "
+    "streams that all have the whole L2, to the above with a loss of 10 % of speed beside others.\n"
+    "Makespans count the launches of one host thread; 'host' is these alone."
 )
 QUALITY = "framecast predicts time, not quality: what relaxing the order of steps does to the image is not modelled."
 
 
-def text(found: Comparison) -> str:
+def text(found: Comparison, turn: Turn | None = None) -> str:
     """Title, verdict, table, schedules in words, bound, memory, assumptions."""
-    return "\n\n".join(
-        part for part in (_title(found), _table(found), _words(found), _bound(found), _assumed(found)) if part
-    )
+    parts = (_title(found, turn), _table(found), _words(found), _bound(found), _assumed(found))
+    return "\n\n".join(part for part in parts if part)
 
 
-def to_json(found: Comparison) -> dict[str, Any]:
+def to_json(found: Comparison, turn: Turn | None = None) -> dict[str, Any]:
     """Plain data."""
     s = found.scenario
     return {
@@ -43,8 +57,18 @@ def to_json(found: Comparison) -> dict[str, Any]:
         **dict.fromkeys(("best", "serial", "batched", "lockstep")),
         **{name: _row_json(row) for name, row in found.rows.items()},
         "lower_bound_s": found.lower_bound,
-        "verdict": verdict(found),
-        "trials": found.pods.trials,
+        "lower_bound_set_by": found.bound,
+        "verdict": verdict(found, turn),
+        "turned_by": turn and {"field": turn.field, "factor": turn.factor, "gain": turn.gain},
+        "contention": [
+            {"sms_kept": c.sms_kept, "l2_split": c.l2_split, "loss": c.loss, "gain": g}
+            for c, g in zip(CORNERS, gains(found), strict=True)
+        ],
+        "overlap": met(found),
+        "hardware": found.hardware,
+        "objective": found.pods.objective,
+        "trials": found.found.tried,
+        "enumerated": found.found.enumerated,
         "seed": found.pods.seed,
         "too_large_for_memory": list(found.too_large),
         "capacity_bytes": int(s.device.hbm.capacity),
@@ -56,11 +80,14 @@ def _row_json(row: Row) -> dict[str, Any]:
     p, s = row.played, row.played.schedule
     return {
         "makespan_s": p.makespan,
-        "images_per_s": p.images / p.makespan,
+        "images_per_s": p.images_per_s,
+        "first_image_s": p.first,
         "hbm_utilisation_mean": p.hbm_mean,
         "hbm_utilisation_peak": p.hbm_peak,
         "memory_bytes": int(p.memory),
-        "makespan_sms_kept_s": row.held,
+        "makespan_range_s": [min(row.corners), max(row.corners)],
+        "energy_j": row.energy and row.energy.value,
+        "energy_range_j": row.energy and row.energy.as_list(),
         "host_s": p.host,
         "schedule": {
             "mode": s.mode,
@@ -68,12 +95,15 @@ def _row_json(row: Row) -> dict[str, Any]:
             "pods": [spans(pod).replace("–", "-") for pod in s.pods],  # as the scenario takes them
             "offsets": list(s.offsets),
             "streams": 1 if s.batched else s.streams or s.largest,
+            "partition": list(s.partition),
+            "priority": list(s.priority),
+            "overlap": s.overlap,
             "words": s.words(),
         },
     }
 
 
-def _title(found: Comparison) -> str:
+def _title(found: Comparison, turn: Turn | None) -> str:
     s = found.scenario
     size = ", ".join(
         f"{n} {v}" for n, v in vars(s.request).items() if n in ("frames", "height", "width", "batch", "steps")
@@ -83,7 +113,7 @@ def _title(found: Comparison) -> str:
         f"on {s.device.title} ({s.device.name}), {s.software.name}, attention {s.software.attention}, level {s.level}"
     )
     imaginary = " - not a product, all values are assumptions" if s.device.imaginary else ""
-    return f"{s.name}: {what} of {s.model}, {size}\n{where}{imaginary}\n\nVerdict: {verdict(found)}."
+    return f"{s.name}: {what} of {s.model}, {size}\n{where}{imaginary}\n\nVerdict: {verdict(found, turn)}."
 
 
 def _table(found: Comparison) -> str:
@@ -99,25 +129,53 @@ def _rows(found: Comparison) -> Iterator[list[str]]:
         p = row.played
         mode = f" ({p.schedule.mode})" if name in ("best", "given") else ""
         rates = (
-            number(p.images / p.makespan),
+            number(p.images_per_s),
             f"{number(whole / p.makespan)}x",
+            seconds(p.first),
             percent(p.hbm_mean),
             percent(p.hbm_peak),
         )
         memory = f"{number(p.memory / 1e9)}{' (!)' if p.memory > found.scenario.device.hbm.capacity else ''}"
-        yield [f"{name}{mode}", seconds(p.makespan), *rates, memory, seconds(row.held), seconds(p.host)]
+        yield [
+            f"{name}{mode}",
+            seconds(p.makespan),
+            *rates,
+            memory,
+            number(float(row.energy.value)) if row.energy else "-",
+            _range(row),
+            seconds(p.host),
+        ]
+
+
+def _range(row: Row) -> str:
+    low, high = seconds(min(row.corners)), seconds(max(row.corners))
+    return low if low == high else f"{low.split(' ')[0] if low.split(' ')[-1] == high.split(' ')[-1] else low}–{high}"
 
 
 def _words(found: Comparison) -> str:
     width = max(map(len, found.rows))
-    return "\n".join(f"{name:{width}}  {row.played.schedule.words()}" for name, row in found.rows.items())
+    lines = [f"{name:{width}}  {row.played.schedule.words()}" for name, row in found.rows.items()]
+    if found.hardware:
+        from sim.vary import numbers
+
+        units = {n.field: n.unit for n in numbers(found.scenario.device)}
+        lines.append("on " + ", ".join(f"{path} {show(value, units[path])}" for path, value in found.hardware.items()))
+    return "\n".join(lines)
 
 
 def _bound(found: Comparison) -> str:
     above = found.rows["best"].played.makespan / found.lower_bound - 1
+    tried = (
+        f"every one of {found.found.tried} was tried" if found.found.enumerated else f"{found.found.tried} were tried"
+    )
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in met(found).items())
+    each = ", ".join(f"{'+' if g >= 1 else '-'}{by_percent(max(g, 1 / g))}" for g in gains(found))
     lines = [
-        f"Lower bound {seconds(found.lower_bound)}: no schedule of this work takes less; the best is {percent(above)} % above it "
-        f"(of {found.pods.trials} tried)."
+        f"Lower bound {seconds(found.lower_bound)} ({found.bound}): no schedule of this work takes less; the best is "
+        f"{percent(above)} % above it ({tried}).",
+        f"In use above half in the best, share of its time: {shares}.",
+        f"Best pods against serial and batched if SMs are kept and the L2 split, only kept, only split, "
+        f"neither, and with the loss: {each}.",
     ]
     if found.too_large:
         sizes = ", ".join(map(str, found.too_large))

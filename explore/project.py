@@ -23,7 +23,7 @@ from hwspecs.rates import rates
 from hwspecs.spec import CONFIG, Doc, Quantity, RuleError
 from sim.memory import memory
 from sim.result import Floats, Priced, call_class, call_role
-from sim.scenario import Scenario, section
+from sim.scenario import Scenario, section, uncorrected
 from sim.simulate import price
 from workloads.kind import REPORT_CLASSES, Ints
 from workloads.model import find, models
@@ -175,6 +175,7 @@ def project(scenario: Scenario, done: Callable[[int], object] | None = None) -> 
 
     Raises SpecError for a section that cannot be projected, or a module that cannot be captured.
     """
+    scenario = uncorrected(scenario)
     sizes, frames = load(scenario)
     points: list[Point] = []
     for size in sizes:
@@ -276,7 +277,7 @@ def crossings(frames: Sequence[float], one: Sequence[float], other: Sequence[flo
 def _check_model(scenario: Scenario) -> None:
     """A model without frames has nothing to project over."""
     having = [m.id for m in models().values() if _has(m.request, "frames")]
-    if scenario.model not in having:
+    if not _has(find(scenario.model).request, "frames"):
         text = f"model {scenario.model} has no frames; models with frames: {', '.join(having)}"
         node = scenario.sections.get("project")
         raise SpecError(node.at_key().problem("project", text) if node else f"{scenario.path}: {text}")

@@ -1,4 +1,4 @@
-"""JSON Schema of the YAML files, for editors: a scenario with its sections, a device, a software.
+"""JSON Schema of the YAML files, for editors: a scenario with its sections, a device, a software, a capture.
 
 It is made from the annotations that the loader reads. It lives here because a scenario's sections are known here.
 """
@@ -9,16 +9,17 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from explore import objectives, pods_spec, project
+from explore import objectives, pods_spec, project, serve_spec
 from explore.space import NAMES
 from explore.sweep import MODES
 from hwspecs import spec
 from hwspecs.device import Device, device_names
 from hwspecs.software import Software, software_names
 from sim.scenario import LEVELS
+from workloads.capture_file import CaptureFile
 from workloads.model import models
 
-KINDS = ("scenario", "device", "software")
+KINDS = ("scenario", "device", "software", "capture")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VALUES = "values, or a range: [512, 768], '64..256 step 4', '1..8 TB/s log, 8 points'"
 Schema = dict[str, Any]
@@ -28,7 +29,7 @@ def schema(kind: str) -> Schema:
     """The JSON Schema (draft 2020-12) of a kind of file. ValueError for a kind that there is none of."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind '{kind}' (known: {', '.join(KINDS)})")
-    cls = {"device": Device, "software": Software}.get(kind)
+    cls = {"device": Device, "software": Software, "capture": CaptureFile}.get(kind)
     return {"$schema": DRAFT, "title": f"framecast {kind}", **(_plain(cls) if cls else _scenario())}
 
 
@@ -43,17 +44,21 @@ def _scenario() -> Schema:
         "type": "object",
         "properties": {
             "name": {"type": "string", "description": "shown in reports; the file's name where it is left out"},
-            "model": {"enum": list(known), "description": "id of a model (`framecast models`)"},
+            "model": {
+                "anyOf": [{"enum": list(known)}, {"type": "string", "pattern": r"\.(ya?ml|trace)$"}],
+                "description": "id of a model (`framecast models`), a capture file or a stored trace",
+            },
             "request": {"type": "object", "description": "what is asked of the model"},
             "device": _named(
                 Device, device_names(), "id of a device (`framecast hardware list`), a file, or changed fields"
             ),
             "software": _named(Software, software_names(), "id of a software, a file, or changed fields"),
-            "level": {"enum": list(LEVELS), "default": "physical", "description": "cost model"},
+            "level": {"enum": list(LEVELS), "default": "calibrated", "description": "cost model"},
             "sweep": _varied({"mode": {"enum": list(MODES), "default": MODES[0]}}),
             "search": _varied(_plain(objectives.Options)["properties"]),
             "project": _sizes(_plain(project.Project)),
             "pods": _plain(pods_spec.Pods),
+            "serve": _plain(serve_spec.Serve),
         },
         "required": ["model", "device"],
         "additionalProperties": False,
@@ -85,7 +90,12 @@ def _varied(options: Mapping[str, Any]) -> Schema:
         for f in spec.fields(cls) if not f.descriptive
     }  # fmt: skip
     names = {name: {"description": VALUES} for name in (*NAMES, *parts)}
-    return {"type": "object", "properties": {**options, **names, **leaves}, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {**options, **names, **leaves},
+        "patternProperties": {r"^request\.\w+$": {"description": f"a dimension of a capture file; {VALUES}"}},
+        "additionalProperties": False,
+    }
 
 
 def _sizes(project: Schema) -> Schema:

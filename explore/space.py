@@ -25,7 +25,7 @@ from hwspecs.device import Device
 from hwspecs.errors import SpecError, nearest
 from hwspecs.nodes import Node, shown
 from hwspecs.software import Software
-from sim.scenario import Scenario, load
+from sim.scenario import Scenario, load, uncorrected
 
 Value: TypeAlias = float | str | bool
 MOST = 1_000_000  # points of one range
@@ -48,7 +48,7 @@ class Origin:
 
     def varied(self, settings: Sequence[str]) -> Scenario:
         """With further settings 'field.path=value'. SpecError as in `load`."""
-        return load(self.path, (*self.overrides, *settings))
+        return uncorrected(load(self.path, (*self.overrides, *settings)))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Axis:
 
 def origin(path: str, overrides: Sequence[str] = ()) -> Origin:
     """Load a scenario to vary. SpecError as in `sim.scenario.load`."""
-    return Origin(path, tuple(overrides), load(path, overrides))
+    return Origin(path, tuple(overrides), uncorrected(load(path, overrides)))
 
 
 def section(at: Origin, name: str, example: str) -> Node:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explore.evaluate import COMPILED_CHUNK, OUTPUTS, as_columns, evaluate, prepare
+from explore.silicon import Made
 from explore.space import MOST, Axis, Origin, axes, product, section, settled, tidied, with_section
 from hwspecs.errors import SpecError, nearest
 from hwspecs.nodes import Node, shown
@@ -105,7 +106,9 @@ def sweep(plan: Plan, progress: Callable[[int], None] | None = None) -> Swept:
         for lo in range(0, len(points), COMPILED_CHUNK):
             here = points[lo : lo + COMPILED_CHUNK]
             on = np.searchsorted(group, which[here])
-            priced = evaluate(workload, {path: each[on] for path, each in devices.items()} | _columns(plan, here))
+            made = Made([scenarios[i].device for i in group], on)
+            columns = {path: each[on] for path, each in devices.items()} | _columns(plan, here)
+            priced = evaluate(workload, columns, made=made if columns else None)
             for name, column in outputs.items():
                 column[here] = priced[name][: len(here)]
             if progress:

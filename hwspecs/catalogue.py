@@ -100,9 +100,12 @@ def source_of(sources: Mapping[str, str], path: str) -> str:
     return sources[max(keys, key=len)] if keys else ""
 
 
-def check_sources(made: Any) -> None:
-    """RuleError for a number without a source and for a source that names no field; for `__post_init__`."""
-    problems = source_problems(type(made), made.sources)
+def check_sources(made: Any, absent: tuple[str, ...] = ()) -> None:
+    """RuleError for a number without a source and for a source that names no field; for `__post_init__`.
+
+    absent: parts that this spec leaves out, whose numbers need no source.
+    """
+    problems = [p for p in source_problems(type(made), made.sources) if p[0].split(".")[0] not in absent]
     if problems:
         raise RuleError(problems)
 

@@ -75,7 +75,7 @@ def show(name: str, as_yaml: bool, form: str) -> None:
       framecast hardware show a100-sxm-80gb --yaml > my-device.yaml
       framecast hardware show my-device.yaml --format json
     """
-    from hwspecs import catalogue, spec
+    from hwspecs import catalogue, figures, spec
     from hwspecs.device import load
     from hwspecs.errors import SpecError
 
@@ -92,6 +92,7 @@ def show(name: str, as_yaml: bool, form: str) -> None:
             "schema_version": SCHEMA_VERSION,
             "spec": spec.to_data(device),
             "derived": _derived(device),
+            "silicon": figures.to_json(device),
             "unsure": device.doubts(),
         }
         click.echo(json.dumps(found, indent=2))
@@ -135,7 +136,9 @@ def compare(names: tuple[str, ...], every: bool, form: str) -> None:
 def _row_data(row: Any) -> dict[str, Any]:
     """A row for JSON: values in the unit beside them."""
     marks = [found or None for found in row.marks]
-    return {"field": row.field, "unit": row.unit, "values": row.values, "ratios": row.ratios, "unsure": marks}
+    data = {"field": row.field, "unit": row.unit, "values": row.values, "ratios": row.ratios, "unsure": marks}
+    ranges = [figure and figure.value.as_list() for figure in row.figures]
+    return data | ({"intervals": ranges, "stated": [bool(f and f.stated) for f in row.figures]} if ranges else {})
 
 
 def _compared(devices: Any, rows: Any, total: int) -> str:
@@ -145,7 +148,9 @@ def _compared(devices: Any, rows: Any, total: int) -> str:
         headers += [device.name, "ratio"]
     table = []
     for row in rows:
-        cells = [_cell(value, row.unit, found) for value, found in zip(row.values, row.marks, strict=True)]
+        cells = [figure.words() if figure else "-" for figure in row.figures] or [
+            _cell(value, row.unit, found) for value, found in zip(row.values, row.marks, strict=True)
+        ]
         ratios = ["-" if ratio is None else f"{ratio:.3g}x" for ratio in row.ratios]
         table.append([row.field, cells[0], *(c for pair in zip(cells[1:], ratios[1:], strict=True) for c in pair)])
     notes = [f"{total - len(rows)} of {total} rows are equal; --all shows them"] if len(rows) < total else []
@@ -169,16 +174,17 @@ def _derived_text(value: float, unit: str) -> str:
 
 def _numbers(device: Any) -> int:
     """How many numbers a device's file has."""
-    from hwspecs import spec
+    from hwspecs.device import numbers
 
-    return sum(field.numeric for field in spec.fields(type(device)))
+    return len(numbers(device))
 
 
 def _described(device: Any) -> str:
     """The table of a device: field, value, source; below it the rates that follow."""
     import textwrap
 
-    from hwspecs import catalogue, spec
+    from hwspecs import catalogue
+    from hwspecs.device import numbers
 
     doubts = device.doubts()
     rows = [
@@ -188,8 +194,7 @@ def _described(device: Any) -> str:
             "?" if field.path in doubts else "",
             textwrap.fill(catalogue.source_of(device.sources, field.path), 72),
         )
-        for field in spec.fields(type(device))
-        if field.numeric
+        for field in numbers(device)
     ]
     note = "\nIMAGINARY: not a product; every value is an assumption." if device.imaginary else ""
     if device.aliases:
@@ -204,8 +209,22 @@ def _described(device: Any) -> str:
             f"?: {len(doubts)} of {len(rows)} values that no source backs (unsure, or an assumption)",
             "",
             _table(derived, ("derived, at boost clock", "peak")),
+            "",
+            _silicon(device),
         ]
     )
+
+
+def _silicon(device: Any) -> str:
+    """Area, power and price with their ranges, what they are made of, and what is outside the dies that are known."""
+    from hwspecs import figures, silicon
+
+    found = figures.figures(device)
+    if not found:
+        return "Area, power and price: unknown, since the file has no `silicon`, which says what the device is made of."
+    rows = [(name, figure.words()) for name, figure in found.items()] + figures.details(device)
+    outside = [f"outside the dies that are known: {line}" for line in silicon.outside(device)]
+    return "\n".join([_table(rows, ("estimated, docs/silicon.md", "value (range)")), *outside])
 
 
 def _rates(device: Any) -> dict[str, tuple[float, str]]:

@@ -1,13 +1,15 @@
-"""Devices side by side: every number of their files and what follows from them, with ratios to the first."""
+"""Devices side by side: every number of their files and what follows or is estimated from them, with ratios to the first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwspecs import spec
 from hwspecs.device import DTYPES, Device
+from hwspecs.figures import NAMES as FIGURES
+from hwspecs.figures import Figure, figures
 
 VECTOR = ("fp32", "fp16", "bf16")  # dtypes whose vector peak is shown
 DERIVED = (
@@ -22,7 +24,8 @@ DERIVED = (
 class Row:
     """One quantity of all devices. `values`: SI base unit or a count, None where a device has none; `ratios`: to the first.
 
-    `marks` are those of `Device.doubts`; empty where a source backs the value, and for what is derived.
+    `marks` are those of `Device.doubts`; empty where a source backs the value, and for what is derived. `figures` are those of
+    an estimate, with their ranges; () for anything else.
     """
 
     field: str
@@ -30,6 +33,7 @@ class Row:
     values: tuple[float | None, ...]
     ratios: tuple[float | None, ...]
     marks: tuple[str, ...]
+    figures: tuple[Figure | None, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -58,12 +62,26 @@ def rows(devices: Sequence[Device]) -> list[Row]:
     stated = [
         _row(f.path, f.unit, [_value(d, f.path) for d in devices], [found.get(f.path, "") for found in doubts])
         for f in spec.fields(Device)
-        if f.numeric
+        if f.numeric and not (f.path.startswith("silicon.") and all(d.silicon is None for d in devices))
     ]
     each = [derived(device) for device in devices]
     units = {name: unit for found in each for name, (_, unit) in found.items()}
     values = {name: [found.get(name, (None, ""))[0] for found in each] for name in DERIVED if name in units}
-    return stated + [_row(name, units[name], values[name], [""] * len(each)) for name in values]
+    return [
+        *stated,
+        *(_row(name, units[name], values[name], [""] * len(each)) for name in values),
+        *_estimated(devices),
+    ]
+
+
+def _estimated(devices: Sequence[Device]) -> Iterator[Row]:
+    """Area, power and price, where any device says what it is made of."""
+    each = [figures(device) for device in devices]
+    for name in FIGURES if any(each) else ():
+        found = tuple(one.get(name) for one in each)
+        unit = next(figure.unit for figure in found if figure)
+        row = _row(name, unit, [float(f.value.value) if f else None for f in found], [""] * len(found))
+        yield replace(row, figures=found)
 
 
 def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[str]) -> Row:
@@ -72,7 +90,9 @@ def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[
     return Row(field, unit, tuple(values), ratios, tuple(marks))
 
 
-def _value(device: Any, path: str) -> float:
+def _value(device: Any, path: str) -> float | None:
+    """The number where the path ends, None in a part that the device lacks."""
+    found: Any = device
     for step in path.split("."):
-        device = getattr(device, step)
-    return device  # type: ignore[no-any-return]  # a number, where the path ends
+        found = getattr(found, step, None)
+    return None if found is None else float(found) if isinstance(found, float) else int(found)

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from hwspecs import catalogue
 from hwspecs.nodes import Node
-from hwspecs.spec import CONFIG, Doc, Quantity, RuleError, fields
+from hwspecs.spec import CONFIG, Doc, Field, Quantity, RuleError, fields
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 MARKS = ("unsure", "assumption")  # a source that starts with one of these and a colon does not back its value
@@ -126,6 +126,45 @@ class Power:
     tdp: Annotated[float, Quantity("W", gt=0, le=1e7, doc="board power limit", descriptive=True)]
 
 
+Enabled = Annotated[float, Quantity(gt=0, le=1, doc="enabled share of what the die has", descriptive=True)]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Silicon:
+    """What the device is made of: decides area, power, energy and price, and no time."""
+
+    node: Annotated[
+        Literal["16FF", "12FFN", "8N", "N7", "N6", "N5", "4N", "N3E", "N2"], Doc("process node", descriptive=True)
+    ]
+    dies: Annotated[int, Quantity(ge=1, le=1000, doc="equal dies that share the work", descriptive=True)] = 1
+    sm_enabled: Enabled = 1.0
+    l2_enabled: Enabled = 1.0
+    memory: Annotated[
+        Literal["HBM2", "HBM2e", "HBM3", "HBM3e", "HBM4", "GDDR6", "GDDR6X", "GDDR7"],
+        Doc("kind of device memory", descriptive=True),
+    ]
+    memory_unit: Annotated[
+        float,
+        Quantity("B/s", ge=1e9, le=1e14, doc="bandwidth of one HBM stack or 32-bit GDDR channel", descriptive=True),
+    ]
+    memory_enabled: Enabled = 1.0
+    link: Annotated[
+        float, Quantity("B/s", ge=0, le=1e15, doc="links off the package, both directions added", descriptive=True)
+    ] = 0.0
+    fp64: Annotated[
+        float, Quantity("FLOP/cycle", ge=0, le=1e6, doc="double precision on vector lanes, per SM", descriptive=True)
+    ] = 0.0
+    graphics: Annotated[bool, Doc("the die has a graphics pipeline", descriptive=True)] = False
+    area: Annotated[
+        float,
+        Quantity("mm2", ge=0, le=1e7, doc="known area of all dies, which then wins; 0: estimated", descriptive=True),
+    ] = 0.0
+    load_power: Annotated[
+        float,
+        Quantity("W", ge=0, le=1e7, doc="measured power at full load, which then wins; 0: estimated", descriptive=True),
+    ] = 0.0
+
+
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Device:
     """One accelerator. Rates that follow from these numbers are methods, never stored."""
@@ -145,14 +184,15 @@ class Device:
     hbm: Hbm
     launch: Launch
     power: Power
+    silicon: Silicon | None = None
     sources: Annotated[dict[str, str], Doc("field or group of fields -> where its value comes from", descriptive=True)]
 
     def __post_init__(self) -> None:
-        catalogue.check_sources(self)
+        catalogue.check_sources(self, () if self.silicon else ("silicon",))
 
     def doubts(self) -> dict[str, str]:
         """Numbers that no source backs: path of the field -> "unsure" or "assumption", the mark that its source starts with."""
-        marks = {f.path: mark(catalogue.source_of(self.sources, f.path)) for f in fields(Device) if f.numeric}
+        marks = {f.path: mark(catalogue.source_of(self.sources, f.path)) for f in numbers(self)}
         return {path: found for path, found in marks.items() if found}
 
     def flop_rate(self, engine: Literal["tensor", "vector"], dtype: str) -> float:
@@ -179,6 +219,11 @@ class Device:
     def exp_rate(self) -> float:
         """Transcendental operations per second of the whole device."""
         return self.sm_count * self.sm_clock * self.exp
+
+
+def numbers(device: Device) -> list[Field]:
+    """The numeric fields that a device has, in the order of the file: those of a part that it leaves out are not among them."""
+    return [f for f in fields(Device) if f.numeric and (device.silicon or not f.path.startswith("silicon."))]
 
 
 def mark(source: str) -> str:

@@ -20,7 +20,7 @@ PREFIXES = {
     **dict.fromkeys(("B", "B/s", "Hz", "FLOP", "FLOP/s"), _UP),
     "s": _DOWN,
     **dict.fromkeys(("W", "J"), _UP + _DOWN[1:]),
-    **dict.fromkeys(("cycle", "FLOP/cycle", "op/cycle", "B/cycle", ""), ("",)),
+    **dict.fromkeys(("cycle", "FLOP/cycle", "op/cycle", "B/cycle", "mm2", ""), ("",)),
 }
 # What the values of a unit are called, and an example, in messages; also the list of known units.
 UNITS = {
@@ -30,6 +30,7 @@ UNITS = {
     "Hz": ("a frequency", "1410 MHz"),
     "s": ("a time", "1.2 us"),
     "cycle": ("a time in clock cycles", "32 cycle"),
+    "mm2": ("an area", "826 mm2"),
     "W": ("a power", "400 W"),
     "J": ("an energy", "3.2 J"),
     "FLOP": ("an amount of work", "2 TFLOP"),

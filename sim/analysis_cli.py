@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from sim.result import Result
     from sim.scenario import Scenario
 
+Asked: TypeAlias = (
+    "tuple[Side | Scenario, str]"  # a side to compare: a result, or a scenario to replay and what it is called
+)
 YAML = (".yaml", ".yml")
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout."
@@ -30,13 +32,12 @@ def register(cli: click.Group) -> None:
         cli.add_command(command)
 
 
-def _replayed(scenario: str, overrides: Sequence[str]) -> Result:
+def _replayed(scenario: Scenario) -> Result:
     """The scenario's result; a warning where it does not fit into memory."""
     from sim.feasible import problem
-    from sim.scenario import load
     from sim.simulate import replay
 
-    result = replay(load(scenario, overrides))
+    result = replay(scenario)
     if line := problem(result):
         say(f"warning: {line}; the times below are those of a device with enough memory")
     return result
@@ -67,8 +68,9 @@ def explain(scenario: str, op: str, overrides: tuple[str, ...], form: str) -> No
     """
     from sim import explain_report
     from sim.explain import explain as explained
+    from sim.scenario import load, uncorrected
 
-    found = explained(_replayed(scenario, overrides), op)
+    found = explained(_replayed(uncorrected(load(scenario, overrides))), op)
     click.echo(json.dumps(explain_report.to_json(found), indent=2) if form == "json" else explain_report.text(found))
 
 
@@ -101,7 +103,8 @@ def compare(a: str, b: str, scenario: str | None, overrides: tuple[str, ...], ou
     from sim import compare_report
     from sim.compare import compare as compared
 
-    sides = [_side(name, other, scenario, overrides) for name, other in ((a, b), (b, a))]
+    asked = [_asked(name, other, scenario, overrides) for name, other in ((a, b), (b, a))]
+    sides = [_priced(one) for one in _alike(asked)]
     found = compared(*sides)
     if out is not None:
         from sim import profile_plots
@@ -113,18 +116,19 @@ def compare(a: str, b: str, scenario: str | None, overrides: tuple[str, ...], ou
     click.echo(json.dumps(compare_report.to_json(found), indent=2) if form == "json" else compare_report.text(found))
 
 
-def _side(name: str, other: str, scenario: str | None, overrides: tuple[str, ...]) -> Side:
+def _asked(name: str, other: str, scenario: str | None, overrides: tuple[str, ...]) -> Asked:
     """One of the two, beside the `other`: a device under --scenario, a file of results, or a scenario."""
     from pathlib import Path
 
     from hwspecs.errors import SpecError
-    from sim.compare import of_files, of_result
+    from sim.compare import of_files
+    from sim.scenario import load
 
     if scenario is not None:
         if _is_scenario(name):
             raise SpecError(f"compare {name}: a scenario, but with --scenario both are devices; leave --scenario out")
-        result = _replayed(scenario, [f"device={name}", *overrides])
-        return of_result(result, _on(result.scenario.model, result.scenario))
+        loaded = load(scenario, [f"device={name}", *overrides])
+        return loaded, loaded.model
     path = Path(name)
     if path.is_dir() or path.suffix == ".json":
         if overrides:
@@ -134,11 +138,30 @@ def _side(name: str, other: str, scenario: str | None, overrides: tuple[str, ...
         side = of_files(path)
         if not side.data.get("fits_memory", True):
             say(f"warning: {name}: does not fit its device; its times are those of a device with enough memory")
-        return side
+        return side, ""
     if path.suffix not in YAML:
         raise SpecError(_neither(name, other))
-    result = _replayed(name, overrides)
-    return of_result(result, _on(result.scenario.name, result.scenario))
+    loaded = load(name, overrides)
+    return loaded, loaded.name
+
+
+def _alike(asked: list[Asked]) -> list[Asked]:
+    """Both without a learned correction, unless both have one: it would favour or burden one side alone."""
+    from sim.compare import Side
+    from sim.scenario import uncorrected
+    from sim.simulate import settled
+
+    levels = {one.data["level"] if isinstance(one, Side) else settled(one)[0].level for one, _ in asked}
+    if levels == {"calibrated"}:
+        return asked
+    return [(one if isinstance(one, Side) else uncorrected(one), title) for one, title in asked]
+
+
+def _priced(asked: Asked) -> Side:
+    from sim.compare import Side, of_result
+
+    one, title = asked
+    return one if isinstance(one, Side) else of_result(_replayed(one), _on(title, one))
 
 
 def _on(what: str, scenario: Scenario) -> str:
@@ -194,7 +217,7 @@ def sensitivity(scenario: str, overrides: tuple[str, ...], step: str, out: str |
 
     found = found_by(load(scenario, overrides), int(step) / 100)
     if found.peak_memory > found.scenario.device.hbm.capacity:
-        _replayed(scenario, overrides)  # for its warning
+        _replayed(found.scenario)  # for its warning
     if out is not None:
         from sim import profile_plots
         from sim.files import text_file, write_all

@@ -27,7 +27,10 @@ PASSES = {"scale": 2.0, "softmax": 2.0}  # times that an unfused kernel goes thr
 
 @dataclass(frozen=True)
 class Shapes:
-    """Columns (rows,). `cached`: bytes of keys and values that the layer writes to its cache beside the kernel."""
+    """Columns (rows,). `cached`: bytes of keys and values that the layer writes to its cache beside the kernel.
+
+    `writes_stay`: what is written over and over to the same buffer leaves L2 only where its traffic exceeds it.
+    """
 
     batch: Floats
     q_len: Floats
@@ -39,6 +42,7 @@ class Shapes:
     cached: Floats
     itemsize: float
     dtype: str
+    writes_stay: bool = False
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -158,7 +162,8 @@ def _chip(shapes: Shapes, rates: Rates, terms: Terms) -> formulas.Chip:
 def _streams(shapes: Shapes, rates: Rates, terms: Terms) -> _Streams:
     """Memory, exponentials and vector arithmetic. The buffers of a repeated call are read again after one call's traffic."""
     read, written = shapes.queries + 2.0 * shapes.keys, shapes.queries + shapes.cached
-    moved = read * traffic.miss(read + written, rates, terms) + written
+    missing = traffic.miss(read + written, rates, terms)
+    moved = read * missing + written * (missing if shapes.writes_stay else 1.0)
     chip = np.asarray(rates.sm_count * rates.sm_clock)
     peak = chip * np.asarray(rates.matmul(shapes.dtype))
     lower = np.maximum(4.0 * shapes.scores * shapes.head_dim / peak, moved / np.asarray(rates.hbm_bandwidth))

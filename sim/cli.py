@@ -15,8 +15,10 @@ from sim.completion import settings
 if TYPE_CHECKING:
     from sim.result import Result
     from sim.scenario import Scenario
+    from workloads.unpriced import Unpriced
 
 SCENARIO = click.argument("scenario", shell_complete=files)
+NAMED = 1e-3  # share of bytes from which on an operator without a cost model is named beside a run; `trace` names all
 OUT_OF_RANGE = 4  # exit code: operators without a measurement behind them, under --strict
 SETTING = click.option(
     "--set",
@@ -67,6 +69,7 @@ def run(scenario: str, overrides: tuple[str, ...], level: str | None, form: str,
     from sim.simulate import replay
 
     result = replay(_load(scenario, overrides, level), _command())
+    _say_notes(result)
     _warn_memory(result, strict)
     if strict and result.not_calibrated():
         _say(_uncovered(result))
@@ -100,6 +103,7 @@ def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
     from sim.simulate import replay
 
     result = replay(_load(scenario, overrides, None), _command())
+    _say_notes(result)
     infeasible = problem(result)
     click.echo(_checked_json(result) if form == "json" else _checked(result))
     if infeasible:
@@ -128,6 +132,22 @@ def _command() -> str:
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def _say_notes(result: Result) -> None:
+    """What was assumed about data when the model was captured, and which of its operators have no cost model."""
+    from workloads.unpriced import unpriced
+
+    for line in result.trace.notes:
+        say(f"note: {line}")
+    shares = [_share(found) for found in unpriced(result.trace) if found.flops or found.byte_share >= NAMED]
+    if shares:
+        say(f"note: without a cost model, priced as memory traffic: {', '.join(shares)}")
+
+
+def _share(found: Unpriced) -> str:
+    flops = "FLOPs not known" if found.flop_share is None else f"{100 * found.flop_share:.1f} % of FLOPs"
+    return f"{found.label} ({100 * found.byte_share:.1f} % of bytes, {flops})"
 
 
 def _warn_memory(result: Result, strict: bool) -> None:
@@ -171,7 +191,7 @@ def _checked_json(result: Result) -> str:
     found = result.to_json()
     keys = (
         "schema_version", "scenario_hash", "model", "device", "software", "fits_memory", "peak_memory_bytes",
-        "memory_capacity_bytes", "memory", "not_calibrated",
+        "memory_capacity_bytes", "memory", "not_calibrated", "correction",
     )  # fmt: skip
     more: dict[str, Any] = {
         "calls": {s.name: s.stop - s.start for s in result.trace.segments},

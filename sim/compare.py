@@ -17,6 +17,10 @@ from hwspecs.errors import SpecError
 from sim.result import SCHEMA_VERSION, Result
 
 RESULT, OPERATORS = "result.json", "ops.csv"
+SILICON = {
+    "energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "USD",
+    "usd_per_1000_images": "USD",
+}  # fmt: skip
 Operator = tuple[str, str, str]  # component, module path, label
 
 
@@ -62,7 +66,8 @@ class Move:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in descending time of the first side. `moves` is None where a side has no operators."""
+    """Rows in descending time of the first side. `moves` is None where a side has no operators, `silicon` empty where one
+    does not say what it is made of."""
 
     a: Side
     b: Side
@@ -71,6 +76,7 @@ class Comparison:
     components: tuple[Row, ...]
     bounds: tuple[Row, ...]
     memory: tuple[Row, ...]
+    silicon: tuple[Row, ...]
     moves: tuple[Move, ...] | None
 
 
@@ -109,7 +115,7 @@ def compare(a: Side, b: Side) -> Comparison:
     levels = a.data["level"], b.data["level"]
     if levels[0] != levels[1]:
         what = f"'{a.title}' is at level {levels[0]}, '{b.title}' at level {levels[1]}"
-        raise SpecError(f"compare: {what}; levels are never mixed: price both at one (--set level={levels[0]})")
+        raise SpecError(f"compare: {what}; levels are never mixed: price both at one (--set level=physical)")
     return Comparison(
         a=a,
         b=b,
@@ -118,8 +124,14 @@ def compare(a: Side, b: Side) -> Comparison:
         components=tuple(_rows(*({c["name"]: c["time_s"] for c in s.data["components"]} for s in (a, b)))),
         bounds=tuple(_ordered(_rows(a.data["bounds"], b.data["bounds"]))),
         memory=tuple(_rows(_memory(a.data), _memory(b.data))),
+        silicon=tuple(_rows(*({n: s.data[n] for n in SILICON} for s in (a, b)))) if _has_silicon(a, b) else (),
         moves=tuple(_moves(a.operators, b.operators)) if a.operators is not None and b.operators is not None else None,
     )
+
+
+def _has_silicon(*sides: Side) -> bool:
+    """Both say what they are made of (files of earlier versions do not)."""
+    return all(side.data.get(name) is not None for side in sides for name in SILICON)
 
 
 def same_work(a: Side, b: Side) -> bool:

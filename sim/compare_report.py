@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sim.compare import Comparison, Move, Row, Side, same_work
+from sim.compare import SILICON, Comparison, Move, Row, Side, same_work
 from sim.report import WAITING, gigabytes, number, percent, seconds, table
 
 SCHEMA_VERSION = 1  # of the JSON
@@ -18,7 +18,7 @@ def text(c: Comparison) -> str:
     """Who, how much faster, classes, components, bounds, which operators moved, memory."""
     parts = [_title(c), _verdict(c), _times("By operator class", "class", c.classes, c)]
     parts += [_times("By component, over its repeats", "component", c.components, c)]
-    parts += [_times("By what bounds the kernel", "bound", c.bounds, c), _moves(c), _memory(c), _trust(c)]
+    parts += [_times("By what bounds the kernel", "bound", c.bounds, c), _moves(c), _memory(c), _silicon(c), _trust(c)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -33,6 +33,17 @@ def to_json(c: Comparison) -> dict[str, Any]:
         "speed_up": c.a.data["latency_s"] / c.b.data["latency_s"],
         **{name: [_row(row, "s") for row in getattr(c, name)] for name in ("whole", "classes", "components", "bounds")},
         "memory": [_row(row, "bytes") for row in c.memory],
+        "silicon": [
+            {
+                "name": r.name,
+                "a": r.a,
+                "b": r.b,
+                "ratio": r.ratio,
+                "interval_a": c.a.data[f"{r.name}_interval"],
+                "interval_b": c.b.data[f"{r.name}_interval"],
+            }
+            for r in c.silicon
+        ],
         "moves": None if c.moves is None else [_move(move) for move in c.moves],
     }
 
@@ -132,6 +143,31 @@ def _memory(c: Comparison) -> str:
     other = c.b.data["memory"]["at"]
     where = at + ")" if other == c.a.data["memory"]["at"] else f"{at}, and at {other})"
     return f"Memory {where}\n" + table(rows, ("part", "A", "B", "B / A"), "lrrr")
+
+
+def _silicon(c: Comparison) -> str:
+    """Energy, power, area and price, with the range of each side."""
+    if not c.silicon:
+        return ""
+    rows = [
+        [_figure(r.name), SILICON[r.name], number(r.a), _range(c.a, r.name), number(r.b), _range(c.b, r.name), _ratio(r)]
+        for r in c.silicon
+    ]  # fmt: skip
+    return "Energy and silicon, estimated\n" + table(
+        rows, ("figure", "unit", "A", "range", "B", "range", "B / A"), "llrrrrr"
+    )
+
+
+def _figure(key: str) -> str:
+    """'energy per image' of 'energy_per_image_j'."""
+    for unit in ("_j", "_w", "_mm2", "_usd"):
+        key = key.removesuffix(unit)
+    return key.replace("_", " ")
+
+
+def _range(side: Side, name: str) -> str:
+    low, high = side.data[f"{name}_interval"]
+    return f"{number(low)} to {number(high)}"
 
 
 def _trust(c: Comparison) -> str:

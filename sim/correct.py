@@ -13,41 +13,50 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs.device import Device
 from hwspecs.device import load as load_device
 from hwspecs.rates import Rates, rates
 from sim import fitted as fits
-from sim.fitted import Fitted, Part
+from sim.fitted import RUNS, Fitted, Part
 from sim.gemm_reference import Shapes, features, price
 from sim.residual import BOUND
 from workloads.kind import ITEMSIZE
 from workloads.lower import Kernels
 
 Floats: TypeAlias = NDArray[np.float64]
-PART = "gemm/16-bit"
 WEIGHT_COPIES = 6.0  # of the benchmark that the part was fitted to
 UNKNOWN = ""  # software: no run is on one of the serving libraries that were measured
-
-
-def fit_of(device: Device) -> Fitted | None:
-    """The fit that may correct runs on a device: one that holds it, with every number as in its file."""
-    fitted = fits.find(device.name)
-    return fitted if fitted and fits.applies(device, fitted.devices) else None
 
 
 def factors(kernels: Kernels, fitted: Fitted, device: str) -> Floats:
     """Factor on the time of every kernel, (kernels,): 1 where the fit has nothing to say, else within exp(+-BOUND)."""
     out = np.ones(len(kernels))
-    part = fitted.parts.get(PART)
+    part = fitted.parts.get(RUNS)
     if part is None or part.residual is None or device not in part.devices:
         return out
-    products = np.array([family.startswith("gemm/") for family in kernels.family]) & (kernels.gemm[0] == 1)
+    products = _corrected(kernels)
     dtypes = np.array(kernels.dtype, dtype=object)
     for dtype in part.dtypes:
         rows = np.flatnonzero((dtypes == dtype) & products)
         if len(rows):
             out[rows] = _of_products(kernels.gemm[1:, rows], dtype, part, rates(load_device(device)))
     return out
+
+
+def outside(kernels: Kernels, fitted: Fitted, device: str) -> NDArray[np.bool_]:
+    """Kernels (kernels,) that are corrected beyond the shapes of the fit, where the correction is held constant."""
+    out = np.zeros(len(kernels), dtype=bool)
+    part = fitted.parts.get(RUNS)
+    if part is None or device not in part.devices:
+        return out
+    for values, name in zip(kernels.gemm[1:], "mnk", strict=True):
+        low, high = part.extents[name]
+        out |= (values < low) | (values > high)
+    return out & _corrected(kernels)
+
+
+def _corrected(kernels: Kernels) -> NDArray[np.bool_]:
+    """Matrix products with a weight that the batch shares."""
+    return np.asarray(np.array([family.startswith("gemm/") for family in kernels.family]) & (kernels.gemm[0] == 1))
 
 
 def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:

@@ -1,16 +1,15 @@
-"""What each kernel of a replay asks of its device while it runs: pieces of solo time with shares of what streams share.
+"""What each kernel of a replay asks of its device while it runs: pieces of solo time, and the work that each brings.
 
-A piece is a kernel, or the idle gap before the next one (which other streams can fill). Its demands are fractions of
-capacity at full speed, means over its duration. What a kernel asks of compute has two readings, between which real GPUs lie:
-'fluid': the engine time that it uses, so that any mix of kernels fits the SMs side by side (the optimistic end);
-'held': also the SM slots that its blocks fill, so that a kernel that fills the device keeps all others out until it ends,
-as a block scheduler does that places the next kernel's blocks after the last of this one (the pessimistic end).
+A piece is a kernel up to its last wave of blocks, that last wave (its tail, which leaves SM slots idle), or the idle gap before
+the next kernel, which asks for nothing. Work is seconds of a resource at full capacity. All of it is priced with the whole
+L2 and with 1/2, 1/4 and 1/8 of it, between which the event loop interpolates by how many streams share the cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,17 @@ from workloads.kind import Ints
 from workloads.trace import Segment, Trace
 
 Floats: TypeAlias = NDArray[np.float64]
-Sharing: TypeAlias = Literal["fluid", "held"]
-COMPUTE, L2, HBM, HBM_BYTES = range(4)  # columns of demand; the last is reported, the others are shared
-SHARED = ("compute", "l2", "hbm")  # HBM as the time that the traffic takes at the rate its pattern reaches
+L2_SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8)  # of the L2's capacity at which kernels are priced
+TENSOR, VECTOR, EXP, L2, HBM, HBM_BYTES = range(6)  # columns of work; the last is reported, the others are shared
+SHARED = (
+    "tensor",
+    "vector",
+    "exp",
+    "l2",
+    "hbm",
+)  # HBM as the time that the traffic takes at the rate its pattern reaches
+RESOURCES = len(SHARED)
+COLUMNS = RESOURCES + 1
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,23 @@ class Pieces:
     """One pass of every segment of a trace, alone on the device.
 
     Attributes:
-        seconds: (pieces,) duration at full speed, greater than 0.
-        demand: (pieces, 4) fractions of capacity at full speed, 0 to 1: compute, L2, HBM, and bytes over peak HBM rate.
-        call: (pieces,) call of the trace that a piece belongs to.
+        seconds: (4, pieces) duration at full speed with each share of the L2, greater than 0.
+        work: (4, pieces, 6) seconds of each column at full capacity; at most `seconds`.
+        slots: (pieces,) share of the SMs' slots that its blocks fill, 0 to 1.
+        elastic: (pieces,) share of the fourth power of the time that lasts longer on fewer SMs: 1 for a compute-bound piece.
+        fixed: (pieces,) share of the time that no sharing changes (fill and drain).
+        begins: (pieces,) whether its blocks queue anew for the SMs; a tail belongs to blocks that have queued before.
+        host: (pieces,) seconds of the host to issue what begins with this piece.
         segments: of the trace. starts: (segments + 1,) first piece of each segment, and the end.
     """
 
     seconds: Floats
-    demand: Floats
-    call: Ints
+    work: Floats
+    slots: Floats
+    elastic: Floats
+    fixed: Floats
+    begins: NDArray[np.bool_]
+    host: Floats
     segments: tuple[Segment, ...]
     starts: Ints
 
@@ -53,19 +68,40 @@ class Pieces:
 
     def pass_seconds(self, segment: int) -> float:
         """One pass of a segment, alone."""
-        return float(self.seconds[self.starts[segment] : self.starts[segment + 1]].sum())
+        return float(self.seconds[0, self.starts[segment] : self.starts[segment + 1]].sum())
+
+    def pass_work(self, segment: int) -> Floats:
+        """(6,) seconds at full capacity of one pass of a segment, alone."""
+        return np.asarray(self.work[0, self.starts[segment] : self.starts[segment + 1]].sum(axis=0))
 
 
-def pieces(trace: Trace, cost: Cost, rates: Rates, sharing: Sharing = "fluid") -> Pieces:
-    """The chosen kernels of every call of a trace in launch order, each followed by its gap. `cost` is of one device."""
-    kernel, call = _launched(cost, trace.calls)
-    seconds = np.column_stack([cost.time[kernel], cost.gap[kernel]]).reshape(-1)
-    demand = np.zeros((len(kernel), 2, 4))
-    demand[:, 0] = _demand(cost, rates, sharing)[kernel]
-    kept = seconds > 0
-    calls = np.repeat(call, 2)[kept]
-    starts = np.searchsorted(calls, [*(s.start for s in trace.segments), trace.calls])
-    return Pieces(seconds[kept], demand.reshape(-1, 4)[kept], calls, trace.segments, starts)
+def pieces(trace: Trace, costs: Sequence[Cost], rates: Rates, host: Floats) -> Pieces:
+    """The chosen kernels of every call of a trace in launch order, each followed by its gap.
+
+    costs: of one device with each of L2_SHARES of its cache; the first chooses the ways. host: (calls,) seconds.
+    """
+    kernel, call = _launched(costs[0], trace.calls)
+    waves, blocks_fill = _waves(costs[0], rates)
+    first = np.concatenate([[True], call[1:] != call[:-1]]) if len(call) else np.empty(0, bool)
+    parts = _parts(costs[0], kernel, waves)  # (kernels, 3) shares of the time: main, tail, and whether there is a gap
+    which, part = np.nonzero(parts > 0)
+    kernels = kernel[which]
+    seconds = np.stack([np.where(part == 2, c.gap[kernels], c.time[kernels] * parts[which, part]) for c in costs])
+    work = np.stack([_work(c, rates, blocks_fill)[kernels] * (part < 2)[:, None] for c in costs])
+    work *= parts[which, part][:, None]
+    elastic, fixed = _stretch(costs[0])
+    begins = np.concatenate([[True], which[1:] != which[:-1]]) | (part == 2)
+    return Pieces(
+        seconds=seconds,
+        work=np.minimum(work, seconds[..., None]),
+        slots=np.select([part == 0, part == 1], [np.minimum(waves[kernels], 1.0), waves[kernels] % 1.0], 0.0),
+        elastic=np.where(part < 2, elastic[kernels], 0.0),
+        fixed=np.where(part < 2, fixed[kernels], 0.0),
+        begins=begins,
+        host=np.where(begins & (part < 2) & first[which], host[call[which]], 0.0),
+        segments=trace.segments,
+        starts=np.searchsorted(call[which], [*(s.start for s in trace.segments), trace.calls]),
+    )
 
 
 def _launched(cost: Cost, calls: int) -> tuple[Ints, Ints]:
@@ -79,21 +115,43 @@ def _launched(cost: Cost, calls: int) -> tuple[Ints, Ints]:
     return chosen[first[row][call] + within], call
 
 
-def _demand(cost: Cost, rates: Rates, sharing: Sharing) -> Floats:
-    """(kernels, 4), as in Pieces. What a tiled kernel's idle SMs would do is left to others; power and L2 are the chip's."""
+def _parts(cost: Cost, kernel: Ints, waves: Floats) -> Floats:
+    """(kernels, 3): share of the time before the tail, of the tail, and 1 where a gap follows; a wave takes what others take."""
+    w = waves[kernel]
+    whole, last = np.floor(w), w % 1.0
+    tail = np.where((whole >= 1) & (last > 0), 1.0 / (whole + 1.0), 0.0)
+    busy = cost.time[kernel] > 0
+    return np.column_stack([busy * (1.0 - tail), busy * tail, cost.gap[kernel] > 0])
+
+
+def _work(cost: Cost, rates: Rates, fill: Floats) -> Floats:
+    """(kernels, 6), as in Pieces. What a tiled kernel's idle SMs would do is left to others; power and L2 are the chip's."""
     k, chip = cost.kernels, np.asarray(rates.sm_count * rates.sm_clock)
-    per_sm = _blocks(cost) / rates.sm_count
-    waves = paid_waves(per_sm, load_calibration().terms.wave_share)  # as the tiles are priced
-    fill = np.where(cost.occupancy > 0, np.minimum(per_sm / np.maximum(waves, 1.0), 1.0), 1.0)
     sustained = k.flops / (chip * per_kernel(rates, k.dtype, "matmul") * rates.tensor_sustained)
     tensor = np.maximum(cost.tensor * fill, np.minimum(sustained, cost.tensor))
     l2 = np.maximum(cost.l2 * fill, np.minimum(cost.l2_bytes / (rates.l2_bandwidth * rates.sm_clock), cost.l2))
-    compute = np.maximum(tensor, np.maximum(cost.vector, cost.exp))
-    columns = np.column_stack([compute, l2, cost.hbm, cost.hbm_bytes / rates.hbm_bandwidth])
-    shares = np.minimum(columns / np.maximum(cost.time, 1e-30)[:, None], 1.0)
-    if sharing == "held":
-        shares[:, COMPUTE] = np.maximum(shares[:, COMPUTE], _slots(cost, rates, per_sm))
-    return np.asarray(shares)
+    columns = np.column_stack([tensor, cost.vector, cost.exp, l2, cost.hbm, cost.hbm_bytes / rates.hbm_bandwidth])
+    return np.asarray(np.minimum(columns, cost.time[:, None]))
+
+
+def _stretch(cost: Cost) -> tuple[Floats, Floats]:
+    """(elastic, fixed) of every kernel. What overlaps combines by the fourth root of the sum of fourth powers, as in `cost`."""
+    on_sms = sum(t**4 for t in (cost.tensor, cost.vector, cost.exp, np.maximum(cost.latency - cost.fixed, 0.0)))
+    in_all = np.maximum(on_sms + cost.l2**4 + cost.hbm**4, 1e-300)
+    return np.asarray(on_sms / in_all), np.minimum(cost.fixed / np.maximum(cost.time, 1e-30), 1.0)
+
+
+def _waves(cost: Cost, rates: Rates) -> tuple[Floats, Floats]:
+    """Waves of blocks of each kernel, and the share of its SMs' matrix units that its blocks keep busy on average.
+
+    Of a tiled kernel by its blocks and how many are resident; of another by the bytes that its threads keep in flight.
+    """
+    per_sm = _blocks(cost) / rates.sm_count
+    paid = paid_waves(per_sm, load_calibration().terms.wave_share)  # as the tiles are priced
+    tiled = cost.occupancy > 0
+    threads = asked_in_flight(cost.kernels) / possible_in_flight(rates)
+    waves = np.where(tiled, per_sm / np.maximum(cost.occupancy, 1e-30), threads)
+    return np.asarray(waves), np.where(tiled, np.minimum(per_sm / np.maximum(paid, 1.0), 1.0), 1.0)
 
 
 def _blocks(cost: Cost) -> Floats:
@@ -104,10 +162,3 @@ def _blocks(cost: Cost) -> Floats:
     query = np.array(QUERY_BLOCKS)[np.clip(cost.tile - len(MENU), 0, len(QUERY_BLOCKS) - 1)]
     products = batch * np.ceil(m / rows) * np.ceil(n / columns) * splits
     return np.asarray(np.where(k.flash[0] > 0, k.flash[0] * np.ceil(k.flash[1] / query), products))
-
-
-def _slots(cost: Cost, rates: Rates, per_sm: Floats) -> Floats:
-    """Share of what can be resident (blocks of a tiled kernel, else threads) that a kernel fills in its first wave."""
-    threads = asked_in_flight(cost.kernels) / possible_in_flight(rates)
-    blocks = per_sm / np.maximum(cost.occupancy, 1e-30)
-    return np.asarray(np.minimum(np.where(cost.occupancy > 0, blocks, threads), 1.0))

@@ -57,6 +57,7 @@ class Kernel:
     l2_bytes: float
     hbm_bytes: float
     covered: bool
+    correction: float
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,17 @@ def _kernel(result: Result, call: int, k: int) -> Kernel:
         l2_bytes=float(c.l2_bytes[k]),
         hbm_bytes=float(c.hbm_bytes[k]),
         covered=bool(c.covered[k]),
+        correction=_correction(result, k),
     )
+
+
+def _correction(result: Result, k: int) -> float:
+    """Factor that a run at the calibrated level puts on the time of a kernel, 1 where none."""
+    from sim.correct import factors
+    from sim.fitted import fit_of
+
+    fitted = fit_of(result.scenario.device)
+    return float(factors(result.priced.cost.kernels, fitted, result.scenario.device.name)[k]) if fitted else 1.0
 
 
 def _reads(result: Result, call: int, k: int) -> Iterator[Read]:

@@ -64,6 +64,7 @@ def _kernel_data(e: Explained) -> Iterator[dict[str, Any]]:
             **{f"{HEADS[name].lower()}_s": value for name, value in k.terms.items()},
             "tile": k.tile, "waves": k.waves, "blocks_per_sm": k.occupancy, "reads": reads, "write_bytes": k.write_bytes,
             "l2_bytes": k.l2_bytes, "hbm_bytes": k.hbm_bytes, "calibrated": k.covered,
+            "correction": k.correction,
         }  # fmt: skip
 
 
@@ -186,9 +187,14 @@ def _host(e: Explained) -> str:
 
 def _calibration(e: Explained) -> str:
     missing = [k.name for k in e.kernels if not k.covered]
+    corrected = [f"{k.name} by {number(k.correction)}" for k in e.kernels if k.correction != 1.0]
+    learned = (
+        f"\nThe learned correction of a run (level calibrated) multiplies {', '.join(corrected)}." if corrected else ""
+    )
     if not missing:
-        return "Calibrated: a measurement backs its kernels."
-    return f"Not calibrated: {', '.join(dict.fromkeys(missing))}; constants come from data sheets and general measurements."
+        return f"Calibrated: a measurement backs its kernels.{learned}"
+    names = ", ".join(dict.fromkeys(missing))
+    return f"Not calibrated: {names}; constants come from data sheets and general measurements.{learned}"
 
 
 def _us(value: float) -> str:

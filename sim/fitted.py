@@ -25,8 +25,10 @@ from sim.calibration import load as load_physical
 from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
+RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
+BINS = (10e-6, 50e-6, 500e-6)  # s, predicted: rows between these edges have intervals of their own
 KIND = "fit"  # of the file, beside hardware and software files
-PHYSICAL = "physical"  # the shipped file that is no fit
+NO_FITS = ("physical", "spread")  # shipped files that are no fit
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Interval:
     low: float
     high: float
     rows: int
+
+
+def bin_of(seconds: float) -> int:
+    """Which of the groups by predicted time a row belongs to."""
+    return sum(seconds >= edge for edge in BINS)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,9 @@ class Part:
     rows: Mapping[str, int]  # used, held out, outliers
     held_out: Mapping[str, float]  # median, mape, p90 in percent, of the same recipe on rows kept out
     residual: Residual | None
+    outliers: tuple[
+        str, ...
+    ] = ()  # the worst rows that the fit does not explain, one line each; all of them are counted in `rows`
 
     def terms(self, base: Terms) -> Terms:
         """Physical terms with the refitted ones in place."""
@@ -77,9 +87,11 @@ class Part:
         alike = [p.value for key, p in self.floors.items() if key.split(" | ")[0] == label.split(" | ")[0]]
         return float(np.median(alike)) if alike else 0.0
 
-    def interval(self, condition: str) -> Interval:
-        """Of a software, or of all of them."""
-        return self.intervals.get(condition) or self.intervals.get("") or Interval(-np.log(2), np.log(2), 0)
+    def interval(self, condition: str, seconds: float | None = None) -> Interval:
+        """Of a software and a predicted time, of the software, of the time, or of all of them: the first that there is."""
+        at = f" | {bin_of(seconds)}" if seconds is not None else ""
+        labels = (condition + at, condition, at, "") if condition else (at, "")
+        return next((self.intervals[n] for n in labels if n in self.intervals), Interval(-np.log(2), np.log(2), 0))
 
 
 @dataclass(frozen=True)
@@ -104,9 +116,16 @@ def applies(device: Device, to: tuple[str, ...]) -> bool:
     return device.name in to and rates(device) == rates(load_device(device.name))
 
 
+def fit_of(device: Device) -> Fitted | None:
+    """The fit that may correct runs on a device: one with this device in the part that runs use, every number as in its file."""
+    fitted = find(device.name)
+    part = fitted.parts.get(RUNS) if fitted else None
+    return fitted if part and part.residual and applies(device, part.devices) else None
+
+
 def names() -> list[str]:
     """The fits that framecast carries, sorted."""
-    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != PHYSICAL)
+    return sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem not in NO_FITS)
 
 
 def find(name: str) -> Fitted | None:
@@ -153,6 +172,7 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         rows=data["rows"],
         held_out=data["held_out"],
         residual=_residual(name, data["residual"], arrays) if data["residual"] else None,
+        outliers=tuple(data.get("outliers", ())),
     )
 
 
@@ -190,7 +210,7 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "held_out": {k: _number(v) for k, v in part.held_out.items()},
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
-        "residual": None,
+        "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
     if part.residual:
         r = part.residual

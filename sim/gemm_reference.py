@@ -22,6 +22,11 @@ CHUNK = 512  # shapes whose whole menu is priced at a time, which keeps the arra
 SMALL = 1e-4  # share below which a term does not matter; keeps logarithms finite
 ALIGNMENTS = (8, 16, 32, 64, 128)  # elements; 8 of 2 bytes are one 16-byte load
 EDGES = (8, 16, 32, 64, 128, 256)  # tile edges whose padding is a feature
+MOST_OFF = 3.0  # log2: how much slower a choice of the menu may be before it does not matter how much
+# What each tile, and each split of k, would take over the best of all, as a logarithm to base 2: a library's choice is near it.
+LANDSCAPE = (
+    *(f"of tile {bm:.0f}x{bn:.0f}" for bm, bn in tiles.TILES), *(f"of split {split:.0f}" for split in tiles.SPLITS),
+)  # fmt: skip
 GRIDS = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32))
 
 
@@ -80,23 +85,30 @@ class Priced:
     tile: NDArray[np.int64]  # index of sim.tiles.MENU
     bound: NDArray[np.int64]  # code into sim.cost.BOUNDS
     lower: Floats
+    landscape: Floats  # (len(LANDSCAPE), rows)
 
 
-def price(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
-    """Time of every product on one device, without the gap before the next kernel."""
+def price(shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False) -> Priced:
+    """Time of every product on one device, without the gap before the next kernel.
+
+    `writes_stay`: products that are written over and over to the same buffer leave L2 only where its traffic exceeds it.
+    """
     on = tiles.chip(rates, terms, rates.tensor[shapes.dtype], rates.vector[shapes.dtype])
-    hbm_bytes = shapes.reads * traffic.miss(shapes.distance, rates, terms) + shapes.writes
+    missing = traffic.miss(shapes.distance, rates, terms)
+    hbm_bytes = shapes.reads * missing + shapes.writes * (missing if writes_stay else 1.0)
     hbm = hbm_bytes / (np.asarray(rates.hbm_bandwidth) * terms.hbm_tile)
     chosen = [
         _best(shapes.part(slice(i, i + CHUNK)), hbm[i : i + CHUNK], on, terms) for i in range(0, len(shapes), CHUNK)
     ]
-    tile = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+    tile = np.concatenate([c for c, _ in chosen]) if chosen else np.zeros(0, dtype=np.int64)
+    landscape = np.concatenate([seen for _, seen in chosen], axis=1) if chosen else np.zeros((len(LANDSCAPE), 0))
     t = _terms(shapes, on, terms, tiles.MENU[tile].T)
     time = np.asarray(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed)
     peak = np.asarray(rates.sm_count * rates.sm_clock * rates.matmul(shapes.dtype))
     lower = np.maximum(shapes.flops / peak, hbm_bytes / np.asarray(rates.hbm_bandwidth))
     largest = np.argmax(np.stack([t.tensor, t.l2, hbm, t.latency + t.fixed]), axis=0)
-    return Priced(time, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, tile, largest.astype(np.int64), lower)
+    bound = largest.astype(np.int64)
+    return Priced(time, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, tile, bound, lower, landscape)
 
 
 def _terms(shapes: Shapes, on: formulas.Chip, terms: Terms, menu: Floats) -> formulas.Terms:
@@ -105,10 +117,15 @@ def _terms(shapes: Shapes, on: formulas.Chip, terms: Terms, menu: Floats) -> for
     )
 
 
-def _best(shapes: Shapes, hbm: Floats, on: formulas.Chip, terms: Terms) -> NDArray[np.int64]:
-    """The fastest tile of the menu for each shape."""
+def _best(shapes: Shapes, hbm: Floats, on: formulas.Chip, terms: Terms) -> tuple[NDArray[np.int64], Floats]:
+    """The fastest tile of the menu for each shape, and the landscape around it."""
     t = _terms(shapes, on, terms, tiles.MENU.T[:, :, None])
-    return np.asarray(np.argmin(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed, axis=0), dtype=np.int64)
+    times = np.asarray(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed)
+    best = np.argmin(times, axis=0)
+    menu = times.reshape(len(tiles.TILES), len(tiles.SPLITS), -1)
+    least = np.concatenate([menu.min(axis=1), menu.min(axis=0)])
+    seen = np.minimum(np.log2(least / times[best, np.arange(times.shape[1])]), MOST_OFF)
+    return best.astype(np.int64), seen
 
 
 NAMES = (
@@ -118,6 +135,7 @@ NAMES = (
     *(f"tail {bm}x{bn}" for bm, bn in GRIDS),
     *(f"pad {extent} {edge}" for edge in EDGES for extent in "mnk"),
     *(f"{extent} % {step}" for step in ALIGNMENTS for extent in "mnk"),
+    *LANDSCAPE,
 )  # fmt: skip
 
 
@@ -125,7 +143,7 @@ def features(shapes: Shapes, priced: Priced, time: Floats, sm_count: float) -> d
     """Dimensionless columns (rows,) that a correction may see. `time`: of the row, launch floor included, seconds.
 
     Logarithms to base 2 of extents (over 1 element) and of the time (over 1 us), shares of the terms in the time, what tiles of
-    common sizes pad and leave idle in the last wave, divisibility, and the tile that the physical model takes.
+    common sizes pad and leave idle in the last wave, divisibility, the tile that the physical model takes, how near others are.
     """
     s, p, out = shapes, priced, np.empty((len(NAMES), len(shapes)))
     tile = tiles.MENU[p.tile].T
@@ -146,13 +164,14 @@ def features(shapes: Shapes, priced: Priced, time: Floats, sm_count: float) -> d
         tile[1],
         tile[2],
         sm_count,
+        p.landscape,
     )
     return dict(zip(NAMES, out, strict=True))
 
 
 def fill(
     out: Any, batch: Any, m: Any, n: Any, k: Any, time: Any, tensor: Any, l2: Any, hbm: Any, latency: Any, fixed: Any,
-    waves: Any, rows: Any, columns: Any, split: Any, sm_count: float,
+    waves: Any, rows: Any, columns: Any, split: Any, sm_count: float, landscape: Any,
 ) -> None:  # fmt: skip
     """The features in the order of NAMES: of arrays into (features, rows), or of one row, compiled, into (features,)."""
     out[0], out[1], out[2], out[3] = np.log2(m), np.log2(n), np.log2(k), np.log2(batch)
@@ -175,6 +194,8 @@ def fill(
         for extent in (m, n, k):
             out[i] = (extent % step == 0) * 1.0
             i += 1
+    for j in range(len(landscape)):
+        out[i + j] = landscape[j]
 
 
 def quantised(per_sm: Any) -> Any:

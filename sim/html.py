@@ -111,6 +111,8 @@ def _figures(data: Mapping[str, Any]) -> Iterator[str]:
         ("matrix FLOPs", "flops", lambda flops: f"{number(flops / 1e12)} TFLOP"),
         ("HBM traffic", "hbm_bytes", gigabytes),
         ("peak memory", "peak_memory_bytes", gigabytes),
+        ("energy per image", "energy_per_image_j", lambda joules: f"{number(joules)} J"),
+        ("average power", "average_power_w", lambda watts: f"{number(watts)} W"),
     ]
     for label, key, shown in rows:
         if data.get(key) is not None:

@@ -91,7 +91,7 @@ def _checked(title: str, measured: Measured, predicted: Floats | None) -> Check:
 def _fit(device: Device, level: str) -> Fit | None:
     if level != "calibrated":
         return None
-    from sim.correct import fit_of
+    from sim.fitted import fit_of
 
     fitted = fit_of(device)
     if fitted is None:

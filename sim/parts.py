@@ -113,7 +113,13 @@ def without_effect(overrides: Sequence[str]) -> list[str]:
         part, _, below = field.partition(".")
         leaves = [f for f in spec.fields(PARTS[part]) if covers(below, f.path)] if part in PARTS else []
         if leaves and all(leaf.descriptive for leaf in leaves):
-            lines.append(f"--set {field}: descriptive; no result depends on it")
+            made = below.split(".")[0] in ("silicon", "power")
+            what = (
+                "no time depends on it; energy, power, area or price may"
+                if made
+                else "descriptive; no result depends on it"
+            )
+            lines.append(f"--set {field}: {what}")
     return lines
 
 

@@ -26,11 +26,12 @@ from sim import formulas, gemm_reference, residual, tiles, traffic
 from sim.compiled import _rebound
 from sim.correct import WEIGHT_COPIES
 from sim.formulas import Chip, TileTerms, fourth, fourth_root, gemm
-from sim.gemm_reference import NAMES, fill, quantised
+from sim.gemm_reference import MOST_OFF, NAMES, fill, quantised
 from workloads.cache import folder
 from workloads.kind import ITEMSIZE
 
 MENU, BOUND = tiles.MENU, residual.BOUND
+TILE_COUNT, SPLIT_COUNT, SEEN = len(tiles.TILES), len(tiles.SPLITS), len(NAMES)
 COMPILED = ("fourth_root", "fourth", "occupancy", "paid_waves", "whole", "gemm")
 
 
@@ -109,16 +110,22 @@ def _one(
     moved = reads / (1.0 + fourth(memory.reach / distance)) + writes
     hbm = moved / memory.achieved
     best, least = 0, np.inf
+    landscape = np.full(TILE_COUNT + SPLIT_COUNT, np.inf)  # the least time of each tile, then of each split
     for i in range(MENU.shape[0]):
         t = gemm(chip, p, 1.0, m, n, k, size, flops, MENU[i, 0], MENU[i, 1], MENU[i, 2])
         time = fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + fourth(hbm)) + t.fixed
         if time < least:
             best, least = i, time
+        for j in (i // SPLIT_COUNT, TILE_COUNT + i % SPLIT_COUNT):
+            landscape[j] = min(landscape[j], time)
     bm, bn, split = MENU[best, 0], MENU[best, 1], MENU[best, 2]
     t = gemm(chip, p, 1.0, m, n, k, size, flops, bm, bn, split)
     total = least + memory.gap
-    seen = np.empty(64)
-    fill(seen, 1.0, m, n, k, total, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, bm, bn, split, memory.sm_count)
+    for j in range(len(landscape)):
+        landscape[j] = min(np.log2(landscape[j] / least), MOST_OFF)
+    seen = np.empty(SEEN)
+    of_sms = memory.sm_count
+    fill(seen, 1.0, m, n, k, total, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, bm, bn, split, of_sms, landscape)
     count = len(wanted)
     x = np.zeros(count + len(flags), dtype=np.float32)
     for i in range(count):

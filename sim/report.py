@@ -12,9 +12,11 @@ import numpy as np
 from tabulate import tabulate
 
 from hwspecs import units
+from hwspecs.estimate import Estimate
 from sim.cost import BOUNDS
 from sim.memory import Memory
-from sim.result import Result, Totals, call_class, memory_parts
+from sim.result import Correction, Result, Totals, call_class, memory_parts
+from sim.spread import latency_interval, outside
 from sim.tiles import describe
 from sim.words import device_words, request_words, software_words, ways_words
 from workloads.kind import REPORT_CLASSES, kinds
@@ -29,7 +31,7 @@ SUM_HEADS = ("calls", "time ms", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM G
 
 def text(result: Result) -> str:
     """How long, what dominates, what bounds it, unfused against flash-2, memory, what is not calibrated."""
-    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, calibration_line)
+    parts = (_title, _how_long, _classes, _components, _bounds, _attention, memory_line, energy_lines, calibration_line)
     return "\n\n".join(part(result) for part in parts)
 
 
@@ -116,7 +118,8 @@ def _how_long(result: Result) -> str:
     rate = f"{number(result.images / result.latency)} images/s"
     if result.frames:
         rate = f"{number(result.images * result.frames / result.latency)} frames/s"
-    line = f"Latency {seconds(result.latency)}, {rate}{steps}"
+    low, high = latency_interval(result)
+    line = f"Latency {seconds(result.latency)} ({seconds(low)} to {seconds(high)} with 80 %), {rate}{steps}"
     shares = {"gaps between kernels": result.gap_time / result.latency, "waiting for the host": result.host_bound()}
     idle = "".join(f", {name} {percent(share)} %" for name, share in shares.items() if share >= NEGLIGIBLE)
     busy = f"GPU busy {percent(result.gpu_time / result.latency)} % of it"
@@ -198,6 +201,36 @@ def memory_line(result: Result) -> str:
     return f"Peak memory {size(memory.peak)} of {size(capacity)}{excess} ({parts}), at {memory.at}"
 
 
+def energy_lines(result: Result) -> str:
+    """Joules, watts and dollars with their ranges, where the joules go, and what of the device no public die covers."""
+    found = result.energy()
+    if found is None:
+        return f"Energy: unknown, since {result.scenario.device.name} does not say what it is made of (device.silicon)."
+    what = "clip" if result.frames else "image"
+    whole, running = sum(found.terms.values()), found.running
+    money, energy, carbon = (e.times(1000 / result.images) for e in (running.total, running.energy, running.carbon))
+    lines = [
+        f"Energy {ranged(found.per_image, 'J')} per {what}, average power {ranged(found.average_power, 'W')}",
+        f"by what takes it: {_ordered_shares(found.terms, whole)}",
+        f"by class: {_ordered_shares({**found.classes, 'no kernel': found.waiting}, whole)}",
+        f"by component: {_ordered_shares(found.components, whole)}",
+        f"per 1000 {what}s: {ranged(money, 'USD')}, of it energy {number(float(energy.value))};"
+        f" {ranged(carbon, 'kg')} of CO2 (docs/silicon.md)",
+        *(f"outside the dies that are known: {line}" for line in found.outside),
+    ]
+    return "\n".join(lines)
+
+
+def _ordered_shares(joules: Mapping[str, float], whole: float) -> str:
+    return _shares({name: part / whole for name, part in sorted(joules.items(), key=lambda item: -item[1])})
+
+
+def ranged(estimate: Estimate, unit: str) -> str:
+    """'155 J (118 to 210)'."""
+    low, value, high = (number(float(part)) for part in estimate.floats())
+    return f"{value} {unit} ({low} to {high})"
+
+
 def contributors(memory: Memory) -> dict[str, float]:
     """What the peak is made of, in bytes, the largest first, nothing that is zero."""
     names = {"scores": "attention scores"}
@@ -206,7 +239,18 @@ def contributors(memory: Memory) -> dict[str, float]:
 
 
 def calibration_line(result: Result) -> str:
-    """Which share of the time no measurement backs, by class."""
+    """Which share of the time no measurement backs, by class; and the learned correction."""
+    return f"{_backed(result)}\n{correction_line(result.correction)}"
+
+
+def correction_line(correction: Correction) -> str:
+    """Which learned correction is in the times, or why there is none."""
+    if correction.fit:
+        return f"Corrected: 16-bit matrix products with weights, by the fit {correction.fit}; --level physical leaves that out."
+    return f"No learned correction: {correction.why_none}."
+
+
+def _backed(result: Result) -> str:
     shares = result.not_calibrated()
     if not shares:
         return "Calibrated: a measurement backs every kernel."
@@ -215,8 +259,10 @@ def calibration_line(result: Result) -> str:
     if not level and not result.priced.cost.covered.any():
         own = [path for path in result.scenario.changed() if path.startswith("device.")]
         level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"
+    out = outside(result)
+    apart = f"Outside the covered shapes {percent(out['shapes'])} %, outside the covered hardware {percent(out['hardware'])} %"
     return (
-        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n"
+        f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n{apart}.\n"
         "There, constants come from data sheets and general measurements, not from this device and software."
     )
 

@@ -61,6 +61,7 @@ class Residual:
             for i, (weights, biases) in enumerate(network):
                 x = x @ weights + biases
                 if i < len(network) - 1:
-                    x = x / (1.0 + np.exp(-x))
+                    with np.errstate(over="ignore"):  # of a very negative x, whose SiLU is 0
+                        x = x / (1.0 + np.exp(-x))
             total += x[:, 0]
         return total / max(len(self.layers), 1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim import energy as energies
 from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
@@ -57,6 +59,14 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Name of the fit whose learned correction is in the times, or why there is none; one of both is ''."""
+
+    fit: str
+    why_none: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One scenario, replayed.
 
@@ -65,6 +75,7 @@ class Result:
         attention: the same with attention unfused, and with flash-2.
         denoising: indices of the segments that make one denoising step, as often as they run; () for a model without steps.
         command: what was typed, '' in a program.
+        correction: the learned one, of the calibrated level.
     """
 
     scenario: Scenario
@@ -75,6 +86,7 @@ class Result:
     memory: Memory
     denoising: tuple[int, ...] = ()
     command: str = ""
+    correction: Correction = Correction("", "")
 
     @property
     def latency(self) -> float:
@@ -183,6 +195,14 @@ class Result:
         )
         return self._totals(alone, priced).time
 
+    def energy(self) -> energies.Energy | None:
+        """Joules, watts, dollars and CO2 of one inference; None where the device does not say what it is made of."""
+        return self._energy
+
+    @cached_property
+    def _energy(self) -> energies.Energy | None:
+        return energies.of_result(self)
+
     def __repr__(self) -> str:
         s = self.scenario
         return f"<Result {s.name}: {s.model} on {s.device.name}, latency {self.latency:.4g} s, level {s.level}>"
@@ -197,6 +217,8 @@ class Result:
         """Plain data; every key is described in docs/json.md."""
         from importlib.metadata import version
 
+        from sim.spread import latency_interval, outside
+
         total, memory = self.total(), self.memory
         return {
             "schema_version": SCHEMA_VERSION,
@@ -208,9 +230,11 @@ class Result:
             "attention": self.scenario.software.attention,
             "attention_ways": self.attention_ways(),
             "level": self.scenario.level,
+            "correction": {"fit": self.correction.fit or None, "why_none": self.correction.why_none},
             "changed": list(self.scenario.changed()),
             "latency_s": self.latency,
-            "latency_interval_s": None,
+            "latency_interval_s": list(latency_interval(self)),
+            "outside_coverage": outside(self),
             "images_per_s": self.images / self.latency,
             "frames_per_s": self.images * self.frames / self.latency if self.frames else None,
             "step_time_s": self.step_time(),
@@ -232,6 +256,7 @@ class Result:
             },
             "attention_comparison": {name: self._compared(priced) for name, priced in self.attention.items()},
             "not_calibrated": {"share": sum(self.not_calibrated().values()), "classes": self.not_calibrated()},
+            **energies.to_json(self.energy(), self.images),
             "command": self.command,
             "framecast_version": version("framecast"),
         }

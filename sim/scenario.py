@@ -2,7 +2,7 @@
 
 Fields: `name`, `model` (an id), `request` (the model's own fields), `device` (an id, a YAML file, or a mapping with
 `base` and the fields that differ), `software` (the same) and `level`. All problems of a file are reported together.
-Sections of commands that explore (`sweep`, `search`, `project`, `pods`) are kept as nodes; `section` builds one.
+Sections of commands that explore (`sweep`, `search`, `project`, `pods`, `serve`) are kept as nodes; `section` builds one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwspecs import catalogue, spec
 from hwspecs.catalogue import in_order
@@ -23,11 +23,15 @@ from hwspecs.nodes import Node, shown
 from hwspecs.software import Software
 from sim.parts import PARTS, attempt, changed_fields, check_sort, expanded, laid_over, placed, replaced
 from sim.sections import set_below
+from workloads.capture_model import is_file
 from workloads.model import Model, find, models
+
+if TYPE_CHECKING:
+    from workloads.trace import Trace
 
 LEVELS = ("roofline", "physical", "calibrated")
 FIELDS = ("name", "model", "request", "device", "software", "level")
-SECTIONS = ("sweep", "search", "project", "pods")  # of commands that explore, which know what is in them
+SECTIONS = ("sweep", "search", "project", "pods", "serve")  # of commands that explore, which know what is in them
 TOP = (*FIELDS, *SECTIONS)
 
 T = TypeVar("T")
@@ -39,9 +43,9 @@ class Scenario:
 
     Attributes:
         name: shown in reports; the file's stem where the file gives none.
-        model: id of the model. request: an object of the model's own request type.
+        model: id of the model, or the path of a capture file or stored trace. request: an object of the model's own request type.
         device, software: complete, with overrides applied.
-        level: cost model, 'roofline' or 'physical'.
+        level: cost model, one of LEVELS; 'calibrated' is the physical one on a device that was never fitted.
         sections: nodes of the sections that the file has, by name.
     """
 
@@ -57,7 +61,7 @@ class Scenario:
     @property
     def hash(self) -> str:
         """16 hex digits that are the same for the same resolved scenario."""
-        return hashlib.sha256(self.resolved().encode()).hexdigest()[:16]
+        return hashlib.sha256((self.resolved() + find(self.model).fingerprint()).encode()).hexdigest()[:16]
 
     def resolved(self) -> str:
         """YAML without references or defaults; loads back to the same scenario and gives the same bytes again."""
@@ -91,6 +95,11 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
         places = tuple(problem.split(": ")[0] + ": " for problem in unread)
         raise SpecError(_tidied([*unread, *(p for p in problems if not p.startswith(places))]))
     return _some(made)
+
+
+def uncorrected(scenario: Scenario) -> Scenario:
+    """The scenario without a learned correction: to compare designs, since it is of one and would favour or burden that alone."""
+    return replace(scenario, level="physical") if scenario.level == "calibrated" else scenario
 
 
 def section(scenario: Scenario, name: str, cls: type[T]) -> T:
@@ -162,11 +171,21 @@ def _paths(model: Model | None) -> list[str]:
 def _model(root: Node) -> Model:
     node = root.get("model")
     if node is None:
-        raise SpecError(f"{root.source}: model: missing; expected a model's id (`framecast models` lists them)")
+        raise SpecError(
+            f"{root.source}: model: missing; expected a model's id (`framecast models` lists them) or a capture file"
+        )
     if not isinstance(node.value, str):
-        raise SpecError(node.problem("model", f"found {shown(node)}, expected a model's id"))
-    name = node.value
+        raise SpecError(node.problem("model", f"found {shown(node)}, expected a model's id or a capture file"))
+    name = _beside(node, node.value)
     return placed(node, "model", lambda: find(name))
+
+
+def _beside(node: Node, name: str) -> str:
+    """A model's name; the path of a file is relative to the file that names it, or else to the current folder."""
+    if not is_file(name) or node.source.startswith("--set"):
+        return name
+    beside = Path(node.source).parent / name
+    return name if not beside.exists() and Path(name).exists() else str(beside)
 
 
 def _build(root: Node, model: Model | None, path: Path) -> Scenario:
@@ -226,18 +245,34 @@ def _text(root: Node, field: str, default: str) -> str:
 
 
 def _level(root: Node) -> str:
-    level = _text(root, "level", "physical")
+    level = _text(root, "level", "calibrated")
     if level not in LEVELS:
         text = f"found '{level}', expected one of {', '.join(LEVELS)}{nearest(level, LEVELS)}"
         raise SpecError(_some(root.get("level")).problem("level", text))
     return level
 
 
+def arithmetic(device: Device) -> list[str]:
+    """The dtypes that a device has arithmetic for."""
+    packed = {t: getattr(device.vector, t) > device.vector.fp32 for t in DTYPES}
+    return [t for t in DTYPES if t == "fp32" or packed[t] or getattr(device.tensor, t) > 0]
+
+
+def check_trace(scenario: Scenario, trace: Trace) -> None:
+    """SpecError where a user's own model multiplies in a dtype that the device has no arithmetic for."""
+    if find(scenario.model).trace is None:  # a built-in one: its request says the dtype
+        return
+    has = arithmetic(scenario.device)
+    used = {trace.dtypes[trace.op_dtype[op]] for op in (trace.op_flops() > 0).nonzero()[0]}
+    lacking = sorted(used & {*DTYPES, "fp64"} - set(has))
+    if lacking:
+        text = f"{scenario.device.name} has no {lacking[0]} arithmetic, in which {scenario.model} multiplies"
+        raise SpecError(f"{scenario.path}: device: {text}; it has {', '.join(has)}")
+
+
 def _check_dtype(root: Node, device: Device, request: Any) -> None:
     """A device must have arithmetic for the request's dtype; nothing is priced as another one."""
-    dtype = getattr(request, "dtype", "fp32")
-    packed = {t: getattr(device.vector, t) > device.vector.fp32 for t in DTYPES}
-    has = [t for t in DTYPES if t == "fp32" or packed[t] or getattr(device.tensor, t) > 0]
+    dtype, has = getattr(request, "dtype", "fp32"), arithmetic(device)
     if dtype not in has:
         node = root.get("request.dtype") or root
         raise SpecError(

@@ -38,8 +38,11 @@ class Schedule:
         streams: streams in use; None is one for each member of the largest pod. With fewer, members wait for their turn.
         batched: the members of a pod run as one larger batch instead.
         budget: how far steps may be relaxed; None for requests, which do not depend on one another.
+        partition: share of the SMs that each stream has for itself; () for SMs that all streams share.
+        priority: of each stream, higher first; () for equal ones.
+        overlap: of requests: text encoders and decoders run on streams of their own, beside the steps of other requests.
 
-    Raises RuleError (a ValueError) that places every problem in `pods`, `offsets` or `streams`.
+    Raises RuleError (a ValueError) that places every problem in the field that it is in.
     """
 
     members: Members
@@ -49,9 +52,12 @@ class Schedule:
     streams: int | None = None
     batched: bool = False
     budget: Budget | None = None
+    partition: tuple[float, ...] = ()
+    priority: tuple[int, ...] = ()
+    overlap: bool = False
 
     def __post_init__(self) -> None:
-        problems = [*_partition(self), *_order(self), *_budget(self), *_offsets(self), *_streams(self)]
+        problems = [*_members(self), *_order(self), *_budget(self), *_offsets(self), *_streams(self), *_shares(self)]
         if problems:
             raise RuleError(problems)
 
@@ -65,8 +71,10 @@ class Schedule:
         """How the members of a pod run."""
         if self.batched:
             return "batched"
-        if self.largest == 1 or self.streams == 1:
+        if not self.overlap and (self.largest == 1 or self.streams == 1):
             return "serial"
+        if self.overlap:
+            return "staggered"
         return "staggered" if any(self.offsets) else "lockstep"
 
     def words(self) -> str:
@@ -80,7 +88,7 @@ class Schedule:
             sizes = _run_lengths([len(pod) for pod in self.pods])
             text = f"{self.members}: {', '.join(_said(what, size, times) for size, times in sizes)}"
         streams = f", on {self.streams} streams" if self.streams not in (None, self.largest) else ""
-        return text + streams + _offset_words(self)
+        return text + streams + _offset_words(self) + _share_words(self)
 
 
 def serial(members: Members, count: int) -> Schedule:
@@ -123,7 +131,7 @@ def named(members: Members, numbers: Sequence[int]) -> str:
 Problems: TypeAlias = Iterator[tuple[str, str]]
 
 
-def _partition(s: Schedule) -> Problems:
+def _members(s: Schedule) -> Problems:
     """Every member is in exactly one pod, and every pod has one."""
     one = s.members[:-1]
     if s.count < 1 or not s.pods:
@@ -163,7 +171,7 @@ def _appear(members: Sequence[int]) -> str:
 
 def _order(s: Schedule) -> Problems:
     """A pod of steps starts where the pod before it has ended; only inside a pod is the order relaxed."""
-    if s.members == "steps" and not list(_partition(s)):
+    if s.members == "steps" and not list(_members(s)):
         for number, (before, after) in enumerate(pairwise(s.pods), 2):
             if min(after) < max(before):
                 text = f"step {min(after)} of pod {number} comes before step {max(before)} of pod {number - 1}"
@@ -209,6 +217,35 @@ def _streams(s: Schedule) -> Problems:
         yield "streams", f"found {s.streams}, but {where}; expected 1 to {largest}"
 
 
+def _shares(s: Schedule) -> Problems:
+    """One share of the SMs, and one priority, for each stream; nothing that an overlap of stages cannot have."""
+    used = min(s.streams or s.largest, s.largest) if s.pods else 0
+    for name, values in (("partition", s.partition), ("priority", s.priority)):
+        if values and len(values) != used:
+            yield name, f"found {len(values)}, expected {used}, one for each stream"
+    for number, share in enumerate(s.partition, 1):
+        if not 0 < share <= 1:
+            yield "partition", f"found {share:g} for stream {number}, expected above 0 and at most 1 of the SMs"
+    if sum(s.partition) > 1 + 1e-9:
+        yield "partition", f"found shares that add up to {sum(s.partition):g}, expected at most 1"
+    if s.overlap and (s.members == "steps" or s.batched):
+        yield "overlap", "only stages of different requests, each on streams of its own, may overlap"
+    if s.overlap and (s.offsets or s.partition or s.priority):
+        given = next(n for n in ("offsets", "partition", "priority") if getattr(s, n))
+        yield given, "found beside overlap, which says when each stage starts; leave one of them out"
+
+
+def _share_words(s: Schedule) -> str:
+    parts = []
+    if s.partition:
+        parts.append(f"with {', '.join(f'{100 * p:.0f}' for p in s.partition)} % of the SMs")
+    if s.priority:
+        parts.append(f"with priorities {', '.join(map(str, s.priority))}")
+    if s.overlap:
+        parts.append("text encoders and decoders on streams of their own")
+    return "".join(f", {part}" for part in parts)
+
+
 def _run_lengths(values: Sequence[int]) -> list[tuple[int, int]]:
     """(value, times in a row)."""
     runs: list[tuple[int, int]] = []
@@ -228,6 +265,8 @@ def _said(what: str, size: int, times: int) -> str:
 
 def _offset_words(s: Schedule) -> str:
     if s.batched:
+        return ""
+    if s.overlap:
         return ""
     if not any(s.offsets):
         return ", started together"

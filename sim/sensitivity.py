@@ -6,23 +6,25 @@ All neighbours of the device are priced as one stack of designs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import field as dataclass_field
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hwspecs.device import Device
-from hwspecs.rates import rates
+from hwspecs.rates import Rates, rates
 from hwspecs.software import Software
-from sim import vary
+from sim import energy, vary
 from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
 from sim.result import Floats
-from sim.scenario import Scenario
+from sim.scenario import Scenario, uncorrected
 from sim.simulate import held
 from workloads.cache import trace_of
+from workloads.fields import images_of
 from workloads.lower import Kernels, lower
 from workloads.trace import Trace
 
@@ -44,6 +46,8 @@ class Field:
         doubled: the value that should help, two times or half of the present one; None where that cannot be.
         doubled_latency: seconds there, inf where it cannot be.
         elasticity, memory_elasticity: d ln latency / d ln value, and of the peak memory, over low to high.
+        silicon: the same of energy, power, area, price and dollars, by the names of `energy.DESIGN`; {} where the device does
+            not say what it is made of.
     """
 
     path: str
@@ -57,6 +61,7 @@ class Field:
     doubled_latency: float
     elasticity: float
     memory_elasticity: float
+    silicon: Mapping[str, float] = dataclass_field(default_factory=dict)
 
     @property
     def is_live(self) -> bool:
@@ -108,8 +113,9 @@ class _Point:
 def sensitivity(scenario: Scenario, step: float = STEPS[1]) -> Sensitivity:
     """Elasticities by a change of `step` both ways, what doubling each number gives, and which must double to halve the latency.
 
-    Raises SpecError where the model cannot be captured.
+    Designs are priced without a learned correction. Raises SpecError where the model cannot be captured.
     """
+    scenario = uncorrected(scenario)
     trace = trace_of(scenario.model, scenario.request)
     work = _Work(scenario, trace, lower(trace, scenario.software))
     here = _Point(scenario.device, scenario.software)
@@ -117,13 +123,14 @@ def sensitivity(scenario: Scenario, step: float = STEPS[1]) -> Sensitivity:
     values = [(n, _values(here, n, step)) for n in numbers]
     asked = [_moved(here, n, v) for n, some in values for v in some if v is not None]
     priced = iter(_priced(work, [here, *asked]))
-    latency, peak = next(priced)
+    now = next(priced)
     found = []
     for number, some in values:
         ends = [next(priced) if v is not None else None for v in some]
-        found.append(_field(number, some, ends, (latency, peak)))
+        found.append(_field(number, some, ends, now))
     ordered = sorted(found, key=lambda f: -abs(f.elasticity))
-    return Sensitivity(scenario, step, latency, peak, tuple(ordered), _halving(work, here, numbers, ordered, latency))
+    halving = _halving(work, here, numbers, ordered, now[0])
+    return Sensitivity(scenario, step, now[0], now[1], tuple(ordered), halving)
 
 
 def _values(here: _Point, number: vary.Number, step: float) -> list[float | None]:
@@ -152,7 +159,7 @@ def _moved(here: _Point, number: vary.Number, value: float) -> _Point:
     return replace(here, device=vary.with_number(here.device, number, value))
 
 
-def _field(number: vary.Number, values: Sequence[float | None], ends: Sequence[Any], now: tuple[float, float]) -> Field:
+def _field(number: vary.Number, values: Sequence[float | None], ends: Sequence[Any], now: Priced) -> Field:
     low, high, double, half = values
     places = [(v, end) for v, end in ((low, ends[0]), (number.value, now), (high, ends[1])) if v is not None]
     (first, a), (last, b) = places[0], places[-1]
@@ -172,6 +179,7 @@ def _field(number: vary.Number, values: Sequence[float | None], ends: Sequence[A
         doubled_latency=best[1] if best else math.inf,
         elasticity=math.log(b[0] / a[0]) / span,
         memory_elasticity=math.log(b[1] / a[1]) / span if a[1] else 0.0,
+        silicon={name: math.log(b[2][name] / a[2][name]) / span for name in a[2]},
     )
 
 
@@ -183,7 +191,7 @@ def _halving(work: _Work, here: _Point, numbers: list[vary.Number], fields: list
     times: list[float] = []
     while left and (not times or times[-1] > latency / 2):
         tried = {path: _moved(here, number, target[path] or number.value) for path, number in left.items()}
-        found = [time for time, _ in _priced(work, list(tried.values()))]
+        found = [time for time, _, _ in _priced(work, list(tried.values()))]
         best = int(np.argmin(found))
         path = list(tried)[best]
         if found[best] > (times[-1] if times else latency) - GAIN * latency:
@@ -195,15 +203,33 @@ def _halving(work: _Work, here: _Point, numbers: list[vary.Number], fields: list
     return Halving(tuple(paths), tuple(times), bool(times) and times[-1] <= latency / 2)
 
 
-def _priced(work: _Work, points: Sequence[_Point]) -> list[tuple[float, float]]:
-    """Latency and peak memory of every point."""
-    found: list[tuple[float, float]] = []
+Priced: TypeAlias = tuple[
+    float, float, Mapping[str, float]
+]  # latency, peak memory, figures by the names of energy.DESIGN
+
+
+def _priced(work: _Work, points: Sequence[_Point]) -> list[Priced]:
+    """Of every point."""
+    found: list[Priced] = []
     for first in range(0, len(points), CHUNK):
         some = points[first : first + CHUNK]
-        priced = cost(work.kernels, rates([p.device for p in some]), work.scenario.level)
+        on = rates([p.device for p in some])
+        priced = cost(work.kernels, on, work.scenario.level)
         ends = _ends(work, priced, [p.software for p in some])
-        found += zip(ends.tolist(), _peaks(work, priced), strict=True)
+        found += zip(ends.tolist(), _peaks(work, priced), _silicon(work, priced, on, ends), strict=True)
     return found
+
+
+def _silicon(work: _Work, priced: Cost, on: Rates, ends: Floats) -> list[Mapping[str, float]]:
+    """Energy, power, area, price and dollars of each design."""
+    device, images = work.scenario.device, images_of(work.scenario.request)
+    if device.silicon is None:
+        return [{} for _ in ends]
+    per_row = np.bincount(work.kernels.call_row, work.trace.call_repeats(), work.kernels.rows)
+    done = energy.summed(energy.activity(work.kernels, priced.hbm_bytes), per_row[work.kernels.row] * priced.chosen)
+    columns = energy.of_designs(done, ends[:, None], images, on, device)
+    tall = {name: np.broadcast_to(values, (len(ends), 1))[:, 0] for name, values in columns.items()}
+    return [{name: float(values[i]) for name, values in tall.items()} for i in range(len(ends))]
 
 
 def _ends(work: _Work, priced: Cost, software: Sequence[Software]) -> Floats:

@@ -13,7 +13,7 @@ SCHEMA_VERSION = 1  # of the JSON
 
 def text(s: Sensitivity) -> str:
     """Latency, every live field, what must double to halve it, what changes nothing, memory."""
-    return "\n\n".join((_head(s), _fields(s), _halving(s), _dead(s), _memory(s)))
+    return "\n\n".join((_head(s), _fields(s), _halving(s), _dead(s), _memory(s), _silicon(s)))
 
 
 def to_json(s: Sensitivity) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _data(f: Field) -> dict[str, Any]:
         "path": f.path, "unit": f.unit, "value": f.value, "low": f.low, "high": f.high, "low_latency_s": f.low_latency,
         "high_latency_s": f.high_latency, "elasticity": f.elasticity, "memory_elasticity": f.memory_elasticity,
         "better": f.doubled, "better_latency_s": f.doubled_latency if math.isfinite(f.doubled_latency) else None,
-        "live": f.is_live,
+        "live": f.is_live, "silicon_elasticities": dict(f.silicon),
     }  # fmt: skip
 
 
@@ -115,3 +115,13 @@ def _memory(s: Sensitivity) -> str:
     if not moving:
         return "Peak memory: no number of the device changes it; the model, the request and the way attention runs do."
     return "Peak memory: elasticity " + ", ".join(f"{f.path} {_elasticity(f.memory_elasticity)}" for f in moving)
+
+
+def _silicon(s: Sensitivity) -> str:
+    """Elasticities of energy, power, area and price, of the fields that move any of them."""
+    moving = [f for f in s.fields if any(abs(value) > NOTHING for value in f.silicon.values())]
+    if not moving:
+        return f"Energy, area and price: unknown, since {s.scenario.device.name} does not say what it is made of."
+    rows = [[f.path, *(_elasticity(v) if abs(v) > NOTHING else "0" for v in f.silicon.values())] for f in moving]
+    heads = ("field", "energy", "average power", "full power", "area", "price", "USD per image")
+    return "Energy and silicon: elasticity, % per % of the field (docs/silicon.md)\n" + table(rows, heads, "lrrrrrr")

@@ -6,15 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hwspecs.device import Device
-from hwspecs.errors import SpecError
 from hwspecs.rates import Rates, rates
 from hwspecs.software import Software
 from sim.calibration import load as load_calibration
 from sim.cost import Cost, cost
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
-from sim.result import Floats, Priced, Result
-from sim.scenario import Scenario
+from sim.result import Correction, Floats, Priced, Result
+from sim.scenario import Scenario, check_trace, uncorrected
 from sim.timeline import serial
 from workloads.cache import trace_of
 from workloads.lower import Kernels, lower
@@ -33,10 +32,11 @@ def replay(scenario: Scenario, command: str = "") -> Result:
 
     Raises SpecError where the model cannot be captured.
     """
+    scenario, correction = settled(scenario)
     trace = trace_of(scenario.model, scenario.request)
-    on = rates(scenario.device)
-    fitted = fit_for(scenario)
-    own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device)
+    check_trace(scenario, trace)
+    on, fitted = rates(scenario.device), _fit(scenario, correction)
+    own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device, fitted)
     attention = {
         way: own
         if way == scenario.software.attention
@@ -44,22 +44,35 @@ def replay(scenario: Scenario, command: str = "") -> Result:
         for way in COMPARED
     }
     timeline = serial(trace.segments, held(own.cost), own.host)
-    steps = denoising(find(scenario.model), scenario.request)
-    return Result(scenario, trace, own, attention, timeline, memory(trace, own.cost), steps, command)
+    need, steps = memory(trace, own.cost), denoising(find(scenario.model), scenario.request)
+    return Result(scenario, trace, own, attention, timeline, need, steps, command, correction)
 
 
-def fit_for(scenario: Scenario) -> Fit | None:
-    """The fit that corrects a run: at the calibrated level, which only a device that was fitted has. SpecError for another."""
+def settled(scenario: Scenario) -> tuple[Scenario, Correction]:
+    """The scenario at the level that its device has, and which fit corrects it.
+
+    A learned correction belongs to the device that was fitted. On any other, and on that one with a number changed, its weight is
+    zero: the level is then the physical one, and the correction says why.
+    """
     if scenario.level != "calibrated":
-        return None
-    from sim.correct import fit_of
+        return scenario, Correction("", f"level {scenario.level}")
+    from sim.fitted import fit_of
 
     fitted = fit_of(scenario.device)
-    if fitted is None:
-        changed = [path for path in scenario.changed() if path.startswith("device.")]
-        why = f"{changed[0]} differs from its file" if changed else "it was never fitted"
-        text = f"level: found 'calibrated', which {scenario.device.name} does not have: {why}; use physical"
-        raise SpecError(f"{scenario.path}: {text}")
+    if fitted is not None:
+        return scenario, Correction(fitted.name, "")
+    changed = [path for path in scenario.changed() if path.startswith("device.")]
+    own = f"{changed[0]} differs from the file of {scenario.device.name}" if changed else ""
+    return uncorrected(scenario), Correction("", own or f"{scenario.device.name} was never fitted")
+
+
+def _fit(scenario: Scenario, correction: Correction) -> Fit | None:
+    if not correction.fit:
+        return None
+    from sim.fitted import fit_of
+
+    fitted = fit_of(scenario.device)
+    assert fitted is not None
     return fitted, scenario.device.name
 
 
@@ -71,9 +84,15 @@ def price(trace: Trace, software: Software, on: Rates, level: str, fitted: Fit |
     return Priced(priced, host, serial_makespan(held(priced), host, trace))
 
 
-def on_device(priced: Priced, device: Device) -> Priced:
-    """The same, with `covered` only where measurements on this very device back it (prices know rates, and no device)."""
-    covered = priced.cost.covered & load_calibration().covered(priced.cost.kernels, device)
+def on_device(priced: Priced, device: Device, fitted: Fit | None = None) -> Priced:
+    """The same, with `covered` only where measurements on this very device back it (prices know rates, and no device), and, where
+    a fit corrects it, only inside the shapes that the fit saw."""
+    kernels = priced.cost.kernels
+    covered = priced.cost.covered & load_calibration().covered(kernels, device)
+    if fitted is not None:
+        from sim.correct import outside
+
+        covered &= ~outside(kernels, *fitted)
     return replace(priced, cost=replace(priced.cost, covered=covered))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks import docs, first_principles
+from benchmarks import docs, first_principles, pods_worked
 
 
 @pytest.mark.parametrize("page", docs.pages(), ids=lambda p: p.name)
@@ -22,3 +23,12 @@ def test_first_principles_page_is_current() -> None:
 def test_rates_stay_below_their_peaks() -> None:
     for name, _, _, share in first_principles.limits():
         assert 50 <= float(share.removesuffix(" %")) <= 100, name
+
+
+def test_the_worked_example_of_pods_is_what_was_played() -> None:
+    cells = json.loads(pods_worked.RESULTS.read_text(encoding="utf-8"))
+    text = pods_worked.PAGE.read_text(encoding="utf-8")
+    assert pods_worked.page(text, cells) == text, "run `python -m benchmarks.pods_worked`"
+    assert {(c["example"], c["device"]) for c in cells} == {
+        (m, d) for m in pods_worked.MODELS for d in pods_worked.DEVICES
+    }

@@ -22,7 +22,7 @@ MAY = {
 }
 LIGHT = {"numpy", "pydantic", "pydantic_core", "yaml", "click"}  # what a module may import when it is imported itself
 ANYWHERE = {
-    "optuna": ("explore/study.py", "explore/pods.py"),
+    "optuna": ("explore/study.py", "explore/pods_search.py"),
     "dask": ("explore/cluster.py",),
     "matplotlib": (
         "sim/plots.py",
@@ -39,8 +39,18 @@ ANYWHERE = {
     "transformers": ("workloads/", "calib/"),
 }
 HEAVY = {
-    "tabulate": ("sim/report.py", "calib/accuracy.py", "calib/make.py", "calib/score.py"),
-    "numba": ("sim/engine.py",),
+    "tabulate": (
+        "sim/report.py",
+        "calib/accuracy.py",
+        "calib/make.py",
+        "calib/score.py",
+        "calib/accuracy_transfer.py",
+        "calib/conv_alike.py",
+        "calib/few_accuracy.py",
+        "calib/transfer_report.py",
+        "calib/validate_report.py",
+    ),
+    "numba": ("sim/engine.py", "sim/issue.py"),
 }  # files that a warm run imports late, or never
 FILES = [p for package in MAY for p in sorted((ROOT / package).rglob("*.py"))]
 WARM = """

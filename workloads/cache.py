@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,8 @@ def trace_of(model_id: str, request: Any) -> Trace:
     Raises SpecError for an unknown model, a module that cannot be captured, a module to be reused that does not run.
     """
     model = find(model_id)
+    if model.trace is not None:
+        return model.trace(request)
     stages, alone = model.stages(request), plain(request)
     data = to_data(alone)
     path = _entry(model, data)
@@ -70,8 +72,22 @@ def trace_of(model_id: str, request: Any) -> Trace:
 
 
 def cached(model_id: str, request: Any) -> bool:
-    """Whether `trace_of` has an entry for a request, sound or not. Raises SpecError for an unknown model."""
-    return _entry(find(model_id), to_data(plain(request))).exists()
+    """Whether `trace_of` has an entry for a request, sound or not; True of a user's own model, where it is not looked for.
+
+    Raises SpecError for an unknown model.
+    """
+    model = find(model_id)
+    return model.trace is not None or _entry(model, to_data(plain(request))).exists()
+
+
+def kept(path: Path, capture: Callable[[], Trace]) -> Trace:
+    """The trace at a path of the cache; where there is none that can be used, the one that `capture` makes, which is stored."""
+    trace = _stored(path)
+    if trace is None:
+        with quiet():
+            trace = capture()
+        _store(trace, path)
+    return trace
 
 
 def folder() -> Path:
@@ -128,7 +144,7 @@ def _capture(model: Model, asked: Any, stages: tuple[Stage, ...], request: Mappi
         print(f"capturing {model.id} {size} (once; about {_SECONDS} s) ...", file=sys.stderr)
     frames = request.get("frames")
     others = model.stages(replace(asked, frames=_other(frames, model.frame_step))) if frames else stages
-    with _quiet():
+    with quiet():
         from workloads.capture import assemble
 
         passes = [
@@ -156,7 +172,7 @@ def _other(frames: int, step: int) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what libraries say while they are imported and run: warnings, and log records below critical."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

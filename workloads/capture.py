@@ -7,10 +7,11 @@ the dispatcher would decompose; hooks on the modules tell the path. Views launch
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -25,8 +26,25 @@ from workloads.trace import Segment, Trace
 
 # Operators whose CUDA kernels take contiguous inputs: torch copies any other first (`expect_contiguous`), unseen on meta.
 CONTIGUOUS = ("aten.native_layer_norm", "aten._fused_rms_norm", "aten.native_group_norm", "aten._softmax")
+UNPRICED = "traffic"  # the kind of every operator that no cost model knows
 PROJECTIONS = ("gemm", "conv")  # kinds at which the walk back from an attention's q and k ends
+UNSUPPORTED = ("UnsupportedOperatorException", "DynamicOutputShapeException")  # of torch's fake tensors
 _CONTAINER = re.compile("Transformer|Processor|Layer|Encoder|Decoder|UNet|(Down|Up|Mid)Block")
+
+
+class NeedsValuesError(SpecError):
+    """An operator asks for what a tensor without values does not have: `path` of the module, `operator`."""
+
+    def __init__(self, path: str, operator: str, kernel: bool = False) -> None:
+        self.path, self.operator = path, operator
+        place = f"{path}: " if path else ""
+        what = (
+            "has no kernel for tensors without values; register one (torch.library.register_fake), or replace that module"
+            if kernel
+            else "needs the values of a tensor, which a capture on the meta device does not have; "
+            "pass an argument that avoids it (for a mask: None), or replace that module"
+        )
+        super().__init__(f"{place}the operator {operator} {what}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,7 @@ class CapturedPass:
 
     `module_inputs` are the ids that the caller passed in. `parameters` and `weight_bytes` count shared parameters once and
     leave buffers out. `assumed` says, a line each, what was answered in place of a tensor's values.
+    `unpriced_flops`: of operators without a cost model (kind `traffic`), by name, where torch has a formula for them.
     """
 
     calls: tuple[CapturedCall, ...]
@@ -58,6 +77,7 @@ class CapturedPass:
     parameters: int
     weight_bytes: int
     assumed: tuple[str, ...] = ()
+    unpriced_flops: Mapping[str, int] = field(default_factory=dict)
 
 
 def capture(
@@ -67,21 +87,26 @@ def capture(
     *,
     path: str = "",
     assume: Mapping[str, Any] | None = None,
+    limit: int | None = None,
 ) -> CapturedPass:
-    """Run a module (or any callable) on meta tensors and record its operators.
+    """Run a module (or any callable) on tensors without values (or, with a limit, with them) and record its operators.
 
     Args:
         module: an nn.Module whose parameters are on the meta device; it is put into eval mode.
         args, kwargs: what it is called with; tensors on the meta device.
         path: goes before the module paths: 'unet' gives 'unet.down_blocks.0.resnets.0.conv1'.
         assume: answers to operators that need a tensor's values; see `workloads.kept.assumed`.
+        limit: bytes that all tensors of a run with real values may have together; None: there are no values.
 
     Raises:
-        SpecError: an operator needs the values of a tensor, or cannot run on the meta device.
+        NeedsValuesError: an operator needs the values of a tensor, or cannot run on the meta device.
+        SpecError: the limit is passed.
+
+    Any other error of the module has a note (`__notes__`) with the path of the innermost module that raised it.
     """
     import torch
 
-    recorder = Recorder(path)
+    recorder = Recorder(path, limit)
     is_module = isinstance(module, torch.nn.Module)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -90,7 +115,7 @@ def capture(
             for tensor in (*module.parameters(), *module.buffers()):  # type: ignore[attr-defined]
                 recorder.weights.add(_key(tensor))
         inputs = tuple(recorder.id_of(t) for t in _tensors((args, kwargs or {})))
-        stack.enter_context(whole(recorder.add))
+        stack.enter_context(whole(recorder.add, recorder.paused if limit is not None else None))
         answered = stack.enter_context(assumed(assume or {}))
         stack.enter_context(_dispatch_mode(recorder))
         module(*args, **(kwargs or {}))
@@ -105,10 +130,16 @@ def capture(
         assumed=tuple(
             f"{path}: {name} taken as {(assume or {})[name]}, {n} times" for name, n in Counter(answered).items()
         ),
+        unpriced_flops=dict(recorder.unpriced),
     )
 
 
-def assemble(model: str, request: Mapping[str, Any], passes: Sequence[tuple[str, str, int, CapturedPass]]) -> Trace:
+def assemble(
+    model: str,
+    request: Mapping[str, Any],
+    passes: Sequence[tuple[str, str, int, CapturedPass]],
+    notes: Sequence[str] = (),
+) -> Trace:
     """Passes (segment name, name of the module that owns the weights, repeats, what was captured) -> a Trace.
 
     Operators that agree in kind, dtype, dims and label share a row. Tensor ids of different passes are distinct.
@@ -146,6 +177,10 @@ def assemble(model: str, request: Mapping[str, Any], passes: Sequence[tuple[str,
         segments=tuple(
             Segment(name, module, int(start), int(stop), repeats, p.parameters, p.weight_bytes)
             for (name, module, repeats, p), start, stop in zip(passes, starts, starts[1:], strict=False)
+        ),
+        notes=tuple(notes),
+        unpriced_flops=tuple(
+            (name, label, flops) for name, *_, p in passes for label, flops in p.unpriced_flops.items()
         ),
     )
 
@@ -201,8 +236,10 @@ def _tensors(value: Any) -> Iterator[Any]:
 class Recorder:
     """What has been recorded so far. A tensor's id is that of its storage; storages are kept, so that none is reused."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit: int | None = None) -> None:
+        self.limit, self.bytes, self.recording = limit, 0, True
         self.calls: list[CapturedCall] = []
+        self.unpriced: Counter[str] = Counter()  # FLOPs by name
         self.storages: list[Any] = []
         self.weights: set[int] = set()
         self.stack: list[tuple[str, bool]] = [(path, False)]
@@ -216,7 +253,19 @@ class Recorder:
         if key not in self._ids:
             self._ids[key] = len(self.storages)
             self.storages.append(tensor.untyped_storage())
+            self.bytes += int(tensor.untyped_storage().nbytes())
+            if self.limit is not None and self.bytes > self.limit:
+                raise SpecError(f"its tensors pass {self.limit / 1e6:,.3g} MB; ask for smaller dimensions")
         return self._ids[key]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded inside."""
+        before, self.recording = self.recording, False
+        try:
+            yield
+        finally:
+            self.recording = before
 
     def is_weight(self, tensor: Any) -> bool:
         """A view of a parameter or buffer."""
@@ -290,7 +339,10 @@ def _paths(module: Any, path: str, recorder: Recorder) -> Iterator[None]:
     """Keep recorder.stack at the module that runs."""
 
     def leave(*_: Any) -> None:
-        recorder.stack.pop()
+        here, _attention = recorder.stack.pop()
+        error = sys.exc_info()[1]
+        if error is not None and not getattr(error, "__notes__", None):
+            error.add_note(here)
 
     handles = []
     for name, child in module.named_modules():
@@ -309,6 +361,7 @@ def _dispatch_mode(recorder: Recorder) -> Any:
     """The mode that feeds a recorder every operator that reaches the dispatcher."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
 
     value_dependent = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
@@ -317,6 +370,8 @@ def _dispatch_mode(recorder: Recorder) -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
+            if not recorder.recording:
+                return func(*args, **kwargs)
             for tensor in _tensors((args, kwargs)):
                 if isinstance(tensor, torch.nn.Parameter):
                     recorder.weights.add(_key(tensor))
@@ -324,19 +379,15 @@ def _dispatch_mode(recorder: Recorder) -> Any:
             try:
                 out = func(*args, **kwargs)
             except (RuntimeError, NotImplementedError) as error:
-                if isinstance(error, NotImplementedError) or any(tag in func.tags for tag in value_dependent):
-                    raise SpecError(_needs_values(recorder.stack[-1][0], name)) from None
+                if any(tag in func.tags for tag in value_dependent) or "no data" in str(error):
+                    raise NeedsValuesError(recorder.stack[-1][0], name) from None
+                if isinstance(error, NotImplementedError) or type(error).__name__ in UNSUPPORTED:
+                    raise NeedsValuesError(recorder.stack[-1][0], name, kernel=True) from None
                 raise
             if launches(func, args, kwargs, out):
                 recorder.add(name, args, kwargs, out, torch.Tag.pointwise in func.tags)
+                if recorder.calls[-1].kind == UNPRICED and func.overloadpacket in flop_registry:
+                    recorder.unpriced[name] += int(flop_registry[func.overloadpacket](*args, **kwargs, out_val=out))
             return out
 
     return Dispatch()
-
-
-def _needs_values(path: str, name: str) -> str:
-    place = f"{path}: " if path else ""
-    return (
-        f"{place}the operator {name} needs the values of a tensor, which a capture on the meta device does not have; "
-        "pass an argument that avoids it (for a mask: None), or replace that module"
-    )

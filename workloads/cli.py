@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 SCHEMA_VERSION = 1  # of the JSON of both commands
 _COMMON = ("height", "width", "batch", "steps", "guidance", "dtype")  # fields of a request with an option of their own
@@ -23,9 +24,10 @@ def _examples(*lines: str) -> str:
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
-def _model_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of models, for a shell's TAB."""
-    return [name for name in _models() if name.startswith(incomplete)]
+def model_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of models, and capture files, for a shell's TAB."""
+    ids = [CompletionItem(name) for name in _models() if name.startswith(incomplete)]
+    return ids or [CompletionItem(incomplete, type="file")]
 
 
 _FORMAT = click.option(
@@ -42,7 +44,7 @@ _FORMAT = click.option(
         "framecast trace sd.et --out sd.parquet",
     )
 )
-@click.argument("model", metavar="MODEL|FILE", shell_complete=_model_ids)
+@click.argument("model", metavar="MODEL|FILE", shell_complete=model_names)
 @click.option("--height", help="Image height in pixels.")
 @click.option("--width", help="Image width in pixels.")
 @click.option("--batch", help="Images at a time.")
@@ -57,8 +59,8 @@ _FORMAT = click.option(
 def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **common: Any) -> None:
     """Show what MODEL computes for a request: calls, FLOPs and attention sizes of every component.
 
-    In place of a model, a trace in a FILE: one that --out wrote, or a timeline of the PyTorch Profiler (.json, .json.gz,
-    recorded with record_shapes=True).
+    MODEL is an id (`framecast models`) or a capture file (`framecast capture`). In its place, a trace in a FILE: one that
+    --out wrote, or a timeline of the PyTorch Profiler (.json, .json.gz, recorded with record_shapes=True).
     """
     from workloads import formats
 
@@ -68,7 +70,7 @@ def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **
     if out is not None:
         formats.save(made, out)
     found = summary(made)
-    click.echo(json.dumps(found, indent=2) if form == "json" else _described(found))
+    click.echo(json.dumps(found, indent=2) if form == "json" else described(found))
 
 
 @click.command(
@@ -96,8 +98,10 @@ def trace_for(model: str, common: Mapping[str, Any], overrides: Sequence[str]) -
     Raises SpecError or StudyError for what `request_of` and `formats.load` raise, or for a field of a file's request.
     """
     from workloads import formats
+    from workloads.capture_file import SUFFIXES
+    from workloads.capture_model import STORED
 
-    if not formats.names_file(model):
+    if model.endswith((*SUFFIXES, STORED)) or not formats.names_file(model):
         from workloads.cache import trace_of
 
         return trace_of(model, request_of(model, common, overrides))
@@ -137,11 +141,15 @@ def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) 
 
 def summary(trace: Any) -> dict[str, Any]:
     """What `trace --format json` prints; its keys are documented in docs/json.md."""
+    from workloads.unpriced import unpriced
+
     return {
         "schema_version": SCHEMA_VERSION,
         "model": trace.model,
         "request": dict(trace.request),
         "components": [_component(trace, segment) for segment in trace.segments],
+        "unpriced": [vars(operator) for operator in unpriced(trace)],
+        "notes": list(trace.notes),
     }
 
 
@@ -173,7 +181,7 @@ def _attention(trace: Any, op: Any) -> dict[str, Any]:
     return {"role": ROLES[dims["role"]], **sizes, "causal": bool(dims["causal"])}
 
 
-def _described(found: Mapping[str, Any]) -> str:
+def described(found: Mapping[str, Any]) -> str:
     """The tables of a summary: components, kinds, attention."""
     request = ", ".join(f"{name} {_plain(value)}" for name, value in found["request"].items())
     components = found["components"]
@@ -186,12 +194,28 @@ def _described(found: Mapping[str, Any]) -> str:
     heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
     return "\n\n".join(
         [
-            f"{found['model']}: {request}\n{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
+            f"{found['model']}{': ' if request else ''}{request}\n"
+            f"{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
             _table(rows, heads, "lrrrrrr"),
             _kinds(components),
             _attentions(components),
+            *([_unpriced(found["unpriced"])] if found["unpriced"] else []),
+            *(["\n".join(f"note: {line}" for line in found["notes"])] if found["notes"] else []),
         ]
     )
+
+
+def _unpriced(operators: Sequence[Mapping[str, Any]]) -> str:
+    """Operators that no cost model knows, with their shares of the inference."""
+    rows = [
+        (
+            o["label"], o["calls"], f"{o['bytes'] / 1e9:,.3g}", f"{100 * o['byte_share']:.1f}",
+            "not known" if o["flops"] is None else f"{100 * o['flop_share']:.1f}",
+        )
+        for o in operators
+    ]  # fmt: skip
+    heads = ("operator", "calls in all", "GB in all", "share of bytes, %", "share of FLOPs, %")
+    return f"Without a cost model, priced as memory traffic:\n{_table(rows, heads, 'lrrrr')}"
 
 
 def _kinds(components: Sequence[Mapping[str, Any]]) -> str:

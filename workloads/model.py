@@ -7,9 +7,12 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwspecs.errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    from workloads.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Model:
         sources: where the configuration is published.
         libraries: distributions whose versions decide what is captured.
         frame_step: the frame counts that a request may ask differ by multiples of it.
+        trace: request -> its trace, of a user's own model (a capture file, or a stored trace); None for a built-in one.
+        fingerprint: () -> what decides the traces beside the request, where the id does not say it.
     """
 
     id: str
@@ -71,6 +76,8 @@ class Model:
     sources: str
     libraries: tuple[str, ...]
     frame_step: int = 1
+    trace: Callable[[Any], Trace] | None = None
+    fingerprint: Callable[[], str] = str
 
 
 def denoising(model: Model, request: Any) -> tuple[int, ...]:
@@ -107,7 +114,11 @@ def models() -> dict[str, Model]:
 
 
 def find(model_id: str) -> Model:
-    """The model of an id. SpecError names the nearest one."""
+    """The model of an id, or at the path of a capture file or stored trace. SpecError names the nearest id."""
+    from workloads.capture_model import is_file, model_of
+
+    if is_file(model_id):
+        return model_of(model_id)
     known = models()
     if model_id not in known:
         raise SpecError(f"unknown model '{model_id}'{nearest(model_id, known)} (known: {', '.join(known)})")

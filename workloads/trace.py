@@ -53,6 +53,8 @@ class Trace:
         input_offsets, input_ids: CSR of the tensors that each call reads, activations in argument order, then weights.
         output_offsets, output_ids: CSR of the tensors that it writes.
         tensor_bytes, tensor_is_weight: (tensors,). A tensor is a storage: views share the id of what they view.
+        notes: what was assumed about data, and how a user's module was run, a line each.
+        unpriced_flops: (segment, torch operator, FLOPs of one pass) of operators without a cost model, where torch knows them.
     """
 
     model: str
@@ -75,6 +77,8 @@ class Trace:
     tensor_bytes: Ints
     tensor_is_weight: np.ndarray[Any, np.dtype[np.bool_]]
     segments: tuple[Segment, ...]
+    notes: tuple[str, ...] = ()
+    unpriced_flops: tuple[tuple[str, str, int], ...] = ()
 
     @property
     def calls(self) -> int:
@@ -152,6 +156,8 @@ def save(trace: Trace, path: Path) -> None:
         "request": dict(trace.request),
         **{name: list(getattr(trace, name)) for name in ("kinds", "dtypes", "labels", "paths")},
         "segments": [vars(s) for s in trace.segments],
+        "notes": list(trace.notes),
+        "unpriced_flops": [list(row) for row in trace.unpriced_flops],
     }
     temporary = ""
     try:
@@ -192,7 +198,11 @@ def _decode(stored: bytes) -> Trace:
         raise StudyError(problem)
     strings: dict[str, Any] = {name: tuple(header[name]) for name in ("kinds", "dtypes", "labels", "paths")}
     segments = tuple(Segment(**s) for s in header["segments"])
-    return Trace(model=header["model"], request=header["request"], segments=segments, **strings, **arrays)
+    more: dict[str, Any] = {
+        "notes": tuple(header.get("notes", ())),
+        "unpriced_flops": tuple((str(a), str(b), int(n)) for a, b, n in header.get("unpriced_flops", ())),
+    }
+    return Trace(model=header["model"], request=header["request"], segments=segments, **strings, **arrays, **more)
 
 
 def _problem(header: Any, arrays: Mapping[str, Any]) -> str:

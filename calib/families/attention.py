@@ -6,6 +6,7 @@ kernels, which is an additive floor for each library; rows timed eagerly hold th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,14 +40,20 @@ def shapes(frame: pd.DataFrame) -> reference.Shapes:
     return reference.Shapes(batch, q, kv, heads, kv_heads, head_dim, causal, cached, itemsize, dtype)
 
 
-def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+    """The same on a device that no fit is for; see `calib.families.gemm.abroad`."""
+    return physical(frame, rates, terms, writes_stay=True)
+
+
+def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, writes_stay: bool = False) -> Physical:
     """Time of the kernels of each row."""
     how = {"decode": reference.decoded, "unfused": reference.unfused}
     labels = (_part(frame) + "/" + frame["dtype"]).to_numpy(dtype=str)
     out: dict[str, Any] = {}
     for label in sorted(set(labels)):
         mask = labels == label
-        one = vars(how.get(label.split("/")[0], reference.fused)(shapes(frame[mask]), rates, terms))
+        own = replace(shapes(frame[mask]), writes_stay=writes_stay)
+        one = vars(how.get(label.split("/")[0], reference.fused)(own, rates, terms))
         for name, values in one.items():
             out.setdefault(name, np.zeros(len(frame), dtype=values.dtype))[mask] = values
     return Physical(out["time"], {name: out[name] for name in TERMS}, out["bound"], out["lower"])
@@ -76,6 +83,7 @@ FAMILY = Family(
         "fused_prologue", "split_reduction",
     ),
     part=_part,
+    abroad=abroad,
     size=(128, 160),
     recipe={"depth": 4, "rate": 5e-3},
 )  # fmt: skip

@@ -67,6 +67,7 @@ class Family:
         extents: columns whose range over the fit is what the calibration covers.
         fitted: names of `Terms` that the fit may change, and of RATES, which belong to the device; most telling first.
         size: hidden width and epochs of the correction's network.
+        abroad: `physical` on a device that no fit is for, where that differs; None: it does not.
         recipe: what else of `calib.network.Recipe` differs for this family.
     """
 
@@ -82,6 +83,7 @@ class Family:
     part: Callable[[pd.DataFrame], pd.Series[Any]] = lambda frame: constant(frame, "")
     size: tuple[int, int] = (96, 80)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    abroad: Callable[[pd.DataFrame, Rates, Terms], Physical] | None = None
 
 
 @cache

@@ -191,5 +191,14 @@ FAMILY = Family(
     extents=("batch", "in_channels", "out_channels", "height", "width"),
     fitted=("hbm_stream",),
     part=part,
-    size=(12, 100),
+    size=(32, 100),
+    recipe={
+        "depth": 2,
+        "batch": 128,
+        "noise": 0.1,
+        "decay": 0.3,
+        "relative": True,
+        "least_steps": 1500,
+        "ensemble": 2,
+    },
 )

@@ -8,6 +8,7 @@ rows timed with their launch hold the host's dispatch, an additive floor for eac
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from calib.families.base import Family, Floats, Physical, floats, joined
 from hwspecs.rates import Rates
 from sim import gemm_reference as reference
 from sim.calibration import Terms
+from sim.gemm_reference import LANDSCAPE
 from workloads.kind import ITEMSIZE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WEIGHT_COPIES = 6.0  # aiconfigurator collectors/gemm: weights in turn; the shared tables' README, quirks
+A100_RATIO = 16.0  # 16-bit rate of the matrix unit over the fp32 rate of the lanes (A100 whitepaper, table 1)
 TERMS = ("tensor", "l2", "hbm", "latency", "fixed")
 
 
@@ -51,15 +54,32 @@ def _each_dtype(frame: pd.DataFrame, of: Callable[[pd.DataFrame, str], dict[str,
     return out
 
 
-def physical(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+    """The same on a device that no fit is for: there, products that a benchmark writes over and over stay in an L2 that holds
+    them, and fp32 operands come from L2 as fast as the lanes want them. On the device that the shipped fit is of, hardly any row
+    fits into L2, its lanes have the ratio to the matrix unit that is taken, and its correction was learned without."""
+    return physical(frame, rates, terms, writes_stay=True)
+
+
+def _delivered(rates: Rates, dtype: str) -> Rates:
+    """Rates with which fp32 on the lanes is priced: the terms tie the delivery of operands to the 16-bit rate of the matrix unit,
+    which has nothing to do with the lanes; in its place, that rate which belongs to such lanes on an A100."""
+    if dtype != "fp32":
+        return rates
+    return replace(rates, tensor={**rates.tensor, "fp16": A100_RATIO * np.asarray(rates.vector["fp32"])})
+
+
+def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, writes_stay: bool = False) -> Physical:
     """Time of each product, and the gap to the next kernel where the row holds it."""
 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
-        return vars(reference.price(shapes(part, dtype), rates, terms))
+        on = _delivered(rates, dtype) if writes_stay else rates
+        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay)))
+        return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 
     p = _each_dtype(frame, of)
     gap = np.where((frame["timing"] == "kernel").to_numpy(), float(np.max(rates.launch_gap)), 0.0)
-    kept = {name: p[name] for name in (*TERMS, "waves", "tile")}
+    kept = {name: p[name] for name in (*TERMS, *LANDSCAPE, "waves", "tile")}
     return Physical(p["time"] + gap, kept, p["bound"], p["lower"])
 
 
@@ -69,6 +89,7 @@ def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, F
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         rows = (frame["dtype"] == dtype).to_numpy()
         columns: dict[str, Any] = {name: values[rows] for name, values in priced.terms.items()}
+        columns["landscape"] = np.stack([columns.pop(name) for name in LANDSCAPE])
         none = np.zeros(rows.sum())
         own = reference.Priced(priced.time[rows], bound=none.astype(np.int64), lower=none, **columns)
         return reference.features(shapes(part, dtype), own, own.time, float(np.max(rates.sm_count)))
@@ -97,6 +118,7 @@ FAMILY = Family(
         "loop_latency", "tile_issue", "wave_share",
     ),
     size=(128, 120),
-    recipe={"depth": 4, "rate": 5e-3, "ensemble": 2},
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "ensemble": 2},
+    abroad=abroad,
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

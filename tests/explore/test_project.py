@@ -70,7 +70,8 @@ def test_sizes_in_the_order_of_the_file_and_frames_ascending(found: Projection) 
 
 
 def test_the_groups_add_up_to_a_replay(found: Projection, scenario: Path) -> None:
-    result = replay(load_scenario(scenario, ["request.height=64", "request.width=128", "request.frames=1024"]))
+    settings = ["request.height=64", "request.width=128", "request.frames=1024", "level=physical"]
+    result = replay(load_scenario(scenario, settings))
     (point,) = (p for p in found.of(64, 128) if p.frames == 1024)
     assert point.gpu_time == pytest.approx(result.gpu_time, rel=1e-12)
     assert sum(g.flops for g in point.groups.values()) == result.trace.flops()

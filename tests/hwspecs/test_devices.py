@@ -205,7 +205,10 @@ def test_derived_rates() -> None:
 def test_the_two_a100_differ_in_memory_alone() -> None:
     big, small = device.load("a100-sxm-80gb"), device.load("a100-sxm-40gb")
     told = {name: getattr(big, name) for name in ("name", "title", "aliases", "hbm", "sources")}
-    same = dataclasses.replace(small, **told)
+    assert big.silicon is not None
+    assert small.silicon is not None
+    kind = {name: getattr(big.silicon, name) for name in ("memory", "memory_unit")}
+    same = dataclasses.replace(small, **told, silicon=dataclasses.replace(small.silicon, **kind))
     assert same == big
 
 

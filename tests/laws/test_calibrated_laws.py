@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explore.evaluate import evaluate, prepare
+from explore.space import origin
 from hwspecs import device
-from hwspecs.errors import SpecError
 from hwspecs.rates import Rates, rates
 from sim import fitted as fits
-from sim.correct import factors, fit_of
+from sim.correct import factors, outside
 from sim.cost import cost
+from sim.report import calibration_line
 from sim.residual import BOUND
+from sim.result import Correction
 from sim.scenario import load
 from sim.simulate import replay
 from sim.tiles import per_kernel
@@ -97,10 +100,10 @@ def test_only_matrix_products_with_weights_are_corrected(op: tuple[str, Mapping[
 @pytest.mark.parametrize("name", device.device_names())
 def test_a_device_with_a_number_changed_has_no_correction(name: str) -> None:
     own = device.load(name)
-    if fit_of(own) is not None:
-        assert fit_of(replace(own, sm_count=own.sm_count + 1)) is None
-        assert fit_of(replace(own, l2=replace(own.l2, capacity=own.l2.capacity * 2))) is None
-        assert fit_of(replace(own, title="another title")) is not None
+    if fits.fit_of(own) is not None:
+        assert fits.fit_of(replace(own, sm_count=own.sm_count + 1)) is None
+        assert fits.fit_of(replace(own, l2=replace(own.l2, capacity=own.l2.capacity * 2))) is None
+        assert fits.fit_of(replace(own, title="another title")) is not None
 
 
 def test_a_run_at_the_calibrated_level() -> None:
@@ -114,11 +117,39 @@ def test_a_run_at_the_calibrated_level() -> None:
 @pytest.mark.parametrize(
     ("overrides", "why"),
     [
-        (["device.hbm.bandwidth=3 TB/s"], "device.hbm.bandwidth differs from its file"),
-        (["device=l40s"], "it was never fitted"),
+        (["device.hbm.bandwidth=3 TB/s"], "device.hbm.bandwidth differs from the file of a100-sxm-80gb"),
+        (["device=l40s"], "l40s was never fitted"),
+        (["device=a100-pcie-40gb"], "a100-pcie-40gb was never fitted"),
     ],
 )
-def test_a_device_that_was_not_fitted_has_no_calibrated_level(overrides: list[str], why: str) -> None:
-    scenario = load("examples/stable-diffusion-a100.yaml", [*overrides, "level=calibrated"])
-    with pytest.raises(SpecError, match=rf"level: found 'calibrated', which .* does not have: {why}; use physical"):
-        replay(scenario)
+@pytest.mark.parametrize("asked", [[], ["level=calibrated"]])
+def test_on_another_device_the_correction_has_no_weight(overrides: list[str], why: str, asked: list[str]) -> None:
+    example = "examples/stable-diffusion-a100.yaml"
+    found, physical = (replay(load(example, [*overrides, *level])) for level in (asked, ["level=physical"]))
+    assert found.latency == physical.latency
+    assert found.scenario == physical.scenario
+    assert found.correction == Correction("", why)
+    assert f"No learned correction: {why}." in calibration_line(found)
+    assert physical.correction == Correction("", "level physical")
+
+
+def test_the_committed_calibration_is_the_default_of_the_device_that_was_fitted() -> None:
+    scenario = load("examples/stable-diffusion-a100.yaml")
+    found = replay(scenario)
+    assert (scenario.level, found.correction) == ("calibrated", Correction("a100", ""))
+    assert found.to_json()["correction"] == {"fit": "a100", "why_none": ""}
+    assert "by the fit a100; --level physical leaves that out" in calibration_line(found)
+
+
+def test_designs_are_compared_without_the_correction_the_baseline_included() -> None:
+    at = origin("examples/stable-diffusion-a100.yaml")
+    physical = replay(replace(at.scenario, level="physical")).latency
+    assert at.scenario.level == at.varied(["device.hbm.bandwidth=3 TB/s"]).level == "physical"
+    assert evaluate(prepare(at.scenario), {})["latency_s"][0] == pytest.approx(physical)
+    assert evaluate(prepare(replace(at.scenario, level="calibrated")), {})["latency_s"][0] == pytest.approx(physical)
+
+
+def test_a_correction_beyond_the_shapes_of_the_fit_is_not_covered() -> None:
+    rows, fitted = kernels([gemm(4096, 1024, 1024), gemm(1 << 20, 1024, 1024), gemm(4096, 1024, 20000)]), fits.load(FIT)
+    assert outside(rows, fitted, DEVICE)[rows.gemm[0] == 1].tolist() == [False, True, True]
+    assert not outside(rows, fitted, "l40s").any()

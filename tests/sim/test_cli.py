@@ -109,7 +109,10 @@ def test_an_empty_name_is_no_folder_and_no_file(program: Any, tmp_path: Path) ->
 
 def test_an_override_that_changes_nothing_is_a_warning(program: Any, tmp_path: Path) -> None:
     code, out, err = program("run", str(write(tmp_path)), "--set", "device.power.tdp=1 kW")
-    assert (code, err) == (0, "warning: --set device.power.tdp: descriptive; no result depends on it\n")
+    assert (code, err) == (
+        0,
+        "warning: --set device.power.tdp: no time depends on it; energy, power, area or price may\n",
+    )
     assert "(a100-sxm-80gb, changed: power.tdp)" in out
 
 

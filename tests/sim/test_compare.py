@@ -17,7 +17,7 @@ from tests.sim.toy import result
 
 @pytest.fixture
 def a100(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Result:
-    return result(monkeypatch, tmp_path)
+    return result(monkeypatch, tmp_path, "level=physical")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_table_that_is_not_ours(a100: Result, tmp_path: Path) -> None:
 
 
 def test_other_work_is_said(a100: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fewer = of_result(result(monkeypatch, tmp_path, "request.steps=10"), "b")
+    fewer = of_result(result(monkeypatch, tmp_path, "request.steps=10", "level=physical"), "b")
     assert "not the same work" in compare_report.text(compare(of_result(a100, "a"), fewer))
 
 

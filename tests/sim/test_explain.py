@@ -21,7 +21,7 @@ from tests.sim.toy import result
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Result:
-    return result(monkeypatch, tmp_path)
+    return result(monkeypatch, tmp_path, "level=physical")
 
 
 @pytest.mark.parametrize("op", ["down.0.conv", "0.conv", "conv", "down.0.attn.to_q", "to_q", "layers.0.norm"])

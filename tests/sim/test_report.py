@@ -82,7 +82,7 @@ def test_changes_and_imaginary_parts_are_named(monkeypatch: pytest.MonkeyPatch, 
         "\nwith pytorch-eager (changed: attention, fusion, cuda_graphs), attention auto (flash-2 for 50 calls)\n"
         in text
     )
-    assert "a100-sxm-80gb), level physical" in text
+    assert "a100-sxm-80gb), level calibrated" in text
 
 
 def test_a_slow_host_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

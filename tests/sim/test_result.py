@@ -122,6 +122,9 @@ def _keys(data: Any, path: str = "") -> Iterator[str]:
         "classes": "<class>",
         "attention_roles": "<role>",
         "attention_ways": "<way>",
+        "energy_terms_j": "<term>",
+        "energy_classes_j": "<class>",
+        "energy_components_j": "<component>",
     }
     if isinstance(data, dict):
         place = named.get(path.rpartition(".")[2])

@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/stable-diffusion-a100.yaml"
 
 def test_the_example_means_what_it_says() -> None:
     s = load(EXAMPLE)
-    assert (s.name, s.model, s.level) == ("stable-diffusion-a100", "stable-diffusion-1.5", "physical")
+    assert (s.name, s.model, s.level) == ("stable-diffusion-a100", "stable-diffusion-1.5", "calibrated")
     assert s.device == device.load("a100-sxm-80gb")
     eager = software.load("pytorch-eager")
     assert s.software == replace(eager, cuda_graphs=True, sources={**eager.sources, "cuda_graphs": "override"})
@@ -31,7 +31,7 @@ def test_the_example_means_what_it_says() -> None:
 
 def test_defaults(tmp_path: Path) -> None:
     s = load(write(tmp_path, "model: stable-diffusion-1.5\ndevice: h100-sxm\n", "small.yaml"))
-    assert (s.name, s.software.name, s.level, s.request.batch) == ("small", "pytorch-eager", "physical", 1)
+    assert (s.name, s.software.name, s.level, s.request.batch) == ("small", "pytorch-eager", "calibrated", 1)
 
 
 def test_resolved_loads_back_and_gives_the_same_bytes(tmp_path: Path) -> None:

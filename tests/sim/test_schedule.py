@@ -34,6 +34,16 @@ BUDGET = Budget(largest=4, serial_first=4, serial_last=4)
             "3 requests at a time, on 2 streams, offset by 0.1, 0.2 of a step",
         ),
         (Schedule("requests", 3, ((1, 2, 3),), streams=1), "serial", "3 requests one after another"),
+        (
+            Schedule("requests", 2, ((1, 2),), (0.5,), partition=(0.75, 0.25), priority=(1, 0)),
+            "staggered",
+            "2 requests at a time, each 0.5 of a step after the one before, with 75, 25 % of the SMs, with priorities 1, 0",
+        ),
+        (
+            Schedule("requests", 4, ((1, 2), (3, 4)), overlap=True),
+            "staggered",
+            "requests: 2 pods of 2, text encoders and decoders on streams of their own",
+        ),
     ],
 )
 def test_words(schedule: Schedule, mode: str, words: str) -> None:
@@ -83,6 +93,20 @@ def test_words(schedule: Schedule, mode: str, words: str) -> None:
             {"pods": ((1,), (2, 3, 4), (5, 6)), "budget": Budget(largest=2, serial_first=1, serial_last=1)},
             ["pods: pod 2 (steps 2–4) holds 3 steps; the staleness budget allows 2 (budget.largest)",
              "pods: step 6 of pod 3 would not run alone; budget.serial_last is 1"],
+        ),
+        (
+            {"pods": ((1, 2, 3), (4, 5, 6)), "partition": (0.5, 0.6), "priority": (1,)},
+            ["partition: found 2, expected 3, one for each stream",
+             "priority: found 1, expected 3, one for each stream",
+             "partition: found shares that add up to 1.1, expected at most 1"],
+        ),
+        (
+            {"pods": ((1, 2, 3), (4, 5, 6)), "partition": (0.5, 0.0, 1.5), "overlap": True},
+            ["partition: found 0 for stream 2, expected above 0 and at most 1 of the SMs",
+             "partition: found 1.5 for stream 3, expected above 0 and at most 1 of the SMs",
+             "partition: found shares that add up to 2, expected at most 1",
+             "overlap: only stages of different requests, each on streams of its own, may overlap",
+             "partition: found beside overlap, which says when each stage starts; leave one of them out"],
         ),
         (
             {"pods": ((1, 2), (3,), (4,), (5,), (6,)), "budget": Budget(largest=2, serial_first=3, serial_last=0)},

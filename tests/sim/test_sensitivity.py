@@ -27,14 +27,14 @@ def test_a_field_moves_the_latency_as_a_run_with_it_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: float
 ) -> None:
     found = run(monkeypatch, tmp_path, step=step)
-    assert found.latency == pytest.approx(simulate.replay(load(write(tmp_path))).latency, rel=1e-12)
+    assert found.latency == pytest.approx(simulate.replay(load(write(tmp_path), ["level=physical"])).latency, rel=1e-12)
     fields = {field.path: field for field in found.fields}
     for path in ("device.hbm.bandwidth", "device.sm_clock", "device.sm_count"):
         field = fields[path]
         for value, latency in ((field.low, field.low_latency), (field.high, field.high_latency)):
             assert value is not None
             text = units.format(value, field.unit) if field.unit else str(int(value))
-            alone = simulate.replay(load(write(tmp_path), [f"{path}={text}"]))
+            alone = simulate.replay(load(write(tmp_path), [f"{path}={text}", "level=physical"]))
             assert latency == pytest.approx(alone.latency, rel=1e-9)
         span = math.log((field.high or 1) / (field.low or 1))
         assert field.elasticity == pytest.approx(math.log(field.high_latency / field.low_latency) / span)

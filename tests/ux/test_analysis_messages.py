@@ -54,6 +54,13 @@ def test_explain(program: Any, tmp_path: Path) -> None:
     assert program("explain", path, "--op", "cnv_out") == (2, "", text)
 
 
+def test_both_sides_of_a_comparison_are_corrected_or_none(program: Any, tmp_path: Path) -> None:
+    path = str(write(tmp_path))
+    for sides, level in (((path, path), "calibrated"), (("a100-sxm-80gb", "h100-sxm", "--scenario", path), "physical")):
+        code, out, _ = program("compare", *sides, "--format", "json")
+        assert (code, json.loads(out)["level"]) == (0, level)
+
+
 def test_compare(program: Any, tmp_path: Path) -> None:
     path = str(write(tmp_path))
     code, out, err = program("compare", "a100-sxm-80gb", "h100-sxm", "--scenario", path)
@@ -155,11 +162,11 @@ def test_the_schemas_in_the_docs_are_current(program: Any, kind: str) -> None:
 
 
 def test_wrong_kinds_and_shells(program: Any) -> None:
-    one_of = "'scenario', 'device', 'software'; see 'framecast schema --help'\n"
+    one_of = "'scenario', 'device', 'software', 'capture'; see 'framecast schema --help'\n"
     assert program("schema", "devices") == (
         2,
         "",
-        f"Invalid value for '{{scenario|device|software}}': 'devices' is not one of {one_of}",
+        f"Invalid value for '{{scenario|device|software|capture}}': 'devices' is not one of {one_of}",
     )
     code, _, err = program("completion", "tcsh")
     assert code == 2

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 SLOW = (
     "measured",
     "pods",
+    "serve",
     "project",
     "search",
     "sweep",

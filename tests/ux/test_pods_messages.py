@@ -12,7 +12,7 @@ from sim import concurrent
 from tests.sim.toy import trace_of, write
 
 HEAD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nrequest: {steps: 10}\n"
-FIELDS = "members, count, budget, search, schedule, trials, seed)"
+FIELDS = "members, count, budget, search, schedule, objective, trials, seed)"
 REQUESTS = "pods: {members: requests, count: 4}\n"
 STEPS = "pods:\n  members: steps\n  budget: {largest: 3, serial_first: 1, serial_last: 1}\n  search: {size: [1, 3]}\n"
 
@@ -43,7 +43,7 @@ def lines(
             "pods: {members: request, cuont: 4}\n",
             ["toy.yaml:4:17: pods.members: found 'request', expected one of steps, requests; did you mean 'requests'?",
              "toy.yaml:4:26: pods.cuont: unknown field; did you mean 'count'? "
-             "(allowed: members, count, budget, search, schedule, trials, seed)"],
+             "(allowed: members, count, budget, search, schedule, objective, trials, seed)"],
         ),
         ("pods: {members: requests}\n", ["toy.yaml:4:1: pods.count: missing; expected the number of requests, for example 8"]),
         (
@@ -98,12 +98,44 @@ def lines(
              "toy.yaml:8:20: pods.schedule.pods: step 10 of pod 3 would not run alone; budget.serial_last is 1"],
         ),
         (
+            "pods: {members: requests, count: 4, objective: makespn, search: {partition: [half], streams: [0]}}\n",
+            ["toy.yaml:4:48: pods.objective: found 'makespn', expected one of makespan, images_per_s, first_image, hbm_mean, "
+             "hbm_peak, energy, gain; did you mean 'makespan'?",
+             "toy.yaml:4:78: pods.search.partition.0: found 'half', expected one of shared, equal, uneven",
+             "toy.yaml:4:95: pods.search.streams.0: found '0', expected a whole number of at least 1"],
+        ),
+        (
+            STEPS.replace("[1, 3]", "[1, 3], overlap: true"),
+            ["toy.yaml:7:26: pods.search.overlap: only stages of different requests may overlap; leave it out, or use "
+             "members: requests"],
+        ),
+        (
+            "pods: {members: requests, count: 4, search: {hardware: {device.hbm.bandwith: 1..2 TB/s}}}\n",
+            ["toy.yaml:4:57: pods.search.hardware.device.hbm.bandwith: unknown field; did you mean 'device.hbm.bandwidth'?"],
+        ),
+        (
+            "pods:\n  members: requests\n  count: 4\n  search:\n    hardware:\n      device.hbm.bandwidth: 4..2 TB/s\n"
+            "      device.sm_count: 64..128 step 4\n      device.l2.capacity: 0..40 MiB\n      device.hbm.capacity: 40..80 GB\n",
+            ["toy.yaml:9:29: pods.search.hardware.device.hbm.bandwidth: found '4..2 TB/s': the range is reversed; expected the "
+             "low end first, '2 TB/s..4 TB/s'",
+             "toy.yaml:10:24: pods.search.hardware.device.sm_count: found '64..128 step 4': a search draws from the whole range; "
+             "leave out the points or the step",
+             "toy.yaml:11:27: pods.search.hardware.device.l2.capacity: found '0..40 MiB': 0 B is not possible",
+             "toy.yaml:12:28: pods.search.hardware.device.hbm.capacity: it decides what fits, not how fast that runs; leave it "
+             "out"],
+        ),
+        (
+            "pods: {members: requests, count: 4, schedule: {pods: ['1-2', '3-4'], partition: [0.9, 0.3], priority: [1]}}\n",
+            ["toy.yaml:4:81: pods.schedule.partition: found shares that add up to 1.2, expected at most 1",
+             "toy.yaml:4:103: pods.schedule.priority: found 1, expected 2, one for each stream"],
+        ),
+        (
             STEPS + "  schedule: {pods: ['1', two, '5-2']}\n",
             ["toy.yaml:8:26: pods.schedule.pods.1: found 'two', expected members such as '7', '31-35' or '1-4, 9'",
              "toy.yaml:8:31: pods.schedule.pods.2: found '5-2', expected members such as '7', '31-35' or '1-4, 9'"],
         ),
     ],
-    ids=range(15),
+    ids=range(20),
 )  # fmt: skip
 def test_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], text: str, messages: list[str]
@@ -119,7 +151,7 @@ def test_overrides_are_named(
         2,
         ["--set pods.trials: found 'many', expected a whole number of at least 1",
          "--set pods.triasl: unknown field; did you mean 'trials'? "
-         "(allowed: members, count, budget, search, schedule, trials, seed)"],
+         "(allowed: members, count, budget, search, schedule, objective, trials, seed)"],
     )  # fmt: skip
     code, said = lines(tmp_path, monkeypatch, capfd, REQUESTS, "--trials", "0")
     assert (code, said) == (
@@ -163,3 +195,15 @@ def test_an_unwritable_folder(
     (tmp_path / "file").write_text("")
     code, said = lines(tmp_path, monkeypatch, capfd, REQUESTS, "--trials", "2", "--out", str(tmp_path / "file/x"))
     assert (code, said) == (2, ["--out file/x: cannot write the results: not a directory"])
+
+
+def test_energy_of_a_device_that_does_not_say_what_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = "pods: {members: requests, count: 4, objective: energy}\n"
+    assert lines(tmp_path, monkeypatch, capfd, text, "--set", "device.silicon=null") == (
+        2,
+        [
+            "toy.yaml:4:48: pods.objective: energy is not known of a100-sxm-80gb, which has no section `silicon`; choose another"
+        ],
+    )

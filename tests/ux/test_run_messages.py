@@ -17,14 +17,17 @@ from workloads.model import models
 
 GOOD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\n"
 IDS = ", ".join(device_names())
-TOP = "(allowed: name, model, request, device, software, level, sweep, search, project, pods)"
+TOP = "(allowed: name, model, request, device, software, level, sweep, search, project, pods, serve)"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("device: a100-sxm-80gb\n", "PATH: model: missing; expected a model's id (`framecast models` lists them)"),
-        ("model: 3\ndevice: a100-sxm-80gb\n", "PATH:1:8: model: found '3', expected a model's id"),
+        (
+            "device: a100-sxm-80gb\n",
+            "PATH: model: missing; expected a model's id (`framecast models` lists them) or a capture file",
+        ),
+        ("model: 3\ndevice: a100-sxm-80gb\n", "PATH:1:8: model: found '3', expected a model's id or a capture file"),
         (
             "model: stable-difusion-1.5\ndevice: a100-sxm-80gb\n",
             "PATH:1:8: model: unknown model 'stable-difusion-1.5'; did you mean 'stable-diffusion-1.5'?"
@@ -65,7 +68,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
         (
             GOOD + "softwar: pytorch-eager\n",
             "PATH:3:1: softwar: unknown field; did you mean 'software'?"
-            " (allowed: name, model, request, device, software, level, sweep, search, project, pods)",
+            " (allowed: name, model, request, device, software, level, sweep, search, project, pods, serve)",
         ),
         (GOOD + "device: h100-sxm\n", "PATH:3:1: device: duplicate field; it is already set in line 2"),
         (
@@ -238,7 +241,7 @@ def test_no_name_of_a_file_at_all() -> None:
 
 
 def test_what_changes_no_result_is_said() -> None:
-    line = "--set device.power.tdp: descriptive; no result depends on it"
+    line = "--set device.power.tdp: no time depends on it; energy, power, area or price may"
     assert without_effect(["device.power.tdp=1 kW", "device.sm_count=3", "name=x", "level=roofline"]) == [line]
     assert without_effect(["device={base: a100-sxm-80gb}", "device.hbm={capacity: 1 GB}"]) == []
 

@@ -64,7 +64,7 @@ def test_answers_are_named_and_the_operators_recorded() -> None:
 
 def test_nothing_stays_of_the_answers() -> None:
     before = torch.autocast
-    with assumed({}), torch.autocast("meta"):
+    with assumed({}), torch.autocast("meta", enabled=False):
         pass
     assert torch.autocast is before
     with pytest.raises(

@@ -38,7 +38,7 @@ def problems(*args: str) -> tuple[str, ...]:
 
 def test_json(sd: Trace) -> None:
     found = json.loads(run("trace", MODEL, "--steps", "30", "--format", "json"))
-    assert list(found) == ["schema_version", "model", "request", "components"]
+    assert list(found) == ["schema_version", "model", "request", "components", "unpriced", "notes"]
     assert (found["schema_version"], found["model"], found["request"]["steps"]) == (1, MODEL, 30)
     assert [(c["name"], c["repeats"]) for c in found["components"]] == [
         ("text_encoder", 2), ("unet", 30), ("vae_decoder", 1),

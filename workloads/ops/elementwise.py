@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from hwspecs.software import Software
 from workloads.aten import POINTWISE, AtenCall, reads, size
 from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
@@ -13,6 +15,12 @@ from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
 DIMS = ("elements", "read0", "read1", "read2", "write", "exps")
 # elements: of the output; read0..2: bytes of the operands, each once (a 4th and further operand adds to read2);
 # write: bytes of the output; exps: transcendental operations per element (silu, gelu, exp: 1).
+
+# Vector FLOPs that the address of an element costs where an operand broadcasts: torch's kernel (Loops.cuh of aten/native/cuda:
+# an offset by divisions for each element, no vector loads) does 185e9 elements a second on a V100 whatever their bytes
+# (pytorch/pytorch pull request 69010: 547 GB/s at 3 B an element, 186 GB/s at 1 B): 80 SMs x 1.53 GHz x 128 FLOP / 185e9.
+INDEX_FLOPS = 85
+ONE_ELEMENT, WIDEST_RATIO = 8, 4  # B; largest itemsize over the smallest of floating types
 
 TRANSCENDENTAL = frozenset((
     "silu", "gelu", "sigmoid", "tanh", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos",
@@ -32,17 +40,29 @@ def flops(d: Dims) -> Column:
 
 
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """One kernel that streams the operands; one FLOP an element, and four more around each transcendental."""
+    """One kernel that streams the operands; one FLOP an element, and four more around each transcendental.
+
+    Where an operand broadcasts, torch's eager kernel works out the address of every element.
+    """
+    indexed = INDEX_FLOPS * _broadcasts(d) if software.fusion == "eager" else 0
     return (
         Work(
             name="elementwise",
             pattern="stream",
             reads=(Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2)),
             write_bytes=d.write,
-            vector_flops=d.elements * (1 + 4 * d.exps),
+            vector_flops=d.elements * (1 + 4 * d.exps + indexed),
             exp_ops=d.elements * d.exps,
         ),
     )
+
+
+def _broadcasts(d: Dims) -> Any:
+    """1 where an operand of more than one element is smaller than the largest by more than dtypes differ, else 0."""
+    reads_ = (d.read0, d.read1, d.read2)
+    largest = np.maximum(np.maximum(d.read0, d.read1), d.read2)
+    small = [(read > ONE_ELEMENT) & (read * WIDEST_RATIO < largest) for read in reads_]
+    return (small[0] | small[1] | small[2]).astype(np.int64)
 
 
 def _pointwise(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

@@ -1,0 +1,73 @@
+"""What a fit of few rows may change, and what it says of that: the most telling parameter first, a correction last.
+
+Compared on products that were held out by whole (n, k), of an A100 and an L40S, each from the parameters of the other: with 10
+rows one parameter, with 100 six and half of a smooth correction, with 400 all of both had the smallest errors (docs/accuracy.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.residual import Residual
+
+FEW, SOME = (
+    50,
+    400,
+)  # rows below which only the first, or the first six, parameters are refitted: transfer notes, section 6
+SIX = 6
+LEARNED_ROWS, LEARNED_UNITS = 75, 40  # rows, and held-out units among them, from which a correction is learned,
+MANY_ROWS = 1000  # and from which it may be more than a smooth one
+HALF = 0.5  # weight of a correction of fewer rows than SOME: about half of what those say of each other is noise
+TOLD = 0.5  # share of a change of a parameter that a row's time must follow to say something of it
+LEAST_TOLD = 2  # rows; where fewer follow, all are used
+SMOOTH: Mapping[str, Any] = {  # the recipe of a smooth correction; noise in standard deviations of a feature
+    "width": 32, "depth": 2, "noise": 0.6, "decay": 0.1, "batch": 128, "rate": 3e-3, "epochs": 1, "least_steps": 1500,
+    "ensemble": 2,
+}  # fmt: skip
+
+
+def carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
+    """The parameters that so many rows can carry; `names` has the most telling first."""
+    return names[:1] if rows < FEW else names[:SIX] if rows < SOME else names
+
+
+def can_learn(unit: NDArray[np.int64]) -> bool:
+    """Whether rows of these units are enough for a correction."""
+    return len(unit) >= LEARNED_ROWS and len(np.unique(unit)) >= LEARNED_UNITS
+
+
+def telling(before: NDArray[np.float64], after: NDArray[np.float64], change: float) -> NDArray[np.bool_]:
+    """Rows (rows,) whose seconds follow a parameter that was multiplied by `change`; all where hardly any does."""
+    follows = np.abs(np.log(after / before)) > TOLD * abs(np.log(change))
+    return follows if follows.sum() >= LEAST_TOLD else np.ones(len(before), dtype=bool)
+
+
+def weighted(residual: Residual, rows: int) -> Residual:
+    """A correction with the weight that so many rows give it."""
+    if rows >= SOME:
+        return residual
+    layers = tuple((*network[:-1], (HALF * network[-1][0], HALF * network[-1][1])) for network in residual.layers)
+    return replace(residual, layers=layers)
+
+
+def said(name: str, rows: int, names: tuple[str, ...], learns: bool) -> str:
+    """One line on what was refitted of a part with few rows; '' for one with many."""
+    if rows >= MANY_ROWS:
+        return ""
+    none = f"no correction (from {LEARNED_ROWS} rows of {LEARNED_UNITS} shapes on)"
+    half = f"a smooth correction at half weight (at full weight from {SOME} rows on)"
+    full = f"a smooth correction (a finer one from {MANY_ROWS} rows on)"
+    own = none if not learns else half if rows < SOME else full
+    more = (
+        f" (from {FEW} rows on {SIX}, from {SOME} all)"
+        if rows < FEW
+        else f" (from {SOME} rows on all)"
+        if rows < SOME
+        else ""
+    )
+    return f"{name}: {rows} rows: refitted {', '.join(names)}{more}; {own}"

@@ -1,0 +1,113 @@
+"""How near a fit of 10, 100 or 400 measured products comes to a device that is new: a section of docs/accuracy.md.
+
+One device is taken for new: its parameters start from those fitted on the other alone, its sustained rate from none of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tabulate import tabulate
+
+from calib.fit import Rows, errors, held_units, parts_of, physical_stage, predicted, trained
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PART = "gemm/16-bit"
+DEVICES = ("l40s", "a100-sxm-80gb")
+ASKED = {10: 10.0, 100: 8.0, 400: 7.0}  # rows -> MAPE in percent of products of LEAST seconds and more
+LEAST = 50e-6
+DRAWS = 3
+UNKNOWN = 0.74  # sustained over peak rate of a device without data: between A100 and L40S (transfer notes, section 1)
+MOST_SCORED = 4000  # held-out rows, drawn at random
+STARTED = 2000  # rows of the other device, drawn at random
+MEDIAN = "median of the serving libraries"
+
+
+@dataclass(frozen=True)
+class Few:
+    """MAPE of the draws, percent, by the number of rows that were fitted."""
+
+    device: str
+    rows: int  # that were scored
+    mape: dict[int, tuple[float, ...]]
+
+
+def measured_few(frame: pd.DataFrame, workers: int = 2) -> list[Few]:
+    """Fit and score both of DEVICES; nothing where the frame lacks one."""
+    parts = {device: _products(frame, device) for device in DEVICES}
+    if not all(len(rows) for rows in parts.values()):
+        return []
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        others = [parts[device] for device in reversed(DEVICES)]
+        known = list(pool.map(_parameters, [rows.frame for rows in others]))
+        tasks = [(device, _middle(parts[device]), own) for device, own in zip(DEVICES, known, strict=True)]
+        return list(pool.map(_few, tasks))
+
+
+def _products(frame: pd.DataFrame, device: str) -> Rows:
+    """Linear layers timed by the serving libraries, which all devices here have."""
+    mask = (frame["device_id"] == device) & (frame["op"] == "linear") & (frame["dtype"] == "bf16")
+    return _rows(frame[mask].reset_index(drop=True))
+
+
+def _rows(frame: pd.DataFrame) -> Rows:
+    return next(rows for rows in parts_of(frame) if rows.name == PART)
+
+
+def _middle(rows: Rows) -> pd.DataFrame:
+    """One row for each shape: the median of the libraries, which differ among themselves by more than a fit should follow."""
+    middle = rows.frame.assign(software=MEDIAN)
+    middle["latency_us"] = middle.groupby(["m", "n", "k"])["latency_us"].transform("median")
+    return middle.drop_duplicates(["m", "n", "k"]).reset_index(drop=True)
+
+
+def _parameters(frame: pd.DataFrame) -> dict[str, float]:
+    """What a fit of a device says of terms, without its sustained rate and its gap between kernels."""
+    rows = _rows(frame)
+    part = physical_stage(rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:STARTED])), 0)
+    own = {name: p.value for name, p in part.parameters.items() if name != "launch_gap"}
+    return own | {"tensor_sustained": UNKNOWN}
+
+
+def _few(task: tuple[str, pd.DataFrame, dict[str, float]]) -> Few:
+    import torch
+
+    from calib.network import Recipe
+
+    torch.set_num_threads(1)
+    device, frame, known = task
+    rows = _rows(frame)
+    held = held_units(rows.unit, 0)
+    scored = np.flatnonzero(held & (rows.measured >= LEAST))
+    asked = rows.take(np.sort(np.random.default_rng(0).permutation(scored)[:MOST_SCORED]))
+    mape: dict[int, list[float]] = {count: [] for count in ASKED}
+    for draw in range(DRAWS):
+        order = np.random.default_rng(draw).permutation(np.flatnonzero(~held))
+        for count in ASKED:
+            part = trained(rows.take(np.sort(order[:count])), Recipe(), known)
+            mape[count].append(errors(asked.measured, predicted(asked, part)[0])["mape"])
+    return Few(device, len(asked), {count: tuple(values) for count, values in mape.items()})
+
+
+def section(found: Sequence[Few]) -> str:
+    """The section of docs/accuracy.md; '' without both devices."""
+    if not found:
+        return ""
+    heads = ["new device", "rows scored", *(f"{n} rows: MAPE % (asked ≤ {most:g})" for n, most in ASKED.items())]
+    lines = [[f.device, str(f.rows), *(" / ".join(f"{v:.1f}" for v in f.mape[n]) for n in ASKED)] for f in found]
+    return "\n\n".join(
+        [
+            "## A new GPU from few measured products\n"
+            "16-bit products of 50 us and more on pairs (n, k) that no fit saw, the median of the serving libraries at a\n"
+            "shape, three random draws of the rows that are fitted. Each device is taken for new: parameters start from\n"
+            "those of the other alone, the sustained rate from 0.74. Below 50 rows that rate alone is refitted; from 75 on\n"
+            "half of a smooth correction is added; from 400 on all parameters are refitted and all of it counts.",
+            str(tabulate(lines, heads, tablefmt="github", disable_numparse=True)),
+        ]
+    )

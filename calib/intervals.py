@@ -1,0 +1,48 @@
+"""Intervals of predictions, conformal by groups: whole units that were held out say how far predictions are off.
+
+A software, and within it short and long rows, have intervals of their own where enough rows of enough units were held out: errors
+differ more between those than within. A quantile is taken a little further out than that of the rows, as split conformal
+prediction does (Vovk et al. 2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.families.base import Floats
+from sim.fitted import BINS, Interval, bin_of
+
+COVERAGE = 0.8
+LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval of its own
+
+
+def conformal(
+    condition: NDArray[np.object_], unit: NDArray[np.int64], measured: Floats, guess: Floats
+) -> dict[str, Interval]:
+    """Intervals of log(measured / predicted) by "software | bin", "software", " | bin" and "" (all of them)."""
+    away = np.log(measured / guess)
+    return {
+        label: _interval(away[rows])
+        for label, rows in _groups(condition, guess)
+        if not label or (rows.sum() >= LEAST_ROWS and len(np.unique(unit[rows])) >= LEAST_UNITS)
+    }
+
+
+def _groups(condition: NDArray[np.object_], guess: Floats) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    size = np.array([bin_of(seconds) for seconds in guess])
+    for name in ["", *sorted(set(condition) - {""})]:
+        own = (condition == name) if name else np.ones(len(guess), dtype=bool)
+        yield name, own
+        for i in range(len(BINS) + 1):
+            yield f"{name} | {i}", own & (size == i)
+
+
+def _interval(away: Floats) -> Interval:
+    """Both tails alike: of n rows, ceil((n + 1) (1 - a)) / n instead of the quantile 1 - a, so a tail of a - (1 - a) / n."""
+    share = (1.0 - COVERAGE) / 2.0
+    tail = max(share - (1.0 - share) / len(away), 0.0)
+    low, high = np.quantile(away, (tail, 1.0 - tail))
+    return Interval(float(low), float(high), len(away))

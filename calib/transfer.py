@@ -1,0 +1,234 @@
+"""Leave one chip out: fit on the others, predict it from its spec file alone, and again after ten measured points.
+
+What is shared by all devices (terms in cycles and shares of peaks) is fitted on the other chips. What belongs to a device, the
+sustained share of its matrix rate, is a random effect: fitted for each of those, never carried over; for the one left out it
+comes from the law of power, itself without that chip. Host time inside a measured row belongs to the host, not to the device, and
+is read off the chip's smallest rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib import power
+from calib.families.base import RATES, Floats
+from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of, priced
+from calib.physics import Start, least_squares
+from calib.predict import roofline
+from hwspecs import device
+from hwspecs.errors import CalibrationError, nearest
+from hwspecs.rates import Rates
+from sim.fitted import base_terms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIT_ROWS = 2500  # drawn at random from the other chips
+LONG = 50e-6  # s: rows from which errors are also given apart
+LEAST = 100  # rows on either side from which a part is scored
+NEVER_FITTED = (
+    "t4",
+)  # chips whose rows teach others nothing: throttled by power as the runs went on (the tables' README)
+PRIOR = (
+    0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
+)
+POINTS = 10  # measured points after which the sustained rate is refitted
+STREAMS = ("norm", "softmax", "elementwise")  # families whose rows are of kernels that no matrix unit runs
+ON_LANES = ("gemm/fp32", "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
+LANES = 0.95  # sustained over boost clock there: fp32 products of A100 and V100 in public tables reach 0.93 to 0.96 of the peak
+
+
+@dataclass(frozen=True)
+class Left:
+    """One part of one chip that was left out: rows, errors in percent of all rows and of long ones, by stage.
+
+    `sustained` is the share of the matrix rate, on the vector lanes of the clock, of streams of the bandwidth. `by` has, for
+    'roofline', 'spec' (nothing of the chip measured) and 'ten points': errors, and errors of long rows ({} where there are few).
+    `away` are logarithms of measured over predicted from the spec, (rows,).
+    """
+
+    part: str
+    group: str  # library of an attention, operator of fp32 products, timing of streams; "" where all rows are one group
+    chip: str
+    others: tuple[str, ...]
+    rows: int
+    by: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]
+    sustained: tuple[float, float]  # from the law, and after ten points
+    away: Floats
+
+
+def chips(frame: pd.DataFrame) -> NDArray[np.object_]:
+    """The chip of each row."""
+    return np.array([power.chip(str(id_)) for id_ in frame["device_id"]], dtype=object)
+
+
+def left_out(frame: pd.DataFrame, id_: str, seed: int = 0) -> list[Left]:
+    """Every part that the chip of a device and some other chip have rows of. CalibrationError where there is none."""
+    if id_ not in device.device_names():
+        raise CalibrationError(f"--leave-out: found '{id_}', expected a device{nearest(id_, device.device_names())}")
+    wanted, known = power.chip(id_), chips(frame)
+    if wanted not in set(known):
+        have = ", ".join(sorted(set(known)))
+        raise CalibrationError(f"--leave-out: found '{id_}', which the tables have no row of (they have {have})")
+    out = []
+    for rows in parts_of(frame):
+        known = chips(rows.frame)
+        test, train = rows.take(known == wanted), rows.take((known != wanted) & ~np.isin(known, NEVER_FITTED))
+        for group in sorted(set(_groups(test)) & set(_groups(train))):
+            pair = [typical(side.take(_groups(side) == group)) for side in (test, train)]
+            if min(map(len, pair)) >= LEAST:
+                out.append(_one(pair[0], pair[1], id_, seed, group))
+    if not out:
+        raise CalibrationError(f"--leave-out: every row of the tables is of {wanted}; add tables of other devices")
+    return out
+
+
+def _groups(rows: Rows) -> NDArray[np.object_]:
+    """Label of what is fitted apart: of attention the library, which is the kernel; of fp32 products the operator, since the
+    library runs batched ones in tiles of 128 x 128 on one chip (A100) and in smaller ones on another (V100); of streams the way
+    of timing, since public rows of kernel time are of a serving library's own kernels; else ""."""
+    if rows.family.name == "attention":
+        return rows.condition
+    if rows.family.name in STREAMS:
+        return rows.frame["timing"].to_numpy(dtype=object)
+    if rows.name == "gemm/fp32":
+        return rows.frame["op"].to_numpy(dtype=object)
+    return np.full(len(rows), "", dtype=object)
+
+
+def typical(rows: Rows) -> Rows:
+    """One row for each shape of each device: the median over the softwares that measured the same call; where the software is
+    the kernel (attention), all rows."""
+    if rows.family.name != "gemm" or rows.part == "fp32":
+        return rows
+    keys = ["device_id", "op", "dtype", "batch", "m", "n", "k", "timing"]
+    median = rows.frame.groupby(keys, dropna=False)["latency_us"].transform("median").to_numpy()
+    first = ~rows.frame.duplicated(keys).to_numpy()
+    return replace(rows, measured=median * 1e-6).take(first)
+
+
+def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
+    rng = np.random.default_rng(seed)
+    some = train.take(np.sort(rng.permutation(len(train))[:FIT_ROWS]))
+    found = fitted(some)
+    own = _shares(test, id_)
+    floors = _floors(test, found)
+    guess = predicted(test, found, own, floors)
+    long = np.flatnonzero(guess >= LONG)  # as predicted: what a user would measure to learn a sustained rate
+    drawn = np.sort(rng.permutation(long if len(long) >= POINTS else np.arange(len(test)))[:POINTS])
+    ten = _after_points(test.take(drawn), found, own, floors)
+    after = predicted(test, found, ten, floors)
+    rest = ~np.isin(np.arange(len(test)), drawn)
+    stages = {
+        "roofline": (roofline(test, id_) + np.array([floors[label] for label in test.floor]), np.ones(len(test), bool)),
+        "spec": (guess, np.ones(len(test), bool)), "ten points": (after, rest),
+    }  # fmt: skip
+    by = {name: _two(test.measured[mask], time[mask]) for name, (time, mask) in stages.items()}
+    key = next(iter(own))
+    others = tuple(sorted(set(chips(train.frame))))
+    return Left(
+        test.name, group, power.chip(id_), others, len(test), by, (own[key], ten[key]), np.log(test.measured / guess)
+    )
+
+
+def _two(measured: Floats, guess: Floats) -> tuple[dict[str, float], dict[str, float]]:
+    long = measured >= LONG
+    return errors(measured, guess), errors(measured[long], guess[long]) if long.sum() >= POINTS else {}
+
+
+def fitted(rows: Rows) -> dict[str, float]:
+    """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', by robust least squares."""
+    start = {name: _start(name) for name in rows.family.fitted if name not in RATES}
+    own = (
+        set() if rows.family.name in STREAMS else set(chips(rows.frame))
+    )  # the shared share of the bandwidth is theirs
+    for chip in sorted(own):
+        ids = rows.frame["device_id"][chips(rows.frame) == chip]
+        value = (
+            _shares(rows, str(ids.iat[0]))[chip] if _on_lanes(rows) else device.load(str(ids.iat[0])).tensor.sustained
+        )
+        start[f"sustained {chip}"] = Start(value, 0.3, 1.0)
+    for label, value in _least(rows).items():
+        start[f"floor {label}"] = Start(value, 0.1)
+
+    def predict(values: Mapping[str, float]) -> Floats:
+        shares = {n.removeprefix("sustained "): v for n, v in values.items() if n.startswith("sustained ")}
+        floors = {n.removeprefix("floor "): v for n, v in values.items() if n.startswith("floor ")}
+        return predicted(rows, values, shares, floors)
+
+    unit = np.unique(rows.unit, return_inverse=True)[1]
+    return dict(least_squares(predict, rows.measured, start, unit).values)
+
+
+def predicted(
+    rows: Rows, values: Mapping[str, float], shares: Mapping[str, float], floors: Mapping[str, float]
+) -> Floats:
+    """Seconds of every row, by shared terms, the sustained share of each chip, and the floor of each label."""
+    terms = replace(base_terms(), **{n: values[n] for n in rows.family.fitted if n in values})
+    out, known = np.zeros(len(rows)), chips(rows.frame)
+    lanes, streams = _on_lanes(rows), rows.family.name in STREAMS
+    for chip in sorted(set(known)):
+        mask = known == chip
+        share = shares.get(chip)
+
+        def change(rates: Rates, share: float | None = share) -> Rates:
+            if share is None:
+                return rates
+            field = "hbm_bandwidth" if streams else "sm_clock"
+            on_lanes: dict[str, Any] = {field: getattr(rates, field) * share, "tensor_sustained": 1.0}
+            return replace(rates, **on_lanes) if lanes else replace(rates, tensor_sustained=share)
+
+        out[mask] = priced(rows.take(mask), terms, change, is_abroad=True).time
+    return np.asarray(out + np.array([floors.get(label, 0.0) for label in rows.floor]))
+
+
+def _on_lanes(rows: Rows) -> bool:
+    return rows.name in ON_LANES or rows.family.name in STREAMS
+
+
+def _shares(rows: Rows, id_: str) -> dict[str, float]:
+    """The sustained share of a chip from its spec: by the law of power, without it; on the vector lanes, their own."""
+    if _on_lanes(rows):
+        return {power.chip(id_): 1.0 if rows.family.name in STREAMS else LANES}
+    return {power.chip(id_): power.law([id_]).share(device.load(id_))}
+
+
+def _start(name: str) -> Start:
+    return Start(float(getattr(base_terms(), name)), PRIOR, MOST.get(name, np.inf))
+
+
+def _least(rows: Rows) -> dict[str, float]:
+    """Where the floor of each label starts: its smallest latencies."""
+    labels = sorted(set(rows.floor) - {""})
+    return {label: float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+
+
+def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
+    """Of the rows left out: of the host that measured them where they hold its dispatch, of the library as on the other chips
+    where they hold its auxiliary kernels; 0 for a label that no other chip has."""
+    launched = set(test.floor[(test.frame["timing"] == "with_launch").to_numpy()])
+    least = _least(test)
+    known = {label: found.get(f"floor {label}") for label in set(test.floor)}
+    alike = [v for n, v in found.items() if n.startswith("floor ")]
+    middle = float(np.median(alike)) if alike else 0.0
+    out: dict[str, float] = {"": 0.0}
+    for label, value in known.items():
+        if label:
+            out[label] = least[label] if label in launched else value if value is not None else middle
+    return out
+
+
+def _after_points(rows: Rows, found: Mapping[str, float], own: Mapping[str, float], floors: Mapping[str, float]) -> Any:
+    """The sustained share of the chip, refitted on a few rows with all else held."""
+    (chip,) = own
+    start = {"share": Start(own[chip], 1.0, 1.0)}
+
+    def predict(values: Mapping[str, float]) -> Floats:
+        return predicted(rows, found, {chip: values["share"]}, floors)
+
+    return {chip: least_squares(predict, rows.measured, start, np.arange(len(rows))).values["share"]}

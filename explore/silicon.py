@@ -1,0 +1,68 @@
+"""Energy, area, power, price and dollars of a batch of designs: what `sim.energy` gives of one run, for stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwspecs.device import Device
+from hwspecs.power import Activity
+from hwspecs.rates import Rates
+from sim.energy import DESIGN, of_designs
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+OUTPUTS = dict(DESIGN)  # name -> unit
+
+
+class Made(NamedTuple):
+    """What designs are made of: devices, and for each design (designs,) the index of the one whose silicon it has."""
+
+    devices: Sequence[Device]
+    which: NDArray[np.int64]
+
+    def part(self, first: int, count: int) -> Made:
+        """Of some designs in a row."""
+        return Made(self.devices, self.which[first : first + count])
+
+
+def asked(wanted: Collection[str]) -> bool:
+    """Whether any output of this file is wanted."""
+    return any(name in OUTPUTS for name in wanted)
+
+
+def outputs(done: Activity, latency: Floats, images: int, on: Rates, made: Made) -> dict[str, Floats]:
+    """By the names in OUTPUTS, each (designs,); nan where a design's device does not say what it is made of.
+
+    done: counts of one inference, (designs, 1) or (1, 1) each.
+    """
+    devices, which = made
+    found = {name: np.full(len(latency), np.nan) for name in OUTPUTS}
+    for index in np.unique(which):
+        device, some = devices[index], np.flatnonzero(which == index)
+        if device.silicon is None:
+            continue
+        part = of_designs(_rows(done, some), latency[some, None], images, taken(on, some), device)
+        for name, values in part.items():
+            found[name][some] = np.broadcast_to(values, (len(some), 1))[:, 0]
+    return found
+
+
+def taken(on: Rates, some: NDArray[np.intp]) -> Rates:
+    """Some designs of a stack."""
+    return replace(on, **{f.name: _taken(getattr(on, f.name), some) for f in fields(Rates)})
+
+
+def _rows(done: Activity, some: NDArray[np.intp]) -> Activity:
+    return Activity(**{f.name: _taken(getattr(done, f.name), some) for f in fields(Activity)})
+
+
+def _taken(value: Any, some: NDArray[np.intp]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _taken(item, some) for name, item in value.items()}
+    return value[some] if np.size(value) > 1 else value

@@ -16,6 +16,8 @@ from workloads.views import Attention, attention, histogram, intensities, matrix
 
 SIDES = (64, 128, 256, 512, 1024, 2048)  # pixels; the study's go to 512
 UNET = "unet"
+FAR = SIDES[-1]  # where C17 looks on
+GROWN = (64, 512)  # of C17
 RESOLUTIONS = (1, 2, 4)  # times the side of Make-A-Video's frames
 MOVED = 0.2  # share of the calls (C16)
 
@@ -129,15 +131,15 @@ def c16(suite: Suite) -> Finding:
 
 def c17(suite: Suite) -> Finding:
     """Growth of time with the image."""
-    low, high = (suite.member(SD, height=s, width=s).times[FLASH].sum(axis=(0, 2)) for s in (64, 512))
+    low, high = (suite.member(SD, height=s, width=s).times[FLASH].sum(axis=(0, 2)) for s in GROWN)
     ratio = {
         "convolution": _sum(high, "Convolution") / _sum(low, "Convolution"),
         "attention": _sum(high, "attention") / _sum(low, "attention"),
     }
-    far = suite.member(SD, height=2048, width=2048).times[FLASH].sum(axis=(0, 2))
+    far = suite.member(SD, height=FAR, width=FAR).times[FLASH].sum(axis=(0, 2))
     steps = [suite.member(SD, height=n, width=n).times[FLASH].sum(axis=(0, 2)) for n in (64, 128, 256, 512)]
     each = ", ".join(f"{1000 * _sum(t, 'Convolution'):.0f} / {1000 * _sum(t, 'attention'):.0f} ms" for t in steps)
-    later = f"convolution / attention at 64, 128, 256, 512: {each}: up to 256 convolutions wait for weights and launches; from 512 to 2048: convolution {_sum(far, 'Convolution') / _sum(high, 'Convolution'):.1f}x, attention "
+    later = f"convolution / attention at 64, 128, 256, 512: {each}: up to 256 convolutions wait for weights and launches; from 512 to {FAR}: convolution {_sum(far, 'Convolution') / _sum(high, 'Convolution'):.1f}x, attention "
     later += f"{_sum(far, 'attention') / _sum(high, 'attention'):.1f}x"
     return exact("C17", ratio, {"convolution faster": ratio["convolution"] > ratio["attention"]}, later)
 

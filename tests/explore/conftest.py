@@ -1,0 +1,21 @@
+"""What several tests of explore share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sim.toy import write
+
+SECTION = "project: {frames: [64, 2, 16, 1024, 4], sizes: [64, [64, 128]]}\n"
+
+
+@pytest.fixture(scope="session")
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A scenario of two small sizes, and a cache of its own."""
+    folder = tmp_path_factory.mktemp("projection")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAMECAST_CACHE", str(folder / "cache"))
+        yield write(folder, f"model: modelscope-t2v\ndevice: a100-sxm-80gb\nsoftware: pytorch-eager\n{SECTION}")

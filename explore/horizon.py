@@ -1,10 +1,12 @@
-"""What a projection says to someone who chooses hardware or a model: what dominates and where temporal attention overtakes the rest,
+"""What a projection says to someone who chooses hardware or a model: what dominates and where temporal attention
+overtakes the rest,
 the longest clip that fits, what other devices and each improved number of the device change, and what windowed temporal attention
 and generation in overlapping chunks would give.
 
-Windowed attention lets each frame attend to the `window` frames around it; a sparse pattern with as many keys a frame costs the same.
-Chunked generation makes clips of `frames` that share `overlap` frames with the one before, one after the other: its time is that of
-a chunk times their number, its memory that of one chunk. Neither is a statement about the quality of the video.
+Windowed attention lets each frame attend to the `window` frames around it; a sparse pattern with as many keys a
+frame costs the same.
+Chunked generation makes clips of `frames` that share `overlap` frames with the one before, one after the other: its
+time is that of a chunk times their number, its memory that of one chunk. Neither is a statement about the quality of the video.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ SPATIAL, TEMPORAL, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = (
     "spatial attention", "temporal attention", "cross attention", "convolution", "linear", "rest",
 )  # fmt: skip
 BETTER = 2.0  # times a number of the device, for what it moves
-# Numbers that are doubled, as far as the device has them; the matrix rate is that of the request's dtype. Links carry nothing on one
+# Numbers that are doubled, as far as the device has them; the matrix rate is that of the request's dtype. Links
+# carry nothing on one
 # device, and say so by their absence.
 LEVERS = ("sm_count", "tensor.{dtype}", "exp", "l2.capacity", "l2.bandwidth", "hbm.bandwidth")
 CAPACITY = "hbm.capacity"  # changes no time, only what fits
@@ -91,14 +94,17 @@ class Curve:
     def longest(self) -> float:
         """Frames of the longest clip that fits: between two counts asked for, on a line; 0 where none does, inf where all do.
 
-        Memory grows at least linearly with frames, so that no longer clip than this fits between the two, and nearly this one does.
+        Memory grows at least linearly with frames, so that no longer clip than this fits between the two, and nearly
+        this one does.
         """
         return longest_fit([run.frames for run in self.runs], [run.peak_bytes for run in self.runs], self.capacity)
 
 
 @dataclass(frozen=True)
 class Lever:
-    """One number of the device BETTER times better: what temporal attention overtakes when, and latency over that of the device."""
+    """One number of the device BETTER times better: what temporal attention overtakes when, and latency over that of
+    the device.
+    """
 
     path: str
     overtakes: Mapping[str, float | None]
@@ -108,7 +114,9 @@ class Lever:
 
 @dataclass(frozen=True)
 class Horizon:
-    """One image size. curves: the scenario's own first, then its windows and chunks, then other devices. levers of the own device."""
+    """One image size. curves: the scenario's own first, then its windows and chunks, then other devices. levers of
+    the own device.
+    """
 
     height: int
     width: int
@@ -122,8 +130,10 @@ class Horizon:
 
 
 @dataclass(frozen=True)
-class Priced_:
-    """One trace of a size on all that is compared: the scenario's own device, others by name, windows, and levers' groups and latency."""
+class Compared:
+    """One trace of a size on all that is compared: the scenario's own device, others by name, windows, and levers'
+    groups and latency.
+    """
 
     own: Run
     others: Mapping[str, Run]
@@ -167,9 +177,9 @@ def checked(scenario: Scenario, names: Sequence[str]) -> dict[str, Device]:
 
 def priced(
     scenario: Scenario, trace: Trace, groups: NDArray[np.int64], others: Mapping[str, Device], windows: Sequence[int]
-) -> Priced_:
+) -> Compared:
     """One trace on every device and under every window; `groups` (calls,) index GROUPS."""
-    return Priced_(
+    return Compared(
         run(scenario, trace, groups, scenario.device),
         {name: run(scenario, trace, groups, other) for name, other in others.items()},
         {w: run(scenario, windowed(trace, w), groups, scenario.device) for w in windows},
@@ -178,7 +188,7 @@ def priced(
 
 
 def horizon(
-    scenario: Scenario, size: tuple[int, int], found: Sequence[Priced_], others: Mapping[str, Device],
+    scenario: Scenario, size: tuple[int, int], found: Sequence[Compared], others: Mapping[str, Device],
     chunks: Sequence[tuple[int, int]],
 ) -> Horizon:  # fmt: skip
     """One size from its frame counts in ascending order; `chunks` are (frames, overlap), whose frames are among them."""
@@ -266,7 +276,7 @@ def _numbers(scenario: Scenario) -> list[Number]:
     return [of[path] for path in asked if path in of]
 
 
-def _moved(own: Curve, found: Sequence[Priced_]) -> Iterator[Lever]:
+def _moved(own: Curve, found: Sequence[Compared]) -> Iterator[Lever]:
     last = own.runs[-1]
     for path in found[0].levers:
         groups = [p.levers[path][0] for p in found]

@@ -35,7 +35,10 @@ def _size(h: Horizon, rate: float) -> Iterator[str]:
         "longest clip\nthat fits",
         "latency, of\nthe device's",
     )
-    yield f"{h.height} x {h.width}: what a better device moves (frames from which temporal attention takes longer)\n{_table(levers, heads, 1)}"
+    yield (
+        f"{h.height} x {h.width}: what a better device moves (frames from which temporal attention takes "
+        f"longer)\n{_table(levers, heads, 1)}"
+    )
     yield _advice(h)
 
 
@@ -90,7 +93,8 @@ def _advice(h: Horizon) -> str:
         if known and max(known.values()) > 0:
             path = max(known, key=lambda p: known[p])
             lines.append(
-                f"The crossover with {name} moves most with {path}: from {_frames(start, h.own)} to {_frames(moved[path], h.own)} frames."
+                f"The crossover with {name} moves most with {path}: from {_frames(start, h.own)} to "
+                f"{_frames(moved[path], h.own)} frames."
             )
     fastest = min(h.levers, key=lambda x: x.latency)
     gain = 1 / fastest.latency
@@ -151,6 +155,7 @@ def _reached(overtakes: Any, longest: float) -> dict[str, Any]:
 def _run(r: Run, c: Curve) -> dict[str, Any]:
     name, share = r.dominant
     return {
-        "frames": r.frames, "latency_s": r.latency, "peak_memory_bytes": int(r.peak_bytes), "fits_memory": r.peak_bytes <= c.capacity,
+        "frames": r.frames, "latency_s": r.latency, "peak_memory_bytes": int(r.peak_bytes),
+        "fits_memory": r.peak_bytes <= c.capacity,
         "energy_j": r.energy, "most_time_in": name.replace(" ", "_"), "most_time_share": share,
     }  # fmt: skip

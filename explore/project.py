@@ -206,8 +206,8 @@ def load(scenario: Scenario) -> tuple[list[Size], list[int]]:
 
 
 def _frames(scenario: Scenario, asked: Project) -> list[int]:
-    """The counts that are listed, of the clips in seconds (the next that the model makes), and of the chunks. SpecError for one that
-    the model does not make."""
+    """The counts that are listed, of the clips in seconds (the next that the model makes), and of the chunks.
+    SpecError for one that the model does not make."""
     model = find(scenario.model)
     step, first = model.frame_step, scenario.request.frames % model.frame_step
     clips = [math.ceil((s * asked.frames_per_second - first) / step) * step + first for s in asked.seconds]

@@ -65,7 +65,9 @@ def study(only: str, form: str, out: str | None) -> int:
 
 
 def capture_beside(asked: Sequence[tuple[str, Any]]) -> None:
-    """Capture what is not stored yet, WORKERS at a time; on one core, or of one trace, nothing: it is then made where it is read."""
+    """Capture what is not stored yet, WORKERS at a time; on one core, or of one trace, nothing: it is then made
+    where it is read.
+    """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 

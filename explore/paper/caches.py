@@ -4,7 +4,8 @@ What the simulator gives: bytes that each kernel reads, how much was touched sin
 through L2, tiles. What is assumed here, and varied (`LEVERS`), are instructions and latencies:
 
 - a load or store instruction of a warp moves 512 B at best (32 lanes x 16 B); a matrix instruction does 16 x 8 x 16 products;
-- a tiled product executes whole tiles, padding included, and beside each matrix instruction others (operands, addresses, barriers);
+- a tiled product executes whole tiles, padding included, and beside each matrix instruction others (operands,
+  addresses, barriers);
 - softmax and elementwise kernels execute a number of instructions an element, 32 elements a warp;
 - a read that hits L1 takes L1_CYCLES, L2 L2_CYCLES, else the device's latency; streaming kernels and asynchronous copies find
   nothing in L1 but the rest of a sector that a neighbour fetched: with rows shorter than a sector, less of each is used;
@@ -38,8 +39,10 @@ MATRIX_FLOPS = 2 * 16 * 8 * 16  # of one warp instruction on 16-bit operands (PT
 class Assumed:
     """What is not measured. Instructions and cycles.
 
-    beside_matrix: other instructions for each matrix instruction. softmax, elementwise: thread instructions an element (load, convert,
-    two passes of maximum and sum, exponential, store; load, multiply, store, addresses). l1, l2: cycles to a hit in each (order of
+    beside_matrix: other instructions for each matrix instruction. softmax, elementwise: thread instructions an
+    element (load, convert,
+    two passes of maximum and sum, exponential, store; load, multiply, store, addresses). l1, l2: cycles to a hit in
+    each (order of
     what microbenchmarks of the A100 report: 30 to 40, 200 to 260). line_hits: share of reads that find their sector in L1.
     """
 
@@ -60,7 +63,9 @@ LEVERS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Counters:
-    """Of the kernels of one kind in one attention, one inference: warp instructions, sectors read through L2, sectors that miss it."""
+    """Of the kernels of one kind in one attention, one inference: warp instructions, sectors read through L2,
+    sectors that miss it.
+    """
 
     instructions: float
     accesses: float

@@ -22,7 +22,8 @@ NETWORK = {IMAGEN: "base", PARTI: "decode"}  # component in which attention call
 def c21(suite: Suite) -> Finding:
     """Misses per thousand instructions."""
     return _varied(suite, "C21", ratios, lambda r: {
-        "GEMM above 1": r[GEMM] > 1, "elementwise above 1": r[ELEMENTWISE] > 1, "GEMM above elementwise": r[GEMM] > r[ELEMENTWISE],
+        "GEMM above 1": r[GEMM] > 1, "elementwise above 1": r[ELEMENTWISE] > 1,
+        "GEMM above elementwise": r[GEMM] > r[ELEMENTWISE],
     })  # fmt: skip
 
 
@@ -66,14 +67,18 @@ def _varied(
 
 
 def over_calls(suite: Suite, model: str) -> dict[str, Floats]:
-    """Attention calls of a model's network in program order, one run of each component: keys and queries, HBM rate, L2 miss rate."""
+    """Attention calls of a model's network in program order, one run of each component: keys and queries, HBM rate,
+    L2 miss rate.
+    """
     member = suite.member(model)
     a = of_component(attention(member.trace), NETWORK.get(model, ""))
     cost = member.priced[UNFUSED].cost
     time, hbm, l2 = (cost.per_call(c)[a.call] for c in (cost.time, cost.hbm_bytes, cost.l2_bytes))
     return {
-        "call": a.first.astype(float), "q_len": a.q_len.astype(float), "kv_len": a.kv_len.astype(float), "role": a.role.astype(float),
-        "hbm_bytes_per_s": hbm / time, "l2_miss_rate": np.minimum(hbm / l2, 1.0), "time_s": time, "repeats": a.repeats.astype(float),
+        "call": a.first.astype(float), "q_len": a.q_len.astype(float), "kv_len": a.kv_len.astype(float),
+        "role": a.role.astype(float),
+        "hbm_bytes_per_s": hbm / time, "l2_miss_rate": np.minimum(hbm / l2, 1.0), "time_s": time,
+        "repeats": a.repeats.astype(float),
     }  # fmt: skip
 
 

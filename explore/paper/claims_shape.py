@@ -1,10 +1,13 @@
-"""Claims about what is computed, before any hardware: C01, C02, C13 to C17, C19, C23, C29, C31 (C02 and C17 have times or a roof)."""
+"""Claims about what is computed, before any hardware: C01, C02, C13 to C17, C19, C23, C29, C31 (C02 and C17 have
+times or a roof).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,7 +82,10 @@ def c13(suite: Suite) -> Finding:
     u_shaped = bool((once[:turn] <= 0).all() and (once[turn:] >= 0).all())
     repeats = period(found.over_inference(found.q_len))
     shape = f"period {repeats.calls} calls, {repeats.times} times" if repeats else "no period"
-    words = f"{'falls, then rises' if u_shaped else 'not U-shaped'} in a pass, {shape}; {own.max() / own.min():.0f}x from top to bottom"
+    words = (
+        f"{'falls, then rises' if u_shaped else 'not U-shaped'} in a pass, {shape}; "
+        f"{own.max() / own.min():.0f}x from top to bottom"
+    )
     return exact("C13", {"": ratio}, {"U": u_shaped, "period": repeats is not None}, words)
 
 
@@ -122,7 +128,7 @@ def c16(suite: Suite) -> Finding:
     counts = np.array(list(histogram(lengths(suite, 512)).values()), float)
     moved = float(np.abs(counts / counts.sum() - 1 / len(counts)).sum() / 2)
     means = [float(np.average(found.q_len, weights=found.repeats)) for found in (lengths(suite, s) for s in SIDES)]
-    rises = all(b > a for a, b in zip(means, means[1:], strict=False))
+    rises = all(b > a for a, b in pairwise(means))
     said = ", ".join(f"{s}: {m:,.0f}" for s, m in zip(SIDES, means, strict=True))
     buckets = ", ".join(f"{length}: {count:,}" for length, count in histogram(lengths(suite, 512)).items())
     cases = {"near uniform": moved <= MOVED, "right with size": rises}
@@ -139,8 +145,11 @@ def c17(suite: Suite) -> Finding:
     far = suite.member(SD, height=FAR, width=FAR).times[FLASH].sum(axis=(0, 2))
     steps = [suite.member(SD, height=n, width=n).times[FLASH].sum(axis=(0, 2)) for n in (64, 128, 256, 512)]
     each = ", ".join(f"{1000 * _sum(t, 'Convolution'):.0f} / {1000 * _sum(t, 'attention'):.0f} ms" for t in steps)
-    later = f"convolution / attention at 64, 128, 256, 512: {each}: up to 256 convolutions wait for weights and launches; from 512 to {FAR}: convolution {_sum(far, 'Convolution') / _sum(high, 'Convolution'):.1f}x, attention "
-    later += f"{_sum(far, 'attention') / _sum(high, 'attention'):.1f}x"
+    more = [_sum(far, name) / _sum(high, name) for name in ("Convolution", "attention")]
+    later = (
+        f"convolution / attention at 64, 128, 256, 512: {each}: up to 256 convolutions wait for weights and launches; "
+        f"from 512 to {FAR}: {more[0]:.1f}x and {more[1]:.1f}x"
+    )
     return exact("C17", ratio, {"convolution faster": ratio["convolution"] > ratio["attention"]}, later)
 
 
@@ -206,5 +215,6 @@ def c31(suite: Suite) -> Finding:
 
 
 FOUND = {
-    "C01": c01, "C02": c02, "C13": c13, "C14": c14, "C15": c15, "C16": c16, "C17": c17, "C19": c19, "C23": c23, "C29": c29, "C31": c31,
+    "C01": c01, "C02": c02, "C13": c13, "C14": c14, "C15": c15, "C16": c16, "C17": c17, "C19": c19, "C23": c23, "C29": c29,
+    "C31": c31,
 }  # fmt: skip

@@ -72,7 +72,10 @@ def c06(suite: Suite) -> Finding:
 
     points, relative = both(Times(suite))
     base, base_relative = both(Times(suite), BASE)
-    why = f"{points:.1f} points, {relative:.0f} % relative; with Imagen's base network alone {base:.1f} points, {base_relative:.0f} %"
+    why = (
+        f"{points:.1f} points, {relative:.0f} % relative; with Imagen's base network alone {base:.1f} "
+        f"points, {base_relative:.0f} %"
+    )
     return timed(suite, "C06", nearer, why)
 
 
@@ -133,7 +136,8 @@ def c18(suite: Suite) -> Finding:
     work = {g: sum(exact_flops(shapes(suite, n))[i] for n in NETWORKS) for i, g in enumerate((SELF, TEMPORAL))}
     rates = {g: work[g] / _video(times, UNFUSED, g) / 1e12 for g in work}
     why = (
-        f"by network: {listed(parts, 'x')}; with flash-2 {ratio(times, FLASH):.2f}x; temporal attention reaches {rates[TEMPORAL]:.1f} TFLOP/s "
+        f"by network: {listed(parts, 'x')}; with flash-2 {ratio(times, FLASH):.2f}x; temporal attention "
+        f"reaches {rates[TEMPORAL]:.1f} TFLOP/s "
         f"and spatial {rates[SELF]:.1f}, twice the time for {work[TEMPORAL] / work[SELF]:.3f} of the FLOPs would need "
         f"{rates[SELF] * work[TEMPORAL] / work[SELF] / 2:.2f}"
     )
@@ -150,7 +154,10 @@ def c20(suite: Suite) -> Finding:
     text = sum(times.of(VIDEO, UNFUSED, ATTENTION, n) for n in ("text_encoder", "prior")) / times.of(
         VIDEO, UNFUSED, ATTENTION
     )
-    why = f"with flash-2 {share(times, FLASH):.1f} %; text encoder and prior take {100 * text:.1f} % of it; the cause is that of C18"
+    why = (
+        f"with flash-2 {share(times, FLASH):.1f} %; text encoder and prior take {100 * text:.1f} % of "
+        f"it; the cause is that of C18"
+    )
     return timed(suite, "C20", lambda t: {"": share(t)}, why)
 
 
@@ -245,6 +252,7 @@ def _transformers(suite: Suite) -> str:
 
 
 FOUND = {
-    "C03": c03, "C04": c04, "C05": c05, "C06": c06, "C07": c07, "C08": c08, "C09": c09, "C10": c10, "C11": c11, "C12": c12, "C18": c18,
+    "C03": c03, "C04": c04, "C05": c05, "C06": c06, "C07": c07, "C08": c08, "C09": c09, "C10": c10, "C11": c11, "C12": c12,
+    "C18": c18,
     "C20": c20, "C28": c28, "C30": c30, "C32": c32,
 }  # fmt: skip

@@ -1,7 +1,9 @@
 """How far a value may be off: the errors of the cost model, drawn for each kind of kernel, and what they do to a claim.
 
-Each kind of kernel is given one error, which all its kernels share: what decides shares and ratios is not how single shapes scatter
-but how far a whole kind is off. Its size is the mean absolute error of the physical level on measurements of that kind that no fit
+Each kind of kernel is given one error, which all its kernels share: what decides shares and ratios is not how single
+shapes scatter
+but how far a whole kind is off. Its size is the mean absolute error of the physical level on measurements of that
+kind that no fit
 has seen (docs/accuracy.md, "What each level adds"), as the spread of a normal logarithm. Drawn with a fixed seed; an interval
 reaches from the 10th to the 90th percentile.
 """

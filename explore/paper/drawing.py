@@ -256,5 +256,6 @@ def _overtaking(title: str, tables: Sequence[Table], source: str, path: Path) ->
 
 
 _DRAWN: dict[str, Callable[[str, Sequence[Table], str, Path], None]] = {
-    "fig1": _roofline, "fig2": _breakdown, "fig3": _profile, "fig4": _sequence, "fig5": _growth, "fig6": _temporal, "fig7": _overtaking,
+    "fig1": _roofline, "fig2": _breakdown, "fig3": _profile, "fig4": _sequence, "fig5": _growth, "fig6": _temporal,
+    "fig7": _overtaking,
 }  # fmt: skip

@@ -1,7 +1,8 @@
-"""Attention over pixels, over frames, and over both jointly, as the number of frames and the resolution grow: shapes, exact FLOPs,
-the closed form of their crossover, and their time.
+"""Attention over pixels, over frames, and over both jointly, as the number of frames and the resolution grow:
+shapes, exact FLOPs, the closed form of their crossover, and their time.
 
-A spatial call has batch ~ F and length H W, a temporal call batch ~ H W and length F, with heads and head_dim of the network. Joint
+A spatial call has batch ~ F and length H W, a temporal call batch ~ H W and length F, with heads and head_dim of the
+network. Joint
 attention, as video transformers of today have it, has batch of the clips and length F H W: FLOPs grow with F² H² W².
 """
 

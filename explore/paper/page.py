@@ -9,38 +9,25 @@ from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
+from explore.paper import rules
 from explore.paper.answer import Answer, calibration_hash
 from explore.paper.drawing import draw
 from explore.paper.report import ORDER, command, rows, summary
-from explore.paper.rules import __doc__ as RULES
 from explore.paper.tables import FIGURES
 from sim import html
 from sim.report import number
 
-MORE = """
-:root { --good: #00694e; --near: #8a5a00; --bad: #b03a00; }
-@media (prefers-color-scheme: dark) { :root { --good: #4fd3a8; --near: #e9b44c; --bad: #ff8a5c; } }
-.verdict { font-weight: 650; } .agrees { color: var(--good); } .close { color: var(--near); } .disagrees { color: var(--bad); }
-.claim { display: grid; grid-template-columns: 3rem 5fr 4fr 6fr 8.5rem 5.5rem; gap: 2px 14px; padding: 8px 0; border-bottom: 1px solid var(--line); }
-.claim > * { overflow-wrap: anywhere; } .claim .why { grid-column: 2 / -1; font-size: .85rem; color: var(--quiet); max-width: none; margin: 0; }
-.claim.head { font-weight: 600; }
-td.words { white-space: normal; text-align: left; }
-figure { margin: 14px 0; background: #ffffff; border-radius: 8px; padding: 8px; overflow-x: auto; }
-figure img { display: block; width: 100%; min-width: 640px; height: auto; }
-code { overflow-wrap: anywhere; } #rules pre { white-space: pre-wrap; }
-@media (max-width: 720px) {
-  .claim { grid-template-columns: 3rem 1fr 5.5rem; } .claim.head { display: none; } .claim .why { grid-column: 1 / -1; }
-  .claim .verdict { grid-area: 1 / 3; } .claim .study, .claim .ours, .claim .ends { grid-column: 2 / -1; }
-  .claim .study::before { content: "study: "; color: var(--quiet); } .claim .ours::before { content: "framecast: "; color: var(--quiet); }
-  .claim .ends:not(:empty)::before { content: "interval: "; color: var(--quiet); }
-}
-"""
+HERE = Path(__file__).parent
 # What a figure shows that its picture does not say.
 NOTES = {
-    "fig1": "The study's intensity divides all FLOPs of an inference by the bytes of the model, as if each weight were read once: weights that "
-    "every denoising step reads again count once, and activations not at all. What kernels move is what the hollow marks divide by.",
-    "fig4": "The matrices follow the fourth power of the side once self-attention outweighs cross-attention, whose share goes with the square.",
-    "fig6": "Instructions and cycles are modelled: the assumptions, and what each does when it is varied, are rows of fig6_caches.csv.",
+    "fig1": "The study's intensity divides all FLOPs of an inference by the bytes of the model, as if each "
+    "weight were read once: weights that "
+    "every denoising step reads again count once, and activations not at all. What kernels move is "
+    "what the hollow marks divide by.",
+    "fig4": "The matrices follow the fourth power of the side once self-attention outweighs "
+    "cross-attention, whose share goes with the square.",
+    "fig6": "Instructions and cycles are modelled: the assumptions, and what each does when it is varied, "
+    "are rows of fig6_caches.csv.",
     "fig7": "FLOPs are exact: spatial F, temporal F squared, joint F squared times the square of the pixels.",
 }
 
@@ -51,7 +38,7 @@ def page(found: Answer) -> str:
         (
             _section("claims", "The claims", _claims(found)) if found.findings else "",
             *(_section(name, f"{name}: {FIGURES[name][0]}", _figure(found, name)) for name in found.figures),
-            _section("rules", "The rules", f"<pre>{escape(str(RULES))}</pre>"),
+            _section("rules", "The rules", f"<pre>{escape(str(rules.__doc__))}</pre>"),
             _section("scenarios", "The scenarios", _scenarios(found)),
         )
     )
@@ -62,10 +49,13 @@ def page(found: Answer) -> str:
     )
     nav = "".join(f'<a href="#{anchor}">{escape(label)}</a>' for anchor, label in links)
     parts = {
-        "version": version("framecast"), "style": (html.STATIC / "report.css").read_text(encoding="utf-8") + MORE, "nav": nav,
+        "version": version("framecast"),
+        "style": "".join(
+            path.read_text(encoding="utf-8") for path in (html.STATIC / "report.css", HERE / "page.css")
+        ), "nav": nav,
         "summary": escape(summary(found)) if found.findings else "", "body": body,
     }  # fmt: skip
-    return Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8")).substitute(parts)
+    return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(parts)
 
 
 def _section(anchor: str, title: str, body: str) -> str:
@@ -107,7 +97,8 @@ def source(found: Answer) -> str:
 def _scenarios(found: Answer) -> str:
     lines = [
         f"<tr><td>{escape(m.scenario.name)}</td><td>{m.scenario.hash}</td>"
-        f'<td class="words"><code>framecast run scenarios/{escape(m.scenario.name)}.yaml --set software.attention=unfused</code></td></tr>'
+        f'<td class="words"><code>framecast run scenarios/{escape(m.scenario.name)}.yaml --set '
+        f"software.attention=unfused</code></td></tr>"
         for m in found.suite.members()
     ]
     head = "<th>scenario</th><th>hash</th><th>unfused; without --set flash-2</th>"

@@ -59,7 +59,8 @@ def to_json(found: Answer) -> str:
         t.name: [dict(zip(t.columns, r, strict=True)) for r in t.rows] for all_ in found.figures.values() for t in all_
     }
     data = {
-        "schema_version": SCHEMA_VERSION, "calibration": calibration_hash(), "level": found.suite.level, "counts": dict(found.counts()),
+        "schema_version": SCHEMA_VERSION, "calibration": calibration_hash(), "level": found.suite.level,
+        "counts": dict(found.counts()),
         "other_reading_agrees_or_close": other_reading(found), "claims": rows(found), "figures": tables,
     }  # fmt: skip
     return json.dumps(data, indent=2) + "\n"

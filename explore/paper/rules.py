@@ -7,8 +7,8 @@ The study is Golden et al., Generative AI Beyond LLMs: System Implications of Mu
 - A *point*: agrees within 20 % of it; close within twice that.
 - A *maximum* ("up to"): the greatest value of ours is held against it as against a point.
 - A *bound* ("over 60 %"): agrees where our value is beyond it; close where it misses it by at most 20 %.
-- An *order*, a sign or a shape, where only that is claimed: it is put as a number of yes-or-no cases before it is looked at; agrees
-  where all hold; close where at least two of three do.
+- An *order*, a sign or a shape, where only that is claimed: it is put as a number of yes-or-no cases before it is
+  looked at; agrees where all hold; close where at least two of three do.
 - *cited*: a statistic of a fleet, which no simulation can give. *open*: not computed here.
 Everything else disagrees. The interval beside a value does not enter a verdict.
 """

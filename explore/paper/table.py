@@ -1,10 +1,13 @@
 """The claims of the reference study: what it says, by which rule it is judged, and what of ours is held against it.
 
-`measured` was written before anything was computed. Where the study leaves a reading open, the one taken is said there; what another
-would give goes into the reason of the result. Shares and speed-ups are of GPU kernel time over one whole inference, as in the study's
+`measured` was written before anything was computed. Where the study leaves a reading open, the one taken is said
+there; what another
+would give goes into the reason of the result. Shares and speed-ups are of GPU kernel time over one whole inference,
+as in the study's
 profiles, at the default request of each model (docs/assumptions.md), batch 1, on one A100 SXM 80 GB with PyTorch eager.
 
-TTI is text to image: Imagen, Stable Diffusion 1.5, the production model (diffusion), Muse and Parti (transformers). TTV is text to
+TTI is text to image: Imagen, Stable Diffusion 1.5, the production model (diffusion), Muse and Parti (transformers).
+TTV is text to
 video: Make-A-Video (diffusion) and Phenaki (transformer). LLaMA-2 7B is the language model.
 """
 
@@ -79,11 +82,13 @@ def _claims() -> tuple[Claim, ...]:
         ),
         Claim(
             "C13", "sequence length over one Stable Diffusion inference", "varies by up to 4x, U-shaped, periodic", up_to(4), "x",
-            "greatest ratio of neighbouring lengths over the self-attention calls; a period must be found, falling then rising in it",
+            "greatest ratio of neighbouring lengths over the self-attention calls; a period must be found, "
+            "falling then rising in it",
         ),
         Claim(
             "C14", "sequence length over the inference: Parti, Muse", "grows linearly; constant", ORDER, "tokens",
-            "Parti: keys of self-attention per decoded token on one line; Muse: queries of the base network the same in all steps",
+            "Parti: keys of self-attention per decoded token on one line; Muse: queries of the base network "
+            "the same in all steps",
         ),
         Claim(
             "C15", "similarity-matrix memory against the latent side L", "O(L^4)", point(4), "exponent",
@@ -122,14 +127,16 @@ def _claims() -> tuple[Claim, ...]:
             "frames", "exactly F and F^2; a crossover; later at every higher resolution, Make-A-Video",
         ),
         Claim("C24", "training fleet: GPUs per parameter, TTI over LLM", "14x", CITED, "x", "a fleet's statistic"),
-        Claim("C25", "training fleet: memory utilisation, TTI/TTV over LLM", "about 35 % higher", CITED, "%", "a fleet's statistic"),
+        Claim("C25", "training fleet: memory utilisation, TTI/TTV over LLM", "about 35 % higher", CITED, "%",
+        "a fleet's statistic"),
         Claim(
             "C26", "FSDP training on more nodes: communication against compute", "in a figure that we do not have", OPEN, "%",
             "needs several GPUs",
         ),
         Claim(
             "C27", "HBM use and last-level misses over an inference", "follow the sequence length", ORDER, "rank correlation",
-            "rank correlation above 0.5 of sequence length with HBM rate, and with L2 misses, over attention calls: Imagen, Parti",
+            "rank correlation above 0.5 of sequence length with HBM rate, and with L2 misses, over "
+            "attention calls: Imagen, Parti",
         ),
         Claim(
             "C28", "speed-up of attention by flash-2, transformer TTI against LLaMA", "smaller", ORDER, "x",
@@ -150,7 +157,8 @@ def _claims() -> tuple[Claim, ...]:
         ),
         Claim(
             "C32", "operators of baseline LLM and transformer TTI", "mostly attention and linear; diffusion wider", ORDER, "%",
-            "attention and linear above half: LLaMA, Muse, Parti; and each has fewer classes above 5 % than each diffusion TTI model",
+            "attention and linear above half: LLaMA, Muse, Parti; and each has fewer classes above 5 % than "
+            "each diffusion TTI model",
         ),
     )  # fmt: skip
 

@@ -69,16 +69,22 @@ def roofline(suite: Suite) -> Sequence[Table]:
             for i, way in enumerate(WAYS):
                 seconds = float(member.times[way].sum())
                 yield (
-                    member.scenario.name, TITLE[model], way, found.flops, found.weight_bytes, found.traffic_bytes[i], found.of_study,
+                    member.scenario.name, TITLE[model], way, found.flops, found.weight_bytes, found.traffic_bytes[i],
+                    found.of_study,
                     found.of_traffic[i], seconds, found.flops / seconds,
                 )  # fmt: skip
 
-    heads = "scenario model attention flops weight_bytes traffic_bytes study_flop_per_byte traffic_flop_per_byte time_s flop_per_s"
+    heads = (
+        "scenario model attention flops weight_bytes traffic_bytes study_flop_per_byte "
+        "traffic_flop_per_byte time_s flop_per_s"
+    )
     return (_table("fig1", heads, rows()),)
 
 
 def breakdown(suite: Suite) -> Sequence[Table]:
-    """Figure 2: time by class in both ways over the unfused total, the speed-ups, and which parts are prefill and which decode."""
+    """Figure 2: time by class in both ways over the unfused total, the speed-ups, and which parts are prefill and
+    which decode.
+    """
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for model in SUITE:
@@ -189,7 +195,8 @@ def sequence(suite: Suite) -> Sequence[Table]:
 def similarity_bytes(
     latent: int, levels: int = 4, text: int = 77, heads: int = 8, batch: int = 2, itemsize: int = 2
 ) -> int:
-    """Bytes of all similarity matrices of one UNet pass of SD 1.5: sum of calls heads batch itemsize P (P + text) over its levels.
+    """Bytes of all similarity matrices of one UNet pass of SD 1.5: sum of calls heads batch itemsize P (P + text)
+    over its levels.
 
     The upper levels have BLOCKS down and up, the lowest those of the middle. Two values of batch are guidance's.
     """
@@ -199,7 +206,9 @@ def similarity_bytes(
 
 
 def study_form(latent: int, factor: int, depth: int, text: int) -> int:
-    """The study's closed form, of a UNet with one block a level, one head and batch 1: 2 (2 sum P_n (P_n + text) + P_D (P_D + text))."""
+    """The study's closed form, of a UNet with one block a level, one head and batch 1: 2 (2 sum P_n (P_n + text) +
+    P_D (P_D + text)).
+    """
     positions = [latent**2 // factor ** (2 * n) for n in range(depth + 1)]
     return int(2 * (2 * sum(p * (p + text) for p in positions[:-1]) + positions[-1] * (positions[-1] + text)))
 
@@ -259,7 +268,10 @@ def temporal(suite: Suite) -> Sequence[Table]:
                     c.cycles,
                 )
 
-    heads = "scenario assumption attention kernel warp_instructions l2_misses misses_per_kilo_instruction l2_miss_rate access_cycles"
+    heads = (
+        "scenario assumption attention kernel warp_instructions l2_misses misses_per_kilo_instruction "
+        "l2_miss_rate access_cycles"
+    )
     return (
         _table("fig6", "scenario network attention_way attention time_s flops hbm_bytes flop_per_s", rows()),
         _table("fig6_caches", heads, counted()),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,9 +26,7 @@ from explore.project import (
     TEMPORAL,
     Projection,
     crossings,
-    expected_seconds,
     load,
-    project,
 )  # fmt: skip
 from explore.project_cli import project as command
 from explore.project_report import note, rows_csv, text, to_json
@@ -39,18 +38,6 @@ FRAMES = [2, 4, 16, 64, 1024]
 # Each level of the UNet: positions over those of the first, heads, spatial self-attentions; temporal blocks have two.
 LEVELS = ((1, 5, 5), (4, 10, 5), (16, 20, 5), (64, 20, 1))
 ENTRY_HEADS, HEAD_DIM, CLIPS, STEPS = 8, 64, 2, 50
-
-
-@pytest.fixture(scope="session")
-def found(scenario: Path) -> Projection:
-    loaded = load_scenario(scenario)
-    captures, seconds = expected_seconds(loaded, *load(loaded))
-    assert (captures, seconds > 10) == (6, True)  # three a size
-    done: list[int] = []
-    projection = project(loaded, done.append)
-    assert done == list(range(1, 11))
-    assert expected_seconds(loaded, *load(loaded))[0] == 0
-    return projection
 
 
 def test_sizes_in_the_order_of_the_file_and_frames_ascending(found: Projection) -> None:

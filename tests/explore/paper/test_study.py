@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from explore.paper import answer as answers
-from explore.paper import doubt, tables
+from explore.paper import claims_shape, doubt, tables
 from explore.paper.answer import Answer, answer, calibration_hash, chosen
 from explore.paper.claims_memory import rank_correlation
 from explore.paper.claims_shape import lengths
@@ -37,9 +37,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answer]:
     """Claims and figures that rest on Stable Diffusion alone, at small images, with a cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRAMECAST_CACHE", str(tmp_path_factory.mktemp("study")))
-        for module in (answers.claims_shape, tables):
+        for module in (claims_shape, tables):
             patch.setattr(module, "SIDES", SIDES)
-        patch.setattr(answers.claims_shape, "FAR", SIDES[-1])
+        patch.setattr(claims_shape, "FAR", SIDES[-1])
         yield answer(ASKED)
 
 

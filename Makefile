@@ -3,10 +3,12 @@ PYTHON ?= python3
 SCENARIO ?= examples/stable-diffusion-a100.yaml
 BIN := .venv/bin
 STAMP := .venv/.installed
+RUN_STAMP := .venv/.installed-run
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: run test lint types bench clean accuracy
 
-run: $(STAMP)
+run: $(RUN_STAMP)
 	@$(BIN)/framecast run "$(SCENARIO)"
 
 test: $(STAMP)
@@ -25,12 +27,20 @@ accuracy: $(STAMP)
 	@test -n "$(TABLES)" || { echo "TABLES: the folder of the measurement tables: make accuracy TABLES=measurements"; exit 2; }
 	@$(BIN)/python -m calib.accuracy $(TABLES)
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "framecast needs Python 3.11 or newer; found $$($(PYTHON) --version). Say which with: make PYTHON=/path/to/python3.11"; exit 2; }
-	@echo "Installing framecast into .venv (once; a few minutes) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+# What `run` needs: no torch. What everything else needs is more, so it makes both stamps.
+$(RUN_STAMP): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing framecast into .venv (once; about a minute) ..."
+	@$(INSTALL) .
 	@touch $@
+
+$(STAMP): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing framecast with torch and the tools for tests into .venv (once; a few minutes) ..."
+	@$(INSTALL) '.[dev]'
+	@touch $(RUN_STAMP) $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "framecast needs Python 3.11 or newer; found $$($(PYTHON) --version). Say which with: make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -m venv .venv
 
 clean:
 	rm -rf .venv build *.egg-info

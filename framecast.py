@@ -52,6 +52,7 @@ COMMANDS = (
     "hwspecs.cli",
 )
 INTERRUPTED = 130
+EXTRA = ("torch", "diffusers", "transformers")  # what the extra [capture] brings
 
 
 def __getattr__(name: str) -> Any:
@@ -190,6 +191,13 @@ def _guarded() -> int:
         print(f"{error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
+            command = _command_named(sys.argv[1:])
+            print(
+                f"{command} needs {error.name}, which is not installed: pip install 'framecast[capture]'",
+                file=sys.stderr,
+            )
+            return 2
         if os.environ.get("FRAMECAST_DEBUG"):
             raise
         what = f"{type(error).__name__}: {error}".replace("\n", " ")

@@ -32,7 +32,8 @@ HEADS = (
 )
 INTRO = """# Models
 
-Every model that framecast carries, captured at its default request: `python -m benchmarks.models` writes this page.
+Every model that framecast carries, captured at its default request: `python -m benchmarks.models` writes this page. A run
+takes no capture where a template holds: see [templates.md](templates.md).
 Parameters are those of all stages, text encoders and decoders too. FLOPs are of matrix products (multiply and add are 2; a
 causal mask counts as the full rectangle): of one forward of each stage, with the batch that the request gives it, and of one
 inference, all repeats included. Calls and distinct operators are those of the trace, each stage once. `s` and `GB` are the
@@ -45,10 +46,10 @@ assume is in [assumptions.md](assumptions.md).
 def row(model_id: str) -> dict[str, Any]:
     """Capture a model at its default request."""
     start = time.perf_counter()
-    from workloads.cache import trace_of
+    from workloads.cache import captured_now
     from workloads.model import find
 
-    trace = trace_of(model_id, find(model_id).request())
+    trace = captured_now(model_id, find(model_id).request())
     seconds = time.perf_counter() - start
     per_call = trace.op_flops()[trace.call_op].tolist()
     return {

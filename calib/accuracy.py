@@ -43,6 +43,7 @@ FILES = (
 )
 PAGE = Path("docs/accuracy.md")
 LARGEST = {"m": 8192, "n": 51200, "k": 12288}  # from these on, extents are the largest of the tables
+LONG, FEWEST = 200e-6, 10  # s from which rows of tensor-core convolutions are scored, and how many must be
 LEAST = 30  # held-out rows of a software from which it has a line
 
 
@@ -56,6 +57,7 @@ class Case:
     target: Target
     blind: bool = False  # the software, or the algorithm, is not told
     least: float = 0.0  # seconds: shorter rows are not scored
+    each: bool = False  # every software has to meet the target, not only all of them together
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ def units(rows: Rows) -> Mask:
     return held_units(rows.unit, 0)
 
 
-def half(rows: Rows) -> Mask:
-    """Half of the units, where a fifth would be a handful of rows."""
-    return held_units(rows.unit, 0, 0.5)
+def units_with_long_rows(rows: Rows) -> Mask:
+    """A fifth of the units, the first draw that holds rows of 200 us and more, of which few tables have many."""
+    draws = (held_units(rows.unit, seed) for seed in range(100))
+    return next((held for held in draws if (held & (rows.measured >= LONG)).sum() >= FEWEST), units(rows))
 
 
 def values(*names: str) -> Callable[[Rows], Mask]:
@@ -101,7 +104,7 @@ def largest(rows: Rows) -> Mask:
 
 
 CASES = (
-    Case("gemm/16-bit", "GEMM bf16/fp16, unseen pairs (n, k)", units, (3, 5, 10)),
+    Case("gemm/16-bit", "GEMM bf16/fp16, unseen pairs (n, k)", units, (3, 5, 10), each=True),
     Case("gemm/16-bit", "GEMM bf16/fp16, unseen values of n or k", values("n", "k"), (None, 6, None)),
     Case("gemm/16-bit", "GEMM bf16/fp16, largest m, n, k kept out", largest, (None, 8, None)),
     Case("gemm/fp32", "GEMM fp32 (launch included), unseen pairs", units, (6, 9, 20)),
@@ -112,7 +115,13 @@ CASES = (
     Case("conv/fp32", "convolution fp32, algorithm given", units, (9, 14, 28)),
     Case("conv/fp32", "convolution fp32, algorithm predicted", units, (11, 18, 36), blind=True),
     Case("conv/fp32", "convolution fp32, algorithm given, 700 us and more", units, (None, None, None), least=700e-6),
-    Case("conv/tensor", "convolution TF32/fp16 above 200 us (launch included)", half, (None, 20, None), least=200e-6),
+    Case(
+        "conv/tensor",
+        "convolution TF32/fp16 above 200 us (launch included)",
+        units_with_long_rows,
+        (None, 20, None),
+        least=LONG,
+    ),
     Case("norm", "layer and RMS norm", units, (5, 8, 18)),
     Case("softmax", "softmax", units, (5, 8, 18)),
     Case("elementwise", "element-wise", units, (5, 8, 18)),
@@ -171,7 +180,7 @@ def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path], mor
     softwares = ("held out", "software, algorithm", "rows", "median %", "MAPE %", "p90 %")
     steps = ("held out", "physical: MAPE %", "physical, refitted: MAPE %", "calibrated: MAPE %")
     devices = ", ".join(sorted(set(frame["device_id"])))
-    missed = [CASES[f.case].title for f in found if _met(CASES[f.case].target, f.by_software[""]) == "no"]
+    missed = [f"{CASES[f.case].title}{_by_whom(f)}" for f in found if _met(f) == "no"]
     return "\n\n".join(
         [
             "# How far the models are from measurements (A100)",
@@ -196,7 +205,7 @@ def _lines(found: Sequence[Found]) -> Iterator[list[str]]:
     for f in found:
         case, e = CASES[f.case], f.by_software[""]
         asked = " / ".join("–" if t is None else f"≤ {t:g}" for t in case.target)
-        yield [case.title, str(f.rows), asked, *_three(e), _met(case.target, e)]
+        yield [case.title, str(f.rows), asked, *_three(e), _met(f)]
 
 
 def _software_lines(found: Sequence[Found]) -> Iterator[list[str]]:
@@ -214,9 +223,26 @@ def _three(e: Mapping[str, float]) -> list[str]:
     return [f"{e[n]:.1f}" for n in ("median", "mape", "p90")]
 
 
-def _met(target: Target, e: Mapping[str, float]) -> str:
-    pairs = [(t, e[n]) for t, n in zip(target, ("median", "mape", "p90"), strict=True) if t is not None]
-    return ("yes" if all(value <= t for t, value in pairs) else "no") if pairs else "–"
+def _met(f: Found) -> str:
+    case = CASES[f.case]
+    if all(t is None for t in case.target):
+        return "–"
+    return "no" if _misses(f) else "yes"
+
+
+def _misses(f: Found) -> list[str]:
+    """Softwares that miss the target, "" for all of them together."""
+    case = CASES[f.case]
+
+    def meets(e: Mapping[str, float]) -> bool:
+        return all(t is None or e[n] <= t for t, n in zip(case.target, ("median", "mape", "p90"), strict=True))
+
+    return [name for name, e in f.by_software.items() if (case.each or not name) and not meets(e)]
+
+
+def _by_whom(f: Found) -> str:
+    names = [name for name in _misses(f) if name]
+    return f" ({', '.join(names)})" if names and "" not in _misses(f) else ""
 
 
 def _limits() -> str:
@@ -228,7 +254,9 @@ def _limits() -> str:
 - A run corrects 16-bit matrix products with shared weights only: the attention that was measured is
   causal, head_dim 128, inside a serving layer, and no table has 16-bit convolutions in number.
 - The four serving libraries call the same matrix kernels and still differ by 1.11 (median) to 1.29 (90th percentile) at one
-  shape; sglang 0.5.9 is the noisiest (5 to 95 %: 0.81 to 1.19 of the median of the others). No model can be closer."""
+  shape; sglang 0.5.9 is the noisiest (5 to 95 %: 0.81 to 1.19 of the median of the others). No model can be closer.
+- sglang 0.5.9 runs other kernels than the three others at one shape (they differ by 6 % in the median, the others by 1 to 4 %)
+  and has a quarter of the rows of sglang 0.5.10; 'torch + vLLM kernels' has 35 pairs (n, k) in all, of a few language models."""
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -102,7 +102,7 @@ class Answer:
                 for i in self.front
             ],
             "bounds_hit": self.bounds_hit(),
-            "study": self.where.text,
+            "study": self.where.shown,
             "dashboard": self.where.dashboard(),
         }
 
@@ -137,4 +137,4 @@ def _hits(axes: tuple[Axis, ...], design: dict[str, float]) -> Iterator[str]:
             yield f"the lower bound of {axis.path}"
 
 
-__all__ = ["MEMORY", "Answer", "answer"]
+__all__ = ["MEMORY", "ROWS", "Answer", "answer"]

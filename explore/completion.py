@@ -19,15 +19,16 @@ def settings(context: click.Context, parameter: click.Parameter, incomplete: str
 
 def _paths(section: str) -> list[str]:
     """Paths below `sweep`, `search`, `pods`, `serve` or `project`."""
-    from explore import objectives, pods_spec, project, serve_spec
+    from explore import goals, objectives, pods_spec, project, serve_spec, sweep
     from explore.evaluate import RATES
     from hwspecs import spec
 
     if section == "sweep":
-        return ["mode", "model", "device", "software", "level", *completion.leaves()]
+        options = [f.path for f in spec.fields(sweep.Options)]
+        return [*options, "model", "device", "software", "level", *completion.leaves()]
     if section == "search":
         options = [f.path for f in spec.fields(objectives.Options)]
-        inside = [f"objectives.{name}" for name in objectives.NUMBERS]
+        inside = [f"objectives.{name}" for name in goals.numbers([])]
         return [*options, *inside, *RATES, *(f"resources.{path}" for path in RATES)]
     sections = {"pods": pods_spec.Pods, "project": project.Project, "serve": serve_spec.Serve}
     return [f.path for f in spec.fields(sections[section])]

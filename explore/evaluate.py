@@ -38,7 +38,7 @@ OUTPUTS = {
     "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
     "peak_memory_bytes": "B", "fits": "",
 } | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES} | silicon.OUTPUTS  # fmt: skip
-ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096
+ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096  # designs priced together: (designs, kernels) temporaries of some 10 and 20 MB
 COMPILED_FROM = 512  # designs from which loading the compiled loops (0.5 s, 5 s when they are built) pays
 RATES = {
     "device.sm_count": "sm_count",
@@ -93,6 +93,14 @@ class Workload:
         """The kernels as the compiled loops read them."""
         return compiled.pack(self.kernels)
 
+    @cached_property
+    def moved(self) -> tuple[Floats, Floats, float]:
+        """Bytes of one inference that are read at each distance from their last use, the distances, and bytes written."""
+        k, runs = self.kernels, self.runs[self.kernels.row]
+        distance, which = np.unique(k.distances, return_inverse=True)
+        read = np.bincount(which.reshape(-1), (k.reads * runs).reshape(-1), len(distance))
+        return read, distance, float((k.write_bytes * runs).sum())
+
     @property
     def is_compiled(self) -> bool:
         """The compiled loops can price it: the physical level, one way a call."""
@@ -128,17 +136,18 @@ def evaluate(
     columns: Mapping[str, Floats],
     wanted: Collection[str] = OUTPUTS,
     made: silicon.Made | None = None,
+    compiled: bool | None = None,
 ) -> dict[str, Floats]:
     """Outputs by name, each (designs,), of stacks of device fields by path, each (designs,) in SI units.
 
     No columns: the scenario's own device alone. made: what each design is made of, where it is not that of the scenario's
-    device. Raises ValueError for a path that is no number of a device and for an
-    output that does not exist.
+    device. compiled: whether the compiled loops may price it, which else the number of designs decides. Raises ValueError for a
+    path that is no number of a device and for an output that does not exist.
     """
     if unknown := [*(set(columns) - set(RATES)), *(set(wanted) - set(OUTPUTS))]:
         raise ValueError(f"no such device field or output: {', '.join(sorted(unknown))}")
     count = len(next(iter(columns.values()))) if columns else 1
-    on_loops = workload.is_compiled and count >= COMPILED_FROM
+    on_loops = workload.is_compiled and (count >= COMPILED_FROM if compiled is None else compiled)
     chunk = COMPILED_CHUNK if on_loops else ARRAY_CHUNK
     price = _compiled if on_loops else _array
     cut = [{path: column[lo : lo + chunk] for path, column in columns.items()} for lo in range(0, count, chunk)]
@@ -219,7 +228,7 @@ def _silicon(
         return {}
     per_kernel = activity(w.kernels, np.zeros(len(w.kernels)))  # bytes through HBM are summed already
     done = replace(summed(per_kernel, w.runs[w.kernels.row] * chosen), hbm_bytes=found["hbm_bytes"][:, None])
-    return silicon.outputs(done, found["latency_s"], w.images, on, made)
+    return silicon.outputs(done, found["latency_s"], w.images, on, made, wanted)
 
 
 def _asked(w: Workload, wanted: Collection[str]) -> tuple[Trace, ...]:
@@ -240,24 +249,32 @@ def _outputs(
         "fits": np.asarray(peak <= capacity, dtype=bool),
     }
     if "gpu_time_s" in wanted:
-        found["gpu_time_s"] = w.runs @ time
+        found["gpu_time_s"] = _summed(w.runs, time)
     for name, runs in zip(REPORT_CLASSES, w.by_class, strict=True):
         if (output := f"{name.lower()}_time_s") in wanted:
-            found[output] = runs @ time
+            found[output] = _summed(runs, time)
     return found
 
 
 def _hbm_bytes(w: Workload, on: Rates) -> Floats:
     """Bytes through HBM of one inference, (designs,); they depend on how far the L2 reaches and on nothing else."""
-    terms = load_calibration().terms
-    per_copy = np.broadcast_to(np.asarray(on.l2_capacity / on.l2_partitions).reshape(-1), (on.designs,))
+    per_copy = np.broadcast_to(
+        np.asarray(on.l2_capacity / on.l2_partitions, dtype=np.float64).reshape(-1), (on.designs,)
+    )
     distinct, which = np.unique(per_copy, return_inverse=True)
-    runs = w.runs[w.kernels.row]
-    found = [
-        traffic.traffic(w.kernels, replace(on, l2_capacity=part[:, None], l2_partitions=1.0), terms).hbm_bytes @ runs
-        for part in np.array_split(distinct, -(-len(distinct) // ARRAY_CHUNK))
-    ]
-    return np.concatenate(found)[which]
+    read, distance, written = w.moved
+    on_each = replace(on, l2_capacity=distinct, l2_partitions=1.0)
+    missing = traffic.miss(distance[:, None], on_each, load_calibration().terms)
+    return np.asarray(written + _summed(read, missing))[which]
+
+
+def _summed(weights: Floats, values: Floats) -> Floats:
+    """weights (rows,) times values (rows, designs), summed over rows in their order, so that no design's sum depends on how
+    many are priced with it."""
+    out = np.zeros(values.shape[1])
+    for row in np.flatnonzero(weights):
+        out += weights[row] * values[row]
+    return out
 
 
 def _peaks(w: Workload, c: Cost) -> Floats:

@@ -41,6 +41,8 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
     on_front = np.zeros(count, dtype=bool)
     if not count:
         return on_front
+    if points.shape[1] == 2:
+        return _of_two(points)
     # Ranks keep the order and add up without rounding, so that the least sum is dominated by nothing that is left.
     ranks = np.column_stack([np.unique(column, return_inverse=True)[1] for column in points.T])
     left = np.argsort(ranks.sum(axis=1), kind="stable")
@@ -50,6 +52,43 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
         on_front[left[same]] = True
         left = left[~(ranks[left] >= best).all(axis=1)]
     return on_front
+
+
+def hypervolume(points: Floats, reference: Floats) -> float:
+    """Volume (1 to 3 objectives, less is better) that points (points, objectives) dominate below the reference point; exact.
+
+    Raises ValueError for more objectives.
+    """
+    inside = points[(points < reference).all(axis=1)]
+    if inside.shape[1] > 3:
+        raise ValueError("expected at most 3 objectives")
+    if not len(inside):
+        return 0.0
+    if inside.shape[1] == 1:
+        return float(reference[0] - inside.min())
+    front = inside[pareto(inside)]
+    if inside.shape[1] == 2:
+        front = front[np.lexsort((front[:, 1], front[:, 0]))]
+        above = np.append(reference[1], front[:-1, 1])
+        return float(((reference[0] - front[:, 0]) * (above - front[:, 1])).sum())
+    front = front[
+        np.argsort(front[:, 2], kind="stable")
+    ]  # slices between one point and the next in the third objective
+    tops = np.append(front[1:, 2], reference[2])
+    slices = (hypervolume(front[: i + 1, :2], reference[:2]) * (top - front[i, 2]) for i, top in enumerate(tops))
+    return float(sum(slices))
+
+
+def _of_two(points: Floats) -> NDArray[np.bool_]:
+    """The front for two objectives: in order of the first, what lies below everything before it in the second."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    x, y = points[order].T
+    first = np.append(True, (x[1:] != x[:-1]) | (y[1:] != y[:-1]))  # of equal points
+    lead = first.copy()
+    lead[1:] &= y[1:] < np.minimum.accumulate(y)[:-1]
+    out = np.zeros(len(points), dtype=bool)
+    out[order] = lead[np.maximum.accumulate(np.where(first, np.arange(len(y)), 0))]
+    return out
 
 
 def spread(values: Floats, most: int) -> NDArray[np.int64]:

@@ -3,121 +3,102 @@
 search:
   device.sm_count: 64..256 step 4
   device.hbm.bandwidth: 1..8 TB/s log
-  objectives: {images_per_s: maximize, relative_resources: minimize}
-  constraints: [relative_resources <= 1.5]      # that memory holds the workload is always demanded
+  workloads: [{weight: 3}, {name: wide, request.height: 1024}]   # a mix; without it the scenario alone
+  objectives: {images_per_s / price_usd: maximize, latency_s: minimize}
+  constraints: [area_mm2 <= 858, wide.latency_s <= 2 s]          # that memory holds the workload is always demanded
   resources: {device.sm_count: 2, device.hbm.bandwidth: 1}
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from pydantic.dataclasses import dataclass as spec_dataclass
 
-from explore.evaluate import OUTPUTS, RATES, Workload, evaluate, prepare
+from explore import goals as wishes
 from explore.front import differences
+from explore.goals import MEMORY, RESOURCES, VIOLATION, Constraint, Goals, Wanted
+from explore.mix import Mix
 from explore.silicon import OUTPUTS as SILICON
 from explore.space import Axis, Origin, axes, fields, section, settled, show, tidied, with_section
-from hwspecs import spec, units
-from hwspecs.errors import SpecError, nearest
+from hwspecs import spec
+from hwspecs.errors import SpecError
 from hwspecs.nodes import Node
-from hwspecs.spec import CONFIG, Doc, Quantity
+from hwspecs.spec import CONFIG, Quantity
 from sim.scenario import Scenario
 
 Floats: TypeAlias = NDArray[np.float64]
 EXAMPLE = "device.hbm.bandwidth: 1..8 TB/s"
-RESOURCES = "relative_resources"  # weighted mean of resources relative to the baseline; no price
-VIOLATION = "violation: "  # before a constraint's name: how far a design misses it, above 0 where it does
-MEMORY = "memory"  # the name of the constraint that every search has
-LESS_IS_MORE = ("device.hbm.latency", "device.launch.gap")  # fields whose resource is 1 / value
 DIGITS = 9  # of the baseline's latency, which tells whether prices changed under a stored study
-NUMBERS = {name: unit for name, unit in OUTPUTS.items() if name != "fits"} | {RESOURCES: ""}
 
 
 @spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Options:
+class Options(Wanted):
     """What the section says beside the fields that vary."""
 
-    objectives: Annotated[dict[str, Literal["minimize", "maximize"]], Field(min_length=1), Doc("output -> direction")]
-    constraints: Annotated[tuple[str, ...], Doc("'OUTPUT <= NUMBER' or '>='; memory is always demanded")] = ()
-    resources: Annotated[
-        dict[str, Annotated[float, Quantity(ge=0)]], Doc("device field -> its weight in relative_resources")
-    ] = field(default_factory=dict)
     trials: Annotated[int, Quantity(ge=1, doc="designs to try, in all")] = 500
     seed: Annotated[int, Quantity(ge=0, le=999_999, doc="of the sampler")] = 0
     batch: Annotated[int, Quantity(ge=1, le=100_000, doc="designs that are asked and priced together")] = 64
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """`text` as it was written; output <= limit, or >= where `at_least`."""
-
-    text: str
-    output: str
-    limit: float
-    at_least: bool
-
-    def violation(self, values: Floats) -> Floats:
-        """How far values miss it, relative to the limit; <= 0 where they do not."""
-        return (self.limit - values if self.at_least else values - self.limit) / (abs(self.limit) or 1.0)
+    spread: Annotated[
+        int, Quantity(ge=0, doc="of the trials, the first: evenly over the space, before the sampler proposes any")
+    ] = 0
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search, read and checked. Weights of `resources` are by path, `baseline` (SI units) is the scenario's own device."""
+    """A search, read and checked. `settings` of each workload tell it from the scenario."""
 
     scenario: Scenario
     axes: tuple[Axis, ...]
-    objectives: Mapping[str, str]
-    constraints: tuple[Constraint, ...]
-    resources: Mapping[str, float]
+    goals: Goals
     trials: int
     seed: int
     batch: int
-    baseline: Mapping[str, float]
-    workload: Workload
+    spread: int
+    mix: Mix
+    settings: tuple[tuple[str, ...], ...]
+
+    @property
+    def objectives(self) -> Mapping[str, str]:
+        """Expression -> direction."""
+        return self.goals.objectives
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Beside memory."""
+        return self.goals.constraints
+
+    @property
+    def resources(self) -> Mapping[str, float]:
+        """Weights by path."""
+        return self.goals.resources
+
+    @property
+    def baseline(self) -> Mapping[str, float]:
+        """The scenario's own device: fields that vary or count as resources, SI units."""
+        return self.goals.baseline
 
     def identity(self) -> dict[str, str]:
         """What a stored study depends on, in words; trials may grow."""
-        used = {*self.objectives, *(c.output for c in self.constraints)} & set(SILICON)
-        own = evaluate(self.workload, {}, ["latency_s", *sorted(used)])
         return {
             **{axis.path: axis.text() for axis in self.axes},
-            **{f"objective {i + 1}": f"{way} {name}" for i, (name, way) in enumerate(self.objectives.items())},
-            **{f"constraint {i + 1}": c.text for i, c in enumerate(self.constraints)},
-            **{f"weight of {path}": f"{weight:g}" for path, weight in self.resources.items()},
+            **self.goals.described(),
+            **described(self.mix, self.settings),
             "seed": str(self.seed),
             "batch": str(self.batch),
+            **({"spread": str(self.spread)} if self.spread else {}),
             "scenario": replace(self.scenario, sections={}).hash,
-            **{f"{name} of the baseline": f"{float(own[name][0]):.{DIGITS}g}" for name in ("latency_s", *sorted(used))},
+            **baseline_values(self.mix, self.goals),
         }
 
     def prices(self, columns: Mapping[str, Floats]) -> dict[str, Floats]:
         """Outputs of designs, relative resources and how far each constraint is missed, each (designs,)."""
-        found = evaluate(self.workload, columns)
-        found[RESOURCES] = self.relative_resources(columns)
-        capacity = columns.get("device.hbm.capacity", self.scenario.device.hbm.capacity)
-        missed = {MEMORY: found["peak_memory_bytes"] / capacity - 1}
-        missed |= {c.text: c.violation(found[c.output]) for c in self.constraints}
-        return found | {f"{VIOLATION}{name}": np.asarray(values) for name, values in missed.items()}
-
-    def relative_resources(self, columns: Mapping[str, Floats]) -> Floats:
-        """Weighted mean of fields over the baseline's, 1 for the baseline; no price."""
-        weights = {path: w for path, w in self.resources.items() if w}
-        total = sum(weights.values()) or 1.0
-        size = len(next(iter(columns.values())))
-        out = np.zeros(size)
-        for path, weight in weights.items():
-            share = np.asarray(columns.get(path, self.baseline[path]), dtype=np.float64) / self.baseline[path]
-            out += weight / total * (1 / share if path in LESS_IS_MORE else share)
-        return out
+        return self.goals.judged(self.mix.evaluate(columns), columns, len(next(iter(columns.values()))))
 
     def own(self) -> dict[str, float]:
         """Outputs of the baseline."""
@@ -127,6 +108,21 @@ class Search:
     def differences(self, design: Mapping[str, float]) -> str:
         """A design in words, as what it changes of the baseline."""
         return differences(design, {path: self.baseline[path] for path in design})
+
+
+def described(mix: Mix, settings: tuple[tuple[str, ...], ...]) -> dict[str, str]:
+    """The workloads of a mix in words; nothing where there is one."""
+    if len(mix.parts) == 1:
+        return {}
+    pairs = zip(mix.parts, settings, strict=True)
+    return {f"workload {part.name}": ", ".join([*own, f"weight {part.weight:g}"]) for part, own in pairs}
+
+
+def baseline_values(mix: Mix, goals: Goals) -> dict[str, str]:
+    """Latency, and what silicon decides of the goals: they tell whether prices changed since something was stored."""
+    names = ["latency_s", *(n for n in goals.reads(list(mix.outputs)) if n.rpartition(".")[2] in SILICON)]
+    own = mix.evaluate({}, names)
+    return {f"{name} of the baseline": f"{float(own[name][0]):.{DIGITS}g}" for name in names}
 
 
 def read(origin: Origin) -> Search:
@@ -140,31 +136,50 @@ def read(origin: Origin) -> Search:
     found: list[Axis] = _attempt(problems, lambda: axes(origin, varied, "search", searched=True, options=names)) or []
     if not varied.value:
         problems.append(node.problem("search", f"no field varies; expected at least one, for example `{EXAMPLE}`"))
-    constraints: list[Constraint] = []
-    if options:
-        problems.extend(_wrong_names(node, options, fields(origin.scenario)))
-        constraints = [c for i in range(len(options.constraints)) if (c := _attempt(problems, _constraint, node, i))]
+    parts = (_attempt(problems, wishes.workloads, origin, node, "search") if options else None) or []
+    constraints: tuple[Constraint, ...] = ()
+    if parts:
+        called = [name for name, *_ in parts]
+        problems.extend(wishes.checked(node, options, "search", called, fields(origin.scenario)))
+        constraints = _attempt(problems, wishes.constraints, node, options, "search", called) or ()
     if problems or not options:
         raise SpecError(tidied(problems))
     resources = options.resources or {axis.path: 1.0 for axis in found}
-    paths = {*resources, *(axis.path for axis in found)}
-    baseline = {path: float(reduce(getattr, path.split("."), origin.scenario)) for path in sorted(paths)}  # type: ignore[arg-type]
-    for path in resources:
-        if not baseline[path]:
-            at = node.get("resources") or node
-            text = f"the baseline has none of it ({show(0.0, fields(origin.scenario)[path].unit)}); leave it out"
-            raise SpecError(at.problem(f"search.resources.{path}", text))
-    search = Search(
-        origin.scenario, tuple(found), options.objectives, tuple(constraints), resources, options.trials, options.seed,
-        options.batch, baseline, prepare(origin.scenario),
+    goals = Goals(
+        options.objectives, constraints, resources, baseline(origin.scenario, [*resources, *(a.path for a in found)]),
+        origin.scenario.device.hbm.capacity,
     )  # fmt: skip
-    own = search.own()
-    if missing := [name for name in (*search.objectives, *(c.output for c in constraints)) if np.isnan(own[name])]:
-        device, lacking = origin.scenario.device, ", ".join(dict.fromkeys(missing))
-        bare = device.silicon is None and all(name in SILICON for name in missing)
-        who = f"{device.name} does not say what it is made of (silicon), so it" if bare else origin.scenario.model
-        raise SpecError(node.problem("search", f"{who} has no {lacking}"))
+    check_resources(node, goals, origin.scenario, "search")
+    search = Search(
+        origin.scenario, tuple(found), goals, options.trials, options.seed, options.batch, options.spread,
+        wishes.prepared(parts), tuple(settings for *_, settings in parts),
+    )  # fmt: skip
+    check_outputs(node, goals, search.own(), origin.scenario, "search")
     return search
+
+
+def baseline(scenario: Scenario, paths: list[str]) -> dict[str, float]:
+    """Values of the scenario's own device by path."""
+    return {path: float(reduce(getattr, path.split("."), scenario)) for path in sorted(set(paths))}  # type: ignore[arg-type]
+
+
+def check_resources(node: Node, goals: Goals, scenario: Scenario, at: str) -> None:
+    """SpecError for a resource of which the baseline has none."""
+    for path in goals.resources:
+        if not goals.baseline[path]:
+            place = node.get("resources") or node
+            text = f"the baseline has none of it ({show(0.0, fields(scenario)[path].unit)}); leave it out"
+            raise SpecError(place.problem(f"{at}.resources.{path}", text))
+
+
+def check_outputs(node: Node, goals: Goals, own: Mapping[str, float], scenario: Scenario, at: str) -> None:
+    """SpecError for goals that have no value for the baseline."""
+    asked = (*goals.objectives, *(c.output for c in goals.constraints))
+    if missing := [name for name in asked if not np.isfinite(own[name])]:
+        device, lacking = scenario.device, ", ".join(dict.fromkeys(missing))
+        bare = device.silicon is None and any(name in text for text in missing for name in SILICON)
+        who = f"{device.name} does not say what it is made of (silicon), so it" if bare else scenario.model
+        raise SpecError(node.problem(at, f"{who} has no {lacking}"))
 
 
 def _attempt(problems: list[str], make: Any, *args: Any) -> Any:
@@ -182,42 +197,10 @@ def _options(node: Node) -> Options:
         raise SpecError(
             node.problem("search.objectives", f"missing; expected outputs and directions, for example {example}")
         )
-    return spec.build(Options, node, at="search")
+    options = spec.build(Options, node, at="search")
+    if not options.objectives:
+        raise SpecError((node.get("objectives") or node).problem("search.objectives", "empty; expected at least one"))
+    return options
 
 
-def _wrong_names(node: Node, options: Options, known: Mapping[str, spec.Field]) -> Iterator[str]:
-    """Objectives that are no outputs, resources that are no numbers of the device."""
-    for part, names, allowed in (("objectives", options.objectives, NUMBERS), ("resources", options.resources, RATES)):
-        inside = node.get(part) or node
-        assert isinstance(inside.value, dict)
-        for name in names:
-            if name not in allowed or (part == "resources" and name not in known):
-                what = "unknown output" if part == "objectives" else "not a number of the device"
-                more = f" (allowed: {', '.join(allowed)})" if part == "objectives" else ""
-                text = f"{what}{nearest(name, allowed)}{more}"
-                yield inside.value[name].at_key().problem(f"search.{part}.{name}", text)
-
-
-def _constraint(node: Node, index: int) -> Constraint:
-    """'relative_resources <= 1.5', 'latency_s <= 800 ms'."""
-    items = node.get("constraints")
-    assert items is not None
-    assert isinstance(items.value, list)
-    item = items.value[index]
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*(.+?)\s*", item.text)
-    if match is None:
-        wanted = "an output, <= or >=, and a number, for example 'latency_s <= 0.8 s'"
-        raise SpecError(item.problem(f"search.constraints.{index}", f"found '{item.text}', expected {wanted}"))
-    name, sign, number = match.groups()
-    if name not in NUMBERS:
-        text = f"unknown output '{name}'{nearest(name, NUMBERS)} (allowed: {', '.join(NUMBERS)})"
-        raise SpecError(item.problem(f"search.constraints.{index}", text))
-    try:
-        limit = float(number) if re.fullmatch(units.NUMBER, number) else units.parse(number, _unit(name))
-    except ValueError as error:
-        raise SpecError(item.problem(f"search.constraints.{index}", str(error))) from None
-    return Constraint(item.text.strip(), name, limit, sign == ">=")
-
-
-def _unit(name: str) -> str:
-    return NUMBERS[name] if NUMBERS[name] in units.UNITS else ""
+__all__ = ["MEMORY", "RESOURCES", "VIOLATION", "Goals", "Options", "Search", "read"]

@@ -71,8 +71,6 @@ def compare(scenario: Scenario, progress: Progress | None = None) -> Comparison:
     scenario = uncorrected(scenario)
     pods, given = load(scenario, getattr(scenario.request, "steps", None))
     varied = hardware(scenario, pods)
-    if varied and scenario.level == "calibrated":  # a fit holds for the measured device alone
-        scenario = replace(scenario, level="physical")
     one = inference(scenario)
     if pods.objective == "energy" and one.drawn is None:
         text = f"energy is not known of {scenario.device.name}, which has no section `silicon`; choose another"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BATCH = 4  # proposals that are asked for together; part of what makes a study repeatable
 ANCHORS = 3  # schedules of a kind that are played in full, by whose mean the others are scaled
+NEAR = 0.1  # of a step: members this near to each other start much in lockstep, where few pieces miss another share
 FINALISTS = 3  # schedules that are played in full at the end
 SMALLEST_SHARE = (
     0.2  # of the SMs, of the uneven stream: below a fifth an A100 keeps 21 SMs, fewer than most kernels' blocks
@@ -151,7 +152,8 @@ def _before(points: Sequence[Point], at: int) -> int:
 def kind(point: Point) -> tuple[Any, ...]:
     """Points whose few pieces miss the same share of the full loop's makespan."""
     s = point[0]
-    return tuple(len(pod) for pod in s.pods), s.mode, s.streams, s.partition, s.overlap
+    near = max(s.offsets, default=1.0) < NEAR
+    return tuple(len(pod) for pod in s.pods), s.mode, near, s.streams, s.partition, s.overlap
 
 
 def scaled(played: Played, factor: float) -> Played:

@@ -31,7 +31,7 @@ HINGES = {  # parameters of contention, and what they are about
 
 @dataclass(frozen=True)
 class Turn:
-    """A change of the device that turns the verdict: field, factor, and the gain of pods there."""
+    """A change of the device after which the other side wins, or neither: field, factor, and the gain of pods there."""
 
     field: str
     factor: float
@@ -41,6 +41,8 @@ class Turn:
         """'HBM bandwidth x 1/4 (pods 12 % faster)'."""
         name = next(text for path, text in CHANGES.items() if self.field.startswith(path))
         by = f"{self.factor:g}" if self.factor >= 1 else f"1/{1 / self.factor:g}"
+        if abs(self.gain - 1) < TIE:
+            return f"{name} x {by} (no difference)"
         side = f"pods {by_percent(self.gain)} faster" if self.gain >= 1 else f"pods {by_percent(1 / self.gain)} slower"
         return f"{name} x {by} ({side})"
 
@@ -154,10 +156,6 @@ def turning(found: Comparison) -> Turn | None:
     schedules = [s for s in dict.fromkeys(schedules) if s.mode != "serial"]
     if not schedules:
         return None
-    if found.scenario.level == "calibrated":  # a changed device is not: hold it against its own physical level
-        plain = replace(found.scenario, level="physical")
-        one = inference(plain)
-        wins = _least_rival(one, found, _batch(plain, found)) / min(play(one, s).makespan for s in schedules) >= 1 + TIE
     miss = {s: play(found.one, s, brief=True).makespan / play(found.one, s).makespan for s in schedules}
     for factor in FACTORS:
         near = []
@@ -186,12 +184,7 @@ def _fields(scenario: Scenario) -> list[str]:
 
 def _changed(scenario: Scenario, field: str, by: float) -> Scenario:
     one = next(n for n in numbers(scenario.device) if n.field == field)
-    return replace(scenario, device=with_number(scenario.device, one, one.value * by), level=_level(scenario))
-
-
-def _level(scenario: Scenario) -> str:
-    """Only the measured device itself is calibrated."""
-    return "physical" if scenario.level == "calibrated" else scenario.level
+    return replace(scenario, device=with_number(scenario.device, one, one.value * by))
 
 
 def _batch(scenario: Scenario, found: Comparison) -> tuple[Schedule, Larger] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explore.answer import MEMORY, Answer
+from explore.goals import Goals
 from explore.objectives import RESOURCES, VIOLATION, Search
 from explore.space import show
 from explore.sweep import Swept
@@ -76,11 +77,11 @@ def misfits(swept: Swept) -> str:
 def search_text(answer: Answer) -> str:
     """Counts, the baseline, the front as differences from it, bounds that were hit, where the study is."""
     parts = [_head(answer), _front(answer), *_bounds(answer)]
-    if RESOURCES in _named(answer.search):
-        parts.append(resources_line(answer.search))
+    if resources_named(answer.search.goals):
+        parts.append(resources_line(answer.search.goals))
     where = answer.where
     goes_on = (
-        f"Study: {where.text}, {len(answer.trials)} trials; the same command with more --trials goes on. See it with"
+        f"Study: {where.shown}, {len(answer.trials)} trials; the same command with more --trials goes on. See it with"
     )
     parts.append(f"{goes_on}\n  {where.dashboard()}")
     return "\n\n".join(parts)
@@ -95,7 +96,7 @@ def before(search: Search) -> str:
     return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {size} ({way}, seed {search.seed})"
 
 
-def resources_line(search: Search) -> str:
+def resources_line(search: Goals) -> str:
     """What relative_resources is."""
     parts = ", ".join(f"{path} {weight:g}" for path, weight in search.resources.items())
     return f"relative_resources is the mean of fields relative to the baseline, weighted {parts}. It is not a price."
@@ -127,8 +128,9 @@ def _sweep_row(swept: Swept, i: int) -> list[str]:
     return [*fields, number(out["latency_s"]), number(out["images_per_s"]), step, *giga, "yes" if out["fits"] else "no"]
 
 
-def _named(search: Search) -> set[str]:
-    return {*search.objectives, *(c.output for c in search.constraints)}
+def resources_named(goals: Goals) -> bool:
+    """Whether any goal reads relative_resources."""
+    return any(RESOURCES in text for text in (*goals.objectives, *(c.output for c in goals.constraints)))
 
 
 def _head(answer: Answer) -> str:
@@ -155,10 +157,10 @@ def _front(answer: Answer) -> str:
     head = ["difference from the baseline"]
     for name in objectives:
         head += [name] if name == RESOURCES else [name, "x baseline"]
-    rows = [["the baseline", *_cells(objectives, own, own)]]
+    rows = [["the baseline", *cells(objectives, own, own)]]
     for i in answer.shown():
         values = {name: float(answer.trials.outputs[name][i]) for name in objectives}
-        rows.append([answer.search.differences(answer.design(i)), *_cells(objectives, values, own)])
+        rows.append([answer.search.differences(answer.design(i)), *cells(objectives, values, own)])
     table = tabulate(
         rows, head, tablefmt="plain", disable_numparse=True, colalign=["left"] + ["right"] * (len(head) - 1)
     )
@@ -167,7 +169,8 @@ def _front(answer: Answer) -> str:
     return f"{what}, best in {objectives[0]} first\n{table}"
 
 
-def _cells(objectives: Sequence[str], values: Mapping[str, float], own: Mapping[str, float]) -> list[str]:
+def cells(objectives: Sequence[str], values: Mapping[str, float], own: Mapping[str, float]) -> list[str]:
+    """Objectives of a design, each beside its ratio to the baseline's."""
     cells = []
     for name in objectives:
         cells.append(number(values[name]))

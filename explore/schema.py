@@ -9,9 +9,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from explore import objectives, pods_spec, project, serve_spec
+from explore import objectives, pods_spec, project, serve_spec, sweep
 from explore.space import NAMES
-from explore.sweep import MODES
 from hwspecs import spec
 from hwspecs.device import Device, device_names
 from hwspecs.software import Software, software_names
@@ -54,7 +53,7 @@ def _scenario() -> Schema:
             ),
             "software": _named(Software, software_names(), "id of a software, a file, or changed fields"),
             "level": {"enum": list(LEVELS), "default": "calibrated", "description": "cost model"},
-            "sweep": _varied({"mode": {"enum": list(MODES), "default": MODES[0]}}),
+            "sweep": _varied(_plain(sweep.Options)["properties"]),
             "search": _varied(_plain(objectives.Options)["properties"]),
             "project": _sizes(_plain(project.Project)),
             "pods": _plain(pods_spec.Pods),

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from explore.answer import Answer
     from explore.objectives import Search
     from explore.study import Trials
-    from explore.sweep import Swept
+    from explore.sweep import Plan, Swept
+    from explore.walk import Found
 
+CLUSTER = click.option(
+    "--cluster", is_flag=False, flag_value="local", metavar="[ADDRESS]",
+    help="Price on Dask: workers on this machine, or those of the scheduler at ADDRESS (tcp://host:8786).",
+)  # fmt: skip
 SETTING = click.option(
     "--set",
     "overrides",
@@ -49,15 +54,19 @@ def register(cli: click.Group) -> None:
 @click.option(
     "--out", metavar="PATH", help="Also write a table (.csv or .parquet), or to a folder the table and a plot."
 )
-def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None) -> int:
+@CLUSTER
+def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None, cluster: str | None) -> int:
     """Price SCENARIO at every point of a sweep.
 
     Its section `sweep:` maps fields to values: a list, `64..256 step 8`, `1..8 TB/s, 8 points` or `1..8 TB/s log, 8 points`. All
-    combinations are priced; with `mode: list` the first values of all fields, then the second, and so on.
+    combinations are priced; with `mode: list` the first values of all fields, then the second, and so on; with `sample: N` a
+    sample spread evenly. A large sweep, and one with `objectives:`, is priced in chunks: front and totals are printed, and
+    --out DIR keeps every point as Parquet; the same command goes on after a kill.
 
     \b
     Examples:
       framecast sweep examples/sweep-stable-diffusion.yaml
+      framecast sweep examples/sweep-hardware.yaml --out out/points
       framecast sweep examples/sweep-stable-diffusion.yaml --set device=h100-sxm --format csv
       framecast sweep examples/sweep-stable-diffusion.yaml --out points.parquet
       framecast sweep examples/sweep-stable-diffusion.yaml --out out/sweep
@@ -68,7 +77,9 @@ def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None)
 
     _check_out(out)
     plan = sweeps.plan(origin(scenario, overrides))
-    with _bar(plan.index.shape[1], "point") as bar:
+    if plan.walked or cluster is not None:
+        return _walk(plan, form, out, cluster)
+    with _bar(plan.count, "point") as bar:
         swept = sweeps.sweep(plan, bar.update if bar is not None else None)
     if line := report.misfits(swept):
         say(f"warning: {line}")
@@ -121,7 +132,7 @@ def search(
         with _bar(wanted.trials, "design") as bar:
             done = run(wanted, where, _advance(bar, wanted))
     except KeyboardInterrupt:
-        click.echo(f"{where.text} keeps every finished batch; the same command goes on", err=True)
+        click.echo(f"{where.shown} keeps every finished batch; the same command goes on", err=True)
         raise
     found = answer(wanted, done, where)
     if out is not None:
@@ -133,6 +144,59 @@ def search(
     else:
         click.echo(json.dumps(found.to_json(), indent=2) if form == "json" else report.search_text(found))
     return 0
+
+
+def _walk(plan: Plan, form: str, out: str | None, cluster: str | None) -> int:
+    """A sweep in chunks."""
+    from functools import partial
+
+    from explore import walk, walk_report
+    from hwspecs.errors import SpecError
+
+    if Path(out or "").suffix in TABLES:
+        raise SpecError(
+            f"--out {out}: a sweep in chunks writes many files; expected a folder, whose name has no ending"
+        )
+    if out is not None and not out:
+        raise SpecError("--out: empty; expected the name of a folder")
+    ready = walk.walk(plan)
+    say(walk_report.before(ready))
+    elsewhere = None
+    if cluster is not None:
+        from explore.cluster import chunks
+
+        elsewhere = partial(chunks, address=cluster)
+    with _bar(plan.count, "point") as bar:
+        try:
+            found = walk.run(ready, Path(out) if out else None, _walked(bar), elsewhere)
+        except KeyboardInterrupt:
+            if out is not None:
+                click.echo(f"{out} keeps every finished chunk; the same command goes on", err=True)
+            raise
+    if out is not None:
+        from sim.files import write_all
+
+        write_all(walk_report.files(ready, found), out)
+    if form == "csv":
+        click.echo(walk_report.frame(ready, found).to_csv(index=False), nl=False)
+    elif form == "json":
+        click.echo(json.dumps(walk_report.to_json(ready, found), indent=2))
+    else:
+        click.echo(walk_report.text(ready, found, out))
+    return 0
+
+
+def _walked(bar: Any) -> Callable[[int, Found], None] | None:
+    """Tells the bar how many points are done and feasible, and how many the front has."""
+    if bar is None:
+        return None
+
+    def advance(points: int, found: Found) -> None:
+        front = len(found.front.get("point", ()))
+        bar.set_postfix_str(f"{found.feasible} feasible, {front} on the front", refresh=False)
+        bar.update(points)
+
+    return advance
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sim.concurrent import Inference, inference, play
 from sim.demand import Floats, Pieces
 from sim.engine import Contention, Job, Streams, together
 from sim.report import number
-from sim.scenario import Scenario
+from sim.scenario import Scenario, uncorrected
 from sim.schedule import serial
 
 PERCENTILES = (50, 90, 99)
@@ -68,6 +68,7 @@ def serve(scenario: Scenario) -> Service:
     """Every policy on the same arrivals. SpecError for a wrong section, InfeasibleError where `most` do not fit into memory."""
     from sim.engine import DEFAULT, FLUID
 
+    scenario = uncorrected(scenario)
     spec, arrive = load(scenario)
     one = inference(scenario)
     _check_fits(scenario, one, spec)

@@ -36,18 +36,20 @@ def asked(wanted: Collection[str]) -> bool:
     return any(name in OUTPUTS for name in wanted)
 
 
-def outputs(done: Activity, latency: Floats, images: int, on: Rates, made: Made) -> dict[str, Floats]:
-    """By the names in OUTPUTS, each (designs,); nan where a design's device does not say what it is made of.
+def outputs(
+    done: Activity, latency: Floats, images: int, on: Rates, made: Made, wanted: Collection[str] = tuple(OUTPUTS)
+) -> dict[str, Floats]:
+    """By those names in OUTPUTS that are wanted, each (designs,); nan where a design's device does not say what it is made of.
 
     done: counts of one inference, (designs, 1) or (1, 1) each.
     """
     devices, which = made
-    found = {name: np.full(len(latency), np.nan) for name in OUTPUTS}
+    found = {name: np.full(len(latency), np.nan) for name in OUTPUTS if name in wanted}
     for index in np.unique(which):
         device, some = devices[index], np.flatnonzero(which == index)
         if device.silicon is None:
             continue
-        part = of_designs(_rows(done, some), latency[some, None], images, taken(on, some), device)
+        part = of_designs(_rows(done, some), latency[some, None], images, taken(on, some), device, wanted)
         for name, values in part.items():
             found[name][some] = np.broadcast_to(values, (len(some), 1))[:, 0]
     return found

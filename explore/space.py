@@ -10,13 +10,12 @@ section wrote it.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -138,9 +137,11 @@ def with_section(at: Origin, name: str, node: Node) -> Origin:
     return replace(at, scenario=replace(at.scenario, sections={**at.scenario.sections, name: node}))
 
 
-def axes(at: Origin, node: Node, name: str, *, searched: bool, options: Sequence[str] = ()) -> list[Axis]:
-    """The axes in section `name`; `searched`: numbers of the device only, ranges without points. `options` are names that
-    the section has beside its fields, to suggest.
+def axes(
+    at: Origin, node: Node, name: str, *, searched: bool, drawn: bool = False, options: Sequence[str] = ()
+) -> list[Axis]:
+    """The axes in section `name`; `searched`: numbers of the device only, ranges without points. `drawn`: ranges without points,
+    of numbers of the device, beside lists of anything. `options` are names that the section has beside its fields, to suggest.
 
     SpecError lists every problem: unknown fields, values that the field cannot take, empty or reversed ranges.
     """
@@ -153,7 +154,7 @@ def axes(at: Origin, node: Node, name: str, *, searched: bool, options: Sequence
             if path not in known:
                 likely = [*options, *(k for k in known if not searched or k.startswith("device."))]
                 raise ValueError(f"unknown field{nearest(path, likely)}")
-            found.append(_axis(at, known[path], child, searched))
+            found.append(_axis(at, known[path], child, searched, drawn))
         except ValueError as error:
             texts = error.problems if isinstance(error, SpecError) else [str(error)]
             place = child.at_key() if path not in known else child
@@ -219,7 +220,7 @@ def _leaves(node: Node, options: Sequence[str] = (), prefix: str = "") -> Iterat
             yield f"{prefix}{name}", child
 
 
-def _axis(at: Origin, field: spec.Field, node: Node, searched: bool) -> Axis:
+def _axis(at: Origin, field: spec.Field, node: Node, searched: bool, drawn: bool) -> Axis:
     """ValueError (SpecError is one) with what is wrong."""
     if searched and not (field.numeric and field.path.startswith("device.")):
         raise ValueError("a search varies numbers of the device; change it in the scenario, or use `sweep`")
@@ -228,11 +229,14 @@ def _axis(at: Origin, field: spec.Field, node: Node, searched: bool) -> Axis:
     if not field.numeric:
         raise ValueError(f"found {shown(node)}, expected a list of values")
     parsed = parse(node.text, field.unit, field.type is int)
-    if searched and parsed.points:
+    if (searched or drawn) and parsed.points:
+        who = "search" if searched else "sample"
         raise ValueError(
-            f"found '{node.text}': a search draws from the whole range; leave out the points, or give a list"
+            f"found '{node.text}': a {who} draws from the whole range; leave out the points, or give a list"
         )
-    values = (parsed.low, parsed.high) if searched else _points(parsed, node.text, field.type is int)
+    if drawn and not (field.path.startswith("device.") and parsed.low > 0):
+        raise ValueError(f"found '{node.text}': a sample draws numbers of the device above 0; give a list")
+    values = (parsed.low, parsed.high) if searched or drawn else _points(parsed, node.text, field.type is int)
     settings = tuple(setting(field.path, v, field.unit) for v in values)
     for tried in _tried(parsed, field):
         at.varied([tried])
@@ -360,10 +364,3 @@ def _points(r: Range, text: str, whole: bool) -> tuple[float, ...]:
         values = (np.geomspace if r.log else np.linspace)(r.low, r.high, r.points or 0).tolist()
         values[0], values[-1] = r.low, r.high
     return tuple(dict.fromkeys(round(v) for v in values)) if whole else tuple(float(v) for v in values)
-
-
-def product(each: Sequence[Axis]) -> Any:
-    """Index of the value on each axis, int64 (axes, points), of every combination; the last axis varies fastest."""
-    if math.prod(len(a.values) for a in each) > MOST:
-        return None
-    return np.array(list(itertools.product(*(range(len(a.values)) for a in each))), dtype=np.int64).T

@@ -9,8 +9,7 @@ the middle of a batch, which is then asked again and completed.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from explore.front import pareto
+from explore.identity import changed, fields_of, way_out
+from explore.journal import Journal, held, repair
 from explore.objectives import VIOLATION, Search
+from explore.propose import Design, even, neighbours
 from explore.space import Axis
-from hwspecs import spec
 from hwspecs.errors import StudyError
 
 if TYPE_CHECKING:
@@ -32,10 +34,8 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float64]
 SPACE, SCENARIO, DESIGN = "framecast: space", "framecast: scenario", "design"  # attributes: of the study, of each trial
-CHANGED = 6  # fields of a changed scenario that a message names
-FOR_PEOPLE = ("title", "sources")  # fields of a device and a software that no result depends on
 POPULATION = 50  # of NSGA-II, Optuna's own default; a larger batch is one generation
-LOCK_WAIT = 1.0  # s that another program (the dashboard) may hold the journal
+WAIT, RETRY = 60.0, 1.0  # s that a database may be away, and between attempts to reach it
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,14 @@ class Location:
         """A storage URL as Optuna takes it, for example postgresql://host/name."""
         return "://" in self.text
 
+    @property
+    def shown(self) -> str:
+        """Without a password."""
+        return re.sub(r"(://[^:/@]+):[^@/]*@", r"\1:***@", self.text)
+
     def dashboard(self) -> str:
         """The command that shows it."""
-        return f"optuna-dashboard {self.text}"
+        return f"optuna-dashboard {self.shown}"
 
 
 @dataclass(frozen=True)
@@ -87,26 +92,76 @@ def run(search: Search, where: Location, progress: Callable[[Trials], None] | No
         _check_space(search, study, where, len(stored))
         if progress and stored:
             progress(_trials(search, stored))
+        memory = _memory(search, stored[: len(stored) // search.batch * search.batch])
         while len(stored) < search.trials:
-            batch = len(stored) // search.batch
-            begin = batch * search.batch
-            asked = _batch(search, stored[:begin], batch)
-            for trial in asked[len(stored) - begin :][: search.trials - len(stored)]:
-                _attempt(where, partial(study.add_trial, trial))
-                stored.append(trial)
+            asked = _batch(search, memory, len(stored) // search.batch)
+            new = asked[len(stored) % search.batch :][: search.trials - len(stored)]
+            _append(where, study, len(stored), new)
+            stored.extend(new)
             if progress:
                 progress(_trials(search, stored))
         return _trials(search, stored)
 
 
-def _batch(search: Search, before: Sequence[optuna.trial.FrozenTrial], batch: int) -> list[optuna.trial.FrozenTrial]:
-    """All trials of one batch, asked, priced and told in memory after the trials of the batches before it."""
+def _memory(search: Search, before: Sequence[optuna.trial.FrozenTrial]) -> optuna.Study:
+    """A study in memory with the trials of finished batches, on which the samplers work."""
     import optuna
 
-    memory = optuna.create_study(directions=list(search.objectives.values()), sampler=_sampler(search, batch))
+    memory = optuna.create_study(directions=list(search.objectives.values()))
     memory.add_trials(before)
+    return memory
+
+
+def _append(where: Location, study: optuna.Study, before: int, new: Sequence[optuna.trial.FrozenTrial]) -> None:
+    """Append trials to the storage, which has `before`: to a journal in one write, to a database one by one.
+
+    A database that is away is waited for; then what it has of the trials is read, so that none is lost and none is there twice.
+    StudyError when it stays away.
+    """
+    from hwspecs.notes import say
+
+    backend = getattr(study._storage, "_backend", None)
+    if isinstance(backend, Journal):
+        with backend.together():
+            for trial in new:
+                study.add_trial(trial)
+        _attempt(where, backend.flush)
+        return
+    until, told = 0.0, False
+    while True:
+        try:
+            for trial in new[len(_finished(study)) - before if told else 0 :]:
+                study.add_trial(trial)
+            return
+        except Exception as error:  # of whatever driver: a database that is away, or anything else
+            until = until or time.monotonic() + WAIT
+            if time.monotonic() >= until or not _is_away(error):
+                _attempt(where, partial(_fail, error))
+            if not told:
+                say(f"warning: {where.shown}: the database does not answer; waiting up to {WAIT:.0f} s for it")
+            told = True
+            time.sleep(RETRY)
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """The connection is the fault: SQLAlchemy's name for it, here or in what it was caused by."""
+    names = {"OperationalError", "InterfaceError", "DisconnectionError"}
+    return error is not None and (type(error).__name__ in names or _is_away(error.__cause__ or error.__context__))
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+def _batch(search: Search, memory: optuna.Study, batch: int) -> list[optuna.trial.FrozenTrial]:
+    """All trials of one batch, asked, priced and told in memory, which holds the trials of the batches before it."""
+    memory.sampler = _sampler(search, batch)
     space = {axis.path: _distribution(axis) for axis in search.axes}
-    asked = [memory.ask(space) for _ in range(search.batch)]
+    asked = []
+    for design in list(_given(search, memory, batch)):
+        if design is not None:
+            memory.enqueue_trial(dict(design))
+        asked.append(memory.ask(space))
     designs = [{path: float(value) for path, value in trial.params.items()} for trial in asked]
     outputs = search.prices({path: np.array([design[path] for design in designs]) for path in space})
     for i, (trial, design) in enumerate(zip(asked, designs, strict=True)):
@@ -118,8 +173,26 @@ def _batch(search: Search, before: Sequence[optuna.trial.FrozenTrial], batch: in
             if np.isfinite(value):
                 trial.set_user_attr(name, value)
         memory.tell(trial, [float(outputs[name][i]) for name in search.objectives])
-    told: list[optuna.trial.FrozenTrial] = memory.get_trials()[len(before) :]
+    told: list[optuna.trial.FrozenTrial] = memory.get_trials(deepcopy=False)[batch * search.batch :]
     return told
+
+
+def _given(search: Search, memory: optuna.Study, batch: int) -> Iterator[Design | None]:
+    """What each trial of a batch is given: a point of an even sample, a neighbour of the front, or nothing (the sampler's)."""
+    first = batch * search.batch
+    near: Iterator[Design] = iter(())
+    if len(search.objectives) > 1 and first:
+        done = memory.get_trials(deepcopy=False)
+        feasible = [t for t in done if all(v <= 0 for v in t.constraints.values())]
+        signs = np.array([1.0 if way == "minimize" else -1.0 for way in search.objectives.values()])
+        losses = signs * np.array([t.values for t in feasible]).reshape(len(feasible), len(signs))
+        front = [feasible[i].params for i in np.flatnonzero(pareto(losses))]
+        near = neighbours(search.axes, front, [t.params for t in done], (search.seed, batch))
+    for i in range(search.batch):
+        if first + i < search.spread:
+            yield even(search.axes, first + i, search.seed)
+        else:
+            yield next(near, None) if i % 2 else None
 
 
 def _sampler(search: Search, batch: int) -> optuna.samplers.BaseSampler:
@@ -128,7 +201,15 @@ def _sampler(search: Search, batch: int) -> optuna.samplers.BaseSampler:
 
     seed = int(np.random.SeedSequence((search.seed, batch)).generate_state(1)[0])
     if len(search.objectives) > 1:
-        return optuna.samplers.NSGAIISampler(population_size=max(POPULATION, search.batch), seed=seed)
+
+        class InOrder(optuna.samplers.NSGAIISampler):  # type: ignore[misc]
+            """Parents in the order of their trials: Optuna's own order differs between the first and later asks of a generation,
+            so that a continued study would differ."""
+
+            def select_parent(self, study: optuna.Study, generation: int) -> list[optuna.trial.FrozenTrial]:
+                return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
+
+        return InOrder(population_size=max(POPULATION, search.batch), seed=seed)
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
@@ -162,24 +243,8 @@ def _study(search: Search, storage: Any) -> optuna.Study:
 
 def _note_space(search: Search, study: optuna.Study) -> None:
     """What the study depends on: in words, and the scenario in full, to say later what changed in it."""
-    study.set_user_attr(SCENARIO, _scenario(search))
+    study.set_user_attr(SCENARIO, fields_of(search.scenario))
     study.set_user_attr(SPACE, search.identity())
-
-
-def _scenario(search: Search) -> dict[str, str]:
-    """Every field of the resolved scenario by path, without the sections and what is only for people."""
-    s = search.scenario
-    parts = {name: spec.to_data(getattr(s, name)) for name in ("request", "device", "software")}
-    leaves = {f"{part}.{path}": text for part, data in parts.items() for path, text in _flat(data)}
-    return {"model": s.model, "level": s.level, **leaves}
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in data.items():
-        if isinstance(value, Mapping) and name not in FOR_PEOPLE:
-            yield from _flat(value, f"{prefix}{name}.")
-        elif name not in FOR_PEOPLE:
-            yield f"{prefix}{name}", str(value)
 
 
 def _check_space(search: Search, study: optuna.Study, where: Location, done: int) -> None:
@@ -190,25 +255,11 @@ def _check_space(search: Search, study: optuna.Study, where: Location, done: int
         return
     if not isinstance(stored, dict):
         text = f"the study '{study.study_name}' in it is none of framecast's; start with --study NEW"
-        raise StudyError(f"{where.text}: {text}")
-    inside = _changes(study.user_attrs.get(SCENARIO, _scenario(search)), _scenario(search))
-    consequences = ("scenario", "latency_s of the baseline") if inside else ()  # what says less than the fields do
-    kept = ({k: v for k, v in side.items() if k not in consequences} for side in (stored, now))
-    more = [f"{len(inside) - CHANGED} more fields"] if len(inside) > CHANGED else []
-    changes = [*_changes(*kept), *inside[:CHANGED], *more]
-    if changes:
-        what = "range" if len(changes) == 1 and "–" in changes[0] else "space"
-        way_out = f"start with --study NEW or restore the {what}"
-        raise StudyError(f"{where.text}: space changed since trial {done}: {', '.join(changes)}; {way_out}")
-
-
-def _changes(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """'device.name was a, is b' of every key that differs."""
-    return [
-        f"{key} was {was.get(key, 'not there')}, is {now.get(key, 'not there')}"
-        for key in dict.fromkeys((*was, *now))
-        if was.get(key) != now.get(key)
-    ]
+        raise StudyError(f"{where.shown}: {text}")
+    scenario = fields_of(search.scenario)
+    if changes := changed((stored, now), (study.user_attrs.get(SCENARIO, scenario), scenario)):
+        text = way_out(changes, "start with --study NEW")
+        raise StudyError(f"{where.shown}: space changed since trial {done}: {text}")
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -235,58 +286,26 @@ def _opened(where: Location) -> Iterator[Any]:
         with _quiet():
             import optuna
 
-            storage = _attempt(where, lambda: optuna.storages.get_storage(where.text))
+            storage = _attempt(where, lambda: _database(where.text))
         yield storage
         return
     path = Path(where.text)
-    with _held(path):
-        _repair(path)
+    with held(path):
+        repair(path)
         with _quiet():
             import optuna
 
-            backend = optuna.storages.journal.JournalFileBackend(str(path))
-            storage = _attempt(where, lambda: optuna.storages.JournalStorage(backend))
+            file = optuna.storages.journal.JournalFileBackend(str(path))
+            storage = _attempt(where, lambda: optuna.storages.JournalStorage(Journal(path, file)))
         yield storage
 
 
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """An exclusive lock that ends with the process; a lock file of Optuna that a killed search left is removed."""
-    import fcntl
+def _database(url: str) -> Any:
+    """A storage by URL; a connection that died is noticed before it is used. PostgreSQL by the driver of the extra 'postgres'."""
+    import optuna
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    except OSError as error:
-        raise StudyError(f"{path}: cannot write the study ({(error.strerror or str(error)).lower()})") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StudyError(f"{path}: another search is using it; wait for it, or start with --study NEW") from None
-        lock = path.with_name(path.name + ".lock")
-        until = time.monotonic() + LOCK_WAIT
-        while lock.is_symlink() and time.monotonic() < until:
-            time.sleep(0.05)
-        lock.unlink(missing_ok=True)
-        yield
-
-
-def _repair(path: Path) -> None:
-    """Cut off a last line that a kill left unfinished. StudyError for a file that is no journal."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if not isinstance(entry, dict) or "op_code" not in entry:
-            raise StudyError(f"{path}:{number}: not a journal of Optuna, or damaged; start with --study NEW")
-    if whole and whole < len(content):
-        os.truncate(path, whole)
-    elif content and not whole:
-        raise StudyError(f"{path}:1: not a journal of Optuna, or damaged; start with --study NEW")
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
+    return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
 
 def _attempt(where: Location, do: Callable[[], Any]) -> Any:
@@ -297,7 +316,7 @@ def _attempt(where: Location, do: Callable[[], Any]) -> Any:
         reason = (error.strerror or str(error)).lower()
     except Exception as error:  # whatever a database driver or a damaged file leads to
         reason = f"{type(error).__name__}: {str(error) or 'no reason given'}".splitlines()[0]
-    raise StudyError(f"{where.text}: cannot use the study ({reason}); start with --study NEW or mend it")
+    raise StudyError(f"{where.shown}: cannot use the study ({reason}); start with --study NEW or mend it")
 
 
 @contextlib.contextmanager

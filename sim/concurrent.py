@@ -23,9 +23,9 @@ from sim.issue import issued
 from sim.memory import memory
 from sim.phases import Part, Phase, order_of, phases
 from sim.result import Priced
-from sim.scenario import Scenario, check_trace
+from sim.scenario import Scenario, check_trace, uncorrected
 from sim.schedule import Schedule
-from sim.simulate import fit_for, price
+from sim.simulate import price
 from workloads.cache import trace_of
 from workloads.fields import images_of
 from workloads.model import denoising, find
@@ -125,7 +125,8 @@ class Played:
 
 
 def inference(scenario: Scenario, batch: int = 1) -> Inference:
-    """One inference of a scenario, priced with `batch` times its batch.
+    """One inference of a scenario, priced with `batch` times its batch, without the correction of a fitted device: schedules
+    are compared over other hardware too.
 
     SpecError where that cannot be captured, or a field of the request leaves no single kind of step to arrange.
     """
@@ -136,10 +137,9 @@ def inference(scenario: Scenario, batch: int = 1) -> Inference:
     request = scenario.request if batch == 1 else replace(scenario.request, batch=scenario.request.batch * batch)
     trace, on = trace_of(scenario.model, request), rates(scenario.device)
     check_trace(scenario, trace)
-    fitted = fit_for(scenario)
+    level = uncorrected(scenario).level  # a learned correction is of one device, run alone
     priced = [
-        price(trace, scenario.software, replace(on, l2_capacity=share * on.l2_capacity), scenario.level, fitted)
-        for share in L2_SHARES
+        price(trace, scenario.software, replace(on, l2_capacity=share * on.l2_capacity), level) for share in L2_SHARES
     ]
     need = memory(trace, priced[0].cost)
     steps = step_segments(scenario.model, request)

@@ -51,12 +51,13 @@ def outside(kernels: Kernels, fitted: Fitted, device: str) -> NDArray[np.bool_]:
     for values, name in zip(kernels.gemm[1:], "mnk", strict=True):
         low, high = part.extents[name]
         out |= (values < low) | (values > high)
-    return out & _corrected(kernels)
+    return np.asarray(out & _corrected(kernels), dtype=bool)
 
 
 def _corrected(kernels: Kernels) -> NDArray[np.bool_]:
     """Matrix products with a weight that the batch shares."""
-    return np.asarray(np.array([family.startswith("gemm/") for family in kernels.family]) & (kernels.gemm[0] == 1))
+    products = np.array([family.startswith("gemm/") for family in kernels.family])
+    return np.asarray(products & (kernels.gemm[0] == 1), dtype=bool)
 
 
 def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:

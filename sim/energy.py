@@ -6,7 +6,7 @@ same energy; smaller tiles move more, which the range of the L2's energy allows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -131,8 +131,10 @@ def of_result(result: Result) -> Energy | None:
     )
 
 
-def of_designs(done: Activity, latency: Any, images: int, on: Rates, device: Device) -> dict[str, Any]:
-    """Values by the names in DESIGN, (designs, 1), of a stack made of what `device` is made of.
+def of_designs(
+    done: Activity, latency: Any, images: int, on: Rates, device: Device, wanted: Collection[str] = tuple(DESIGN)
+) -> dict[str, Any]:
+    """Values by those names in DESIGN that are wanted, (designs, 1), of a stack made of what `device` is made of.
 
     done: counts of one inference, (designs, 1) or (1, 1) each; latency: (designs, 1) seconds.
     """
@@ -140,15 +142,17 @@ def of_designs(done: Activity, latency: Any, images: int, on: Rates, device: Dev
     assert silicon is not None, "the caller leaves such devices out"
     spent = power.at_board(joules(done, latency, on, silicon, anchored), silicon)
     watts = silicon.load_power or power.full(on, silicon, anchored).value
-    bought = price(on, silicon, anchored, watts)
-    return {
+    found = {
         "energy_per_image_j": spent.value / images,
         "average_power_w": spent.value / latency,
         "full_power_w": watts,
         "area_mm2": die_area(on, silicon, anchored).value,
-        "price_usd": bought.whole.value,
-        "usd_per_1000_images": running(spent, latency, bought, on, silicon, anchored).total.value * 1000 / images,
     }
+    if "price_usd" in wanted or "usd_per_1000_images" in wanted:  # yields take longer than all else
+        bought = price(on, silicon, anchored, watts)
+        dear = running(spent, latency, bought, on, silicon, anchored).total.value
+        found |= {"price_usd": bought.whole.value, "usd_per_1000_images": dear * 1000 / images}
+    return {name: value for name, value in found.items() if name in wanted}
 
 
 def _per_call(result: Result, work: Mapping[str, Estimate], terms: Mapping[str, Estimate]) -> Floats:

@@ -1,4 +1,6 @@
-"""Traces by model and request: captured once, then read from `$FRAMECAST_CACHE` without loading torch.
+"""Traces by model and request: from the templates that framecast carries (`workloads.templates`), without torch.
+
+A stage that no template covers is captured once; the trace is then read from `$FRAMECAST_CACHE`, without torch again.
 
 The key covers everything that a capture depends on. Fields that only change how often a stage runs (steps) are applied
 after loading, so that a run with other steps is warm.
@@ -9,22 +11,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwspecs.errors import FramecastError, StudyError
-from hwspecs.notes import say, shows_progress
+from hwspecs.errors import FramecastError, SpecError, StudyError
+from hwspecs.notes import say
 from hwspecs.spec import to_data
 from workloads import trace as traces
+from workloads.join import join
 from workloads.model import Model, Stage, find
+from workloads.templates import stage_trace
 from workloads.trace import Trace
 from workloads.transforms import of_stages, plain
 
@@ -38,6 +42,8 @@ _CODE = (
     "kind.py",
     "trace.py",
     "model.py",
+    "join.py",
+    "traces/*.xz",
     "dtypes.py",
     "temporal.py",
     "blocks.py",
@@ -49,35 +55,65 @@ _CODE = (
     "parts/*.py",
     "models/*.py",
 )  # decide what a capture holds
+NAMED = 3  # stages that a message names
 _SECONDS = 8  # a capture with its imports, on two CPU cores; for the line on the terminal
 
 
 def trace_of(model_id: str, request: Any) -> Trace:
     """The trace of a model for a request (an instance of `find(model_id).request`).
 
-    A damaged entry and a folder that cannot be written are one line on stderr each; the trace is then captured anew.
-    Raises SpecError for an unknown model, a module that cannot be captured, a module to be reused that does not run.
+    From the templates that framecast carries; where one is missing, from the cache, else captured now with torch, which one
+    line on stderr says. A damaged entry and a folder that cannot be written are a line each; the trace is then captured anew.
+    Raises SpecError for an unknown model, a module that cannot be captured, a module to be reused that does not run, or a
+    capture without torch.
     """
     model = find(model_id)
     if model.trace is not None:
         return model.trace(request)
     stages, alone = model.stages(request), plain(request)
-    data = to_data(alone)
-    path = _entry(model, data)
-    trace = _stored(path)
-    if trace is None:
-        trace = _capture(model, alone, model.stages(alone), data)
-        _store(trace, path)
+    data, parts = to_data(alone), _parts(model, alone)
+    if all(part is not None for part in parts):
+        trace = join(model.id, data, [part for part in parts if part is not None])
+    else:
+        trace = _stored(_entry(model, data)) or _captured_once(model, alone, parts)
     return replace(of_stages(trace, stages), request=to_data(request))
 
 
+def captured_now(model_id: str, request: Any) -> Trace:
+    """The trace of a model for a request, captured whatever templates and cache hold. Raises SpecError as `trace_of`."""
+    model, alone = find(model_id), plain(request)
+    stages = model.stages(alone)
+    trace = _capture(model, alone, stages, to_data(alone), [None] * len(stages))
+    return replace(of_stages(trace, model.stages(request)), request=to_data(request))
+
+
 def cached(model_id: str, request: Any) -> bool:
-    """Whether `trace_of` has an entry for a request, sound or not; True of a user's own model, where it is not looked for.
+    """Whether `trace_of` needs no capture: templates cover a request, or it has an entry; True of a user's own model.
 
     Raises SpecError for an unknown model.
     """
     model = find(model_id)
-    return model.trace is not None or _entry(model, to_data(plain(request))).exists()
+    return model.trace is not None or carried(model_id, request) or _entry(model, to_data(plain(request))).exists()
+
+
+def carried(model_id: str, request: Any) -> bool:
+    """Whether templates cover a request; never that of a user's own model. Raises SpecError for an unknown model."""
+    model = find(model_id)
+    return model.trace is None and all(part is not None for part in _parts(model, plain(request)))
+
+
+def _parts(model: Model, request: Any) -> list[Trace | None]:
+    """The trace of each stage from its template, None where there is none."""
+    frames = getattr(request, "frames", None)
+    return [stage_trace(stage, frames) for stage in model.stages(request)]
+
+
+def _captured_once(model: Model, request: Any, parts: Sequence[Trace | None]) -> Trace:
+    """The trace of a request, what there are no parts of captured, stored for the next time."""
+    data = to_data(request)
+    trace = _capture(model, request, model.stages(request), data, parts)
+    _store(trace, _entry(model, data))
+    return trace
 
 
 def kept(path: Path, capture: Callable[[], Trace]) -> Trace:
@@ -110,7 +146,7 @@ def _entry(model: Model, request: Mapping[str, Any]) -> Path:
 def _key(model: Model, request: Mapping[str, Any]) -> str:
     """Hex digest of the model, what is captured of the request, library versions and our own code."""
     captured = {name: value for name, value in request.items() if name not in model.repeat_fields}
-    versions = {name: importlib.metadata.version(name) for name in model.libraries}
+    versions = {name: _version(name) for name in model.libraries}
     here = Path(__file__).parent
     files = [
         *(file for pattern in _CODE for file in sorted(here.glob(pattern))),
@@ -118,6 +154,14 @@ def _key(model: Model, request: Mapping[str, Any]) -> str:
     ]
     code = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
     return hashlib.sha256(json.dumps([model.id, captured, versions, code], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _version(library: str) -> str:
+    """The version that is installed, '' if none."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _stored(path: Path) -> Trace | None:
@@ -138,20 +182,45 @@ def _store(trace: Trace, path: Path) -> None:
         _say(f"{error}; going on without the cache (set FRAMECAST_CACHE to a folder that can be written)")
 
 
-def _capture(model: Model, asked: Any, stages: tuple[Stage, ...], request: Mapping[str, Any]) -> Trace:
-    if shows_progress():
-        size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
-        print(f"capturing {model.id} {size} (once; about {_SECONDS} s) ...", file=sys.stderr)
+def _capture(
+    model: Model, asked: Any, stages: tuple[Stage, ...], request: Mapping[str, Any], parts: Sequence[Trace | None]
+) -> Trace:
+    """Captures the stages of which there is no part; SpecError without torch."""
+    missing = [stage for stage, part in zip(stages, parts, strict=True) if part is None]
+    _announce(model, missing, request)
     frames = request.get("frames")
-    others = model.stages(replace(asked, frames=_other(frames, model.frame_step))) if frames else stages
+    found = list(parts)
+    for i, (stage, other) in enumerate(zip(stages, others(model, asked), strict=True)):
+        if found[i] is None:
+            found[i] = captured_stage(stage, other, frames)
+    return join(model.id, request, [part for part in found if part is not None])
+
+
+def _announce(model: Model, missing: Sequence[Stage], request: Mapping[str, Any]) -> None:
+    """One line about a capture. Raises SpecError where a library that it needs is not installed."""
+    names = ", ".join(
+        [stage.name for stage in missing[:NAMED]] + [f"{len(missing) - NAMED} more"] * (len(missing) > NAMED)
+    )
+    size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
+    text = f"{model.id}{' ' if size else ''}{size}: no template holds for {names}"
+    absent = [name for name in model.libraries if importlib.util.find_spec(name) is None]
+    if absent:
+        raise SpecError(f"{text}; to capture it needs {', '.join(absent)}: pip install 'framecast[capture]'")
+    say(f"note: {text}; captured once with torch (about {_SECONDS} s)")
+
+
+def captured_stage(stage: Stage, other: Stage, frames: int | None) -> Trace:
+    """A stage alone, captured now. SpecError where that cannot be."""
     with quiet():
         from workloads.capture import assemble
 
-        passes = [
-            (stage.name, stage.module, stage.repeats, _captured(stage, other, frames))
-            for stage, other in zip(stages, others, strict=True)
-        ]
-        return assemble(model.id, request, passes)
+        return assemble("", {}, [(stage.name, stage.module, 1, _captured(stage, other, frames))])
+
+
+def others(model: Model, request: Any) -> tuple[Stage, ...]:
+    """The stages of a request at another frame count, to tell temporal attention by; of one without frames, its own."""
+    frames = getattr(request, "frames", None)
+    return model.stages(replace(request, frames=_other(frames, model.frame_step)) if frames else request)
 
 
 def _captured(stage: Stage, other: Stage, frames: int | None) -> CapturedPass:
@@ -161,7 +230,7 @@ def _captured(stage: Stage, other: Stage, frames: int | None) -> CapturedPass:
 
     asked = [stage, other] if frames and stage.frames != 0 else [stage]
     found, *more = (capture(one.build(), *one.inputs(), path=stage.name, assume=stage.assume) for one in asked)
-    for line in found.assumed:
+    for line in found.assumed if stage.name else ():
         say(f"note: {line}")
     return with_temporal(found, more[0], stage.frames or frames or 0) if more else found
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from workloads.parts.meta import resting
+
 POSITIONS = 8  # spans of a decode
 
 
@@ -35,14 +37,8 @@ def kv_cache(
     They are handed in as parameters: to a capture they are data that rests in HBM from pass to pass, as weights do, and not
     something that the kernel before has just left in L2. They do not count among the module's own parameters.
     """
-    from torch import nn
-
-    from workloads.parts.meta import meta
-
-    def half() -> Any:
-        return nn.Parameter(meta(dtype, batch, heads, length, head_dim), requires_grad=False)
-
-    return tuple((half(), half()) for _ in range(layers))
+    shape = (batch, heads, length, head_dim)
+    return tuple((resting(dtype, *shape), resting(dtype, *shape)) for _ in range(layers))
 
 
 class Cache:

@@ -1,27 +1,26 @@
-"""Traces at many frame counts from three captures, exact or not at all.
+"""Traces at many frame counts: from templates; else from three captures, exact or not at all.
 
-Every dimension and tensor size of a call is a whole number that grows by the same amount with each frame. Two captures
-give that line, and a third, at the largest count, has to lie on it in every column; else each count is captured.
+Where no template covers a model, every dimension and tensor size of a call is a whole number that grows by the same amount
+with each frame. Two captures give that line, and a third, at the largest count, has to lie on it in every column; else each
+count is captured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hwspecs.spec import to_data
-from workloads.cache import cached, trace_of
+from workloads.cache import cached, carried, trace_of
 from workloads.kind import Ints
 from workloads.model import find
-from workloads.trace import Trace
+from workloads.trace import Trace, alike, same
 
 SINGLE = 1  # frames at which copies fall away that any larger count needs: always captured
 CAPTURES = 3  # of the frame counts above SINGLE, at most, while they lie on a line
-_NAMES = ("kinds", "dtypes", "labels", "paths")
-_CALLS = ("call_path", "call_in_attention", "input_offsets", "input_ids", "output_offsets", "output_ids")
 
 
 def over_frames(model: str, request: Any, counts: Sequence[int]) -> Iterator[Trace]:
@@ -29,6 +28,9 @@ def over_frames(model: str, request: Any, counts: Sequence[int]) -> Iterator[Tra
 
     Raises SpecError as `trace_of`.
     """
+    if all(carried(model, replace(request, frames=count)) for count in counts):
+        yield from (trace_of(model, replace(request, frames=count)) for count in sorted(counts))
+        return
     held = {count: trace_of(model, replace(request, frames=count)) for count in captured(counts)}
     line = _line([trace for count, trace in held.items() if count > SINGLE])
     for count in sorted(counts):
@@ -84,7 +86,7 @@ class _Line:
 
 def _line(traces: list[Trace]) -> _Line | None:
     """The line through the first two traces if the last lies on it too; None where there are fewer than three, or it does not."""
-    if len(traces) < CAPTURES or not all(_alike(traces[0], other) for other in traces[1:]):
+    if len(traces) < CAPTURES or not all(alike(traces[0], other) for other in traces[1:]):
         return None
     base, second, last = traces
     low, high = int(base.request["frames"]), int(second.request["frames"])
@@ -92,21 +94,9 @@ def _line(traces: list[Trace]) -> _Line | None:
     size, size_rest = np.divmod(second.tensor_bytes - base.tensor_bytes, high - low)
     line = _Line(base, low, dims, size)
     whole = not dims_rest.any() and not size_rest.any()
-    return line if whole and _same(line.at(int(last.request["frames"])), last) else None
+    return line if whole and same(line.at(int(last.request["frames"])), last) else None
 
 
 def _dims(trace: Trace) -> Ints:
     """Dimensions of every call, (calls, widest kind)."""
     return trace.op_dims[trace.call_op]
-
-
-def _alike(one: Trace, other: Trace) -> bool:
-    """The same operators in the same order on the same tensors, sizes apart."""
-    names = all(getattr(one, name) == getattr(other, name) for name in _NAMES)
-    return names and all(np.array_equal(getattr(one, n), getattr(other, n)) for n in (*_CALLS, "tensor_is_weight"))
-
-
-def _same(one: Trace, other: Trace) -> bool:
-    """Equal in every column."""
-    arrays = (f.name for f in fields(Trace) if isinstance(getattr(one, f.name), np.ndarray))
-    return _alike(one, other) and all(np.array_equal(getattr(one, n), getattr(other, n)) for n in arrays)

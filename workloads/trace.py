@@ -25,6 +25,10 @@ _ARRAYS = (
     "op_kind", "op_dtype", "op_dims", "op_label", "call_op", "call_path", "call_in_attention", "input_offsets", "input_ids",
     "output_offsets", "output_ids", "tensor_bytes", "tensor_is_weight",
 )  # fmt: skip
+_NAMES = ("kinds", "dtypes", "labels", "paths")
+_CONNECTIONS = (
+    "call_path", "call_in_attention", "input_offsets", "input_ids", "output_offsets", "output_ids", "tensor_is_weight",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,20 @@ class Trace:
 
     def _per_call(self, values: list[int]) -> Ints:
         return np.repeat(np.array(values, dtype=np.int64), [s.stop - s.start for s in self.segments])
+
+
+def alike(one: Trace, other: Trace) -> bool:
+    """The same operators in the same order on the same tensors, sizes apart."""
+    return all(getattr(one, n) == getattr(other, n) for n in _NAMES) and all(
+        np.array_equal(getattr(one, n), getattr(other, n)) for n in _CONNECTIONS
+    )
+
+
+def same(one: Trace, other: Trace) -> bool:
+    """Equal in every column, and in what the segments own."""
+    owned = [[(s.parameters, s.weight_bytes) for s in trace.segments] for trace in (one, other)]
+    columns = all(np.array_equal(getattr(one, n), getattr(other, n)) for n in _ARRAYS)
+    return alike(one, other) and columns and owned[0] == owned[1]
 
 
 def save(trace: Trace, path: Path) -> None:

@@ -87,7 +87,8 @@ def test_the_page_says_what_was_missed() -> None:
     bad = {"median": 50.0, "mape": 50.0, "p90": 90.0, "bias": 0.0}
     levels = {"physical": bad, "physical, refitted": bad}
     found = [Found(0, 10, {"": good}, levels, 1.0), Found(3, 10, {"": bad}, levels, 1.0)]
-    text = page(found, gemm_table(5), [Path("gemm.csv")], [])
+    text = page(found, gemm_table(5), [Path("gemm.csv")], ["", "## More"])
+    assert "\n\n## More\n\n" in text
     assert f"Missed: {CASES[3].title}." in text
     assert "Every figure that was asked for is met." in page(found[:1], gemm_table(5), [Path("gemm.csv")], [])
     assert accuracy.HARDWARE == "a100"

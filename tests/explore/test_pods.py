@@ -245,6 +245,11 @@ def test_verdicts(tmp_path: Path, best: tuple[float, ...], batched: float, host:
     )
 
 
+def test_a_turn_in_words() -> None:
+    assert Turn("device.tensor.fp16", 4.0, 0.8).words() == "matrix rate x 4 (pods 25 % slower)"
+    assert Turn("device.sm_count", 0.5, 1.005).words() == "SMs x 1/2 (no difference)"
+
+
 def test_what_turns_the_verdict_is_played_there(tmp_path: Path) -> None:
     """The field is one that the device has, and the other side wins there; or nothing turns it."""
     result = found(tmp_path, REQUESTS)

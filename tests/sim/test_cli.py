@@ -201,6 +201,15 @@ def test_our_own_mistake_is_one_line(program: Any, tmp_path: Path, monkeypatch: 
     assert err.count("\n") == 1
 
 
+def test_what_needs_torch_says_what_to_install(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bare(_model: str, _request: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(simulate, "trace_of", bare)
+    line = "framecast run needs torch, which is not installed: pip install 'framecast[capture]'\n"
+    assert program("run", str(write(tmp_path))) == (2, "", line)
+
+
 def test_interrupt(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(_model: str, _request: object) -> None:
         raise KeyboardInterrupt

@@ -116,7 +116,7 @@ def test_one_stream_equals_the_serial_replay(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(concurrent, "trace_of", trace_of)
     scenario = load(write(tmp_path), ["request.steps=10", f"software.cuda_graphs={graphs}"])
     one, trace = inference(scenario), toy_trace(10)
-    priced = cost(lower(trace, scenario.software), rates(scenario.device), scenario.level)
+    priced = cost(lower(trace, scenario.software), rates(scenario.device))
     alone = float(serial_makespan(held(priced), host_time(trace, priced, scenario.software), trace))
     assert play(one, serial("steps", 10)).makespan == pytest.approx(alone, rel=1e-9)
     assert play(one, serial("requests", 1), FLUID).makespan == pytest.approx(alone, rel=1e-9)

@@ -124,7 +124,8 @@ def problems(folder: Path, section: str, *overrides: str) -> list[str]:
         ),
         (
             "software.attention: [flash]",
-            "PATH:5:24: sweep.software.attention: found 'flash', expected one of unfused, flash-2, auto; did you mean 'flash-2'?",
+            "PATH:5:24: sweep.software.attention: found 'flash', expected one of unfused, flash-1, flash-2, auto; "
+            "did you mean 'flash-1' or 'flash-2'?",
         ),
         (
             "software.attention: flash-2",
@@ -229,7 +230,7 @@ def test_a_combination_that_cannot_be(tmp_path: Path) -> None:
         (
             "objectives: {latency_s: minimize, relative_resources: minimize}",
             "objectives: {}",
-            "PATH:8:15: search.objectives: found fields, expected at least 1 in the list",
+            "PATH:8:15: search.objectives: empty; expected at least one",
         ),
         (
             "  objectives: {latency_s: minimize, relative_resources: minimize}\n",

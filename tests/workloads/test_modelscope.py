@@ -11,13 +11,13 @@ import pytest
 
 from hwspecs.errors import SpecError
 from hwspecs.spec import build, wrap
-from workloads.cache import trace_of
+from workloads.cache import captured_now
 from workloads.capture import CapturedCall, CapturedPass
 from workloads.model import find
 from workloads.ops.attention import ROLES
 from workloads.parametric import captured, missing, over_frames
 from workloads.temporal import with_temporal
-from workloads.trace import Trace
+from workloads.trace import Trace, same
 
 MODEL = "modelscope-t2v"
 # The UNet's published 1.41 B; the text encoder is Stable Diffusion 2's; the decoder Stable Diffusion 1.5's.
@@ -33,7 +33,7 @@ def request(**fields: Any) -> Any:
 def traces(shared_cache: Path) -> dict[int, Trace]:
     """Captured at every count, none computed."""
     assert shared_cache.exists()
-    return {frames: trace_of(MODEL, request(frames=frames)) for frames in COUNTS}
+    return {frames: captured_now(MODEL, request(frames=frames)) for frames in COUNTS}
 
 
 def attention_flops(trace: Trace, segment: str) -> Counter[str]:
@@ -102,14 +102,24 @@ def test_temporal_convolutions_and_permutes_are_in_the_trace(traces: dict[int, T
     assert 2 in moved.run  # bytes: one fp16 value, where channels become the innermost axis
 
 
-def test_frame_counts_from_three_captures_are_what_a_capture_gives(traces: dict[int, Trace]) -> None:
-    counts = (2, 5, 16, 24)
-    for count, trace in zip(counts, over_frames(MODEL, request(), counts), strict=True):
-        own = traces[count]
-        assert trace.request == own.request
-        assert trace.segments == own.segments
-        for name in ("op_kind", "op_dtype", "op_dims", "op_label", "call_op", "call_path", "input_ids", "tensor_bytes"):
-            assert getattr(trace, name).tolist() == getattr(own, name).tolist(), (count, name)
+@pytest.mark.parametrize("templates", [True, False], ids=["templates", "three-captures"])
+def test_frame_counts_are_what_a_capture_gives(
+    templates: bool, traces: dict[int, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def known(_model: str, request: Any) -> Trace:
+        asked.append(request.frames)
+        return traces[request.frames]
+
+    if not templates:
+        monkeypatch.setattr("workloads.parametric.carried", lambda *_: False)
+        monkeypatch.setattr("workloads.parametric.trace_of", known)
+    for count, trace in zip(COUNTS, over_frames(MODEL, request(), COUNTS), strict=True):
+        assert trace.request == traces[count].request
+        assert trace.segments == traces[count].segments
+        assert same(trace, traces[count]), count
+    assert asked == ([] if templates else [2, 5, 24])
 
 
 def test_a_single_frame_is_captured_and_repeats_follow_the_request(shared_cache: Path) -> None:
@@ -132,6 +142,7 @@ def test_counts_that_lie_on_no_line_are_captured(monkeypatch: pytest.MonkeyPatch
         trace = traces[5]
         return replace(trace, op_dims=trace.op_dims + request.frames**2, request={"frames": request.frames})
 
+    monkeypatch.setattr("workloads.parametric.carried", lambda *_: False)
     monkeypatch.setattr("workloads.parametric.trace_of", odd)
     assert [t.request["frames"] for t in over_frames(MODEL, request(), [2, 3, 4, 9])] == [2, 3, 4, 9]
     assert sorted(asked) == [2, 3, 4, 9]

@@ -8,6 +8,7 @@ batch or, with `vae_slicing`, one frame at a time (diffusers: 16 at a time).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic.dataclasses import dataclass
@@ -49,10 +50,10 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (sample, meta("int64"), meta(dtype, n * request.frames, sd.TEXT_LEN, 768)), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", lambda: sd.text_encoder(dtype), batch, sd.TEXT_LEN, guided.prompts),
-        Stage("unet", "unet", guided.runs * request.steps, lambda: unet(dtype), latents, steps=request.steps),
+        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, sd.TEXT_LEN, guided.prompts),
+        Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
         Stage(
-            "vae_decoder", "vae_decoder", batch * request.frames // at_once, lambda: sd.vae_decoder(dtype),
+            "vae_decoder", "vae_decoder", batch * request.frames // at_once, partial(sd.vae_decoder, dtype),
             lambda: ((meta(dtype, at_once, sd.LATENT_CHANNELS, *size),), {}), frames=0,
         ),
     )  # fmt: skip

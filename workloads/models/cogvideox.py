@@ -9,6 +9,7 @@ table of rotary positions (made once).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -59,13 +60,13 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
         return (sample, meta(dtype, n, TEXT_LEN, text.T5_WIDTH), meta("int64", n)), known
 
     return (
-        text.encoder("text_encoder", lambda: text.t5_xxl(dtype), batch, TEXT_LEN, guided.prompts),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts),
         Stage(
-            "transformer", "transformer", guided.runs * request.steps, lambda: transformer(dtype, size), latents,
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype, size), latents,
             frames=0, steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype, SCALES[size]),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype, SCALES[size]),
             lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0,
         ),
     )  # fmt: skip

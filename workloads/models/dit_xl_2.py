@@ -8,6 +8,7 @@ Published weights are for 256 x 256 and 512 x 512; the module takes square image
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -54,11 +55,11 @@ def stages(request: Request) -> tuple[Stage, ...]:
             "transformer",
             "transformer",
             guided.runs * request.steps,
-            lambda: transformer(dtype, size[1]),
+            partial(transformer, dtype, size[1]),
             latents,
             steps=request.steps,
         ),
-        Stage("vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *size),), {})),
+        Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 
 

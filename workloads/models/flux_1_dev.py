@@ -8,6 +8,7 @@ sampler's pointwise operators.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -53,13 +54,13 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", lambda: text.clip_l(dtype), batch, text.CLIP_LEN, guided.prompts),
-        text.encoder("text_encoder_2", lambda: text.t5_xxl(dtype), batch, T5_LEN, guided.prompts),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, T5_LEN, guided.prompts),
         Stage(
             "transformer",
             "transformer",
             guided.runs * request.steps,
-            lambda: transformer(dtype),
+            partial(transformer, dtype),
             latents,
             steps=request.steps,
         ),
@@ -67,7 +68,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
             "vae_decoder",
             "vae_decoder",
             1,
-            lambda: vae_decoder(dtype, SCALE),
+            partial(vae_decoder, dtype, SCALE),
             lambda: ((meta(dtype, batch, *size),), {}),
         ),
     )

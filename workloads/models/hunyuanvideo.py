@@ -9,6 +9,7 @@ a step, unless a negative prompt is asked for. The decoder runs in chunks of fra
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -53,15 +54,15 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     return (
         text.encoder(
-            "text_encoder", lambda: text.llama_3_8b(dtype), batch, TEMPLATE_LEN + TEXT_LEN, guided.prompts, mask=True
+            "text_encoder", partial(text.llama_3_8b, dtype), batch, TEMPLATE_LEN + TEXT_LEN, guided.prompts, mask=True
         ),
-        text.encoder("text_encoder_2", lambda: text.clip_l(dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
         Stage(
-            "transformer", "transformer", guided.runs * request.steps, lambda: transformer(dtype), latents, frames=0,
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype), latents, frames=0,
             steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *grid),), {}),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
             frames=0,
         ),
     )  # fmt: skip

@@ -11,6 +11,7 @@ Left out: the samplers' pointwise operators, dynamic thresholding, the noise on 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -79,20 +80,20 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     return (
         text.encoder(
-            "text_encoder", lambda: text.t5_xxl(dtype), request.batch, request.text_len, guided.prompts
+            "text_encoder", partial(text.t5_xxl, dtype), request.batch, request.text_len, guided.prompts
         ),
         Stage(
-            "base", "base", guided.runs * request.steps, lambda: base(dtype),
+            "base", "base", guided.runs * request.steps, partial(base, dtype),
             lambda: ((meta(dtype, n, 3, *small), meta("fp32", n), meta(dtype, *prompt)), {}),
             steps=request.steps,
         ),
         Stage(
             "super_resolution_1", "super_resolution_1", guided.runs * request.upscale_steps,
-            lambda: super_resolution(dtype, "joined"), lambda: upscale(small, middle), steps=request.upscale_steps,
+            partial(super_resolution, dtype, "joined"), lambda: upscale(small, middle), steps=request.upscale_steps,
         ),
         Stage(
             "super_resolution_2", "super_resolution_2", guided.runs * request.upscale_steps,
-            lambda: super_resolution(dtype, "cross"), lambda: upscale(middle, large), steps=request.upscale_steps,
+            partial(super_resolution, dtype, "cross"), lambda: upscale(middle, large), steps=request.upscale_steps,
         ),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ clips as one batch or, with `vae_slicing`, one frame at a time (diffusers: 14 at
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -48,13 +49,13 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, n, LATENT_CHANNELS, frames, *size), meta("int64", n), prompts), known
 
     return (
-        text.encoder("text_encoder", lambda: text.t5_xxl(dtype), batch, TEXT_LEN, guided.prompts, mask=True),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
         Stage(
-            "transformer", "transformer", guided.runs * request.steps, lambda: transformer(dtype, frames), latents,
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype, frames), latents,
             steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", batch * frames // at_once, lambda: vae_decoder(dtype),
+            "vae_decoder", "vae_decoder", batch * frames // at_once, partial(vae_decoder, dtype),
             lambda: ((meta(dtype, at_once, LATENT_CHANNELS, *size),), {}), frames=0,
         ),
     )  # fmt: skip

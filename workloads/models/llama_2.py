@@ -56,7 +56,7 @@ class Request:
 
 def stages(size: str, request: Request) -> tuple[Stage, ...]:
     """Prefill, then the spans of the decode; all of one module."""
-    build = cache(lambda: language_model(size, request.dtype))
+    build = cache(partial(language_model, size, request.dtype))
     prompt, kv = request.prompt_len, SIZES[size]["num_key_value_heads"]
 
     def inputs(tokens: int, kv_len: int) -> Any:

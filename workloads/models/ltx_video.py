@@ -8,6 +8,7 @@ tokens; the transformer is told which are padding, the text encoder is not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
@@ -59,13 +60,13 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", lambda: text.t5_xxl(dtype), batch, TEXT_LEN, guided.prompts),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts),
         Stage(
-            "transformer", "transformer", guided.runs * request.steps, lambda: transformer(dtype), latents,
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype), latents,
             frames=0, steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype),
             lambda: ((meta(dtype, batch, LATENT_CHANNELS, frames, height, width),), {}), frames=0,
         ),
     )  # fmt: skip

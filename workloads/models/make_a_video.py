@@ -83,9 +83,9 @@ def stages(request: Request) -> tuple[Stage, ...]:
         partial(clip, 7, shown), frames=shown, steps=request.interpolation_steps,
     )  # fmt: skip
     return (
-        text.encoder("text_encoder", lambda: text_encoder(dtype), batch, TEXT_LEN, guided.prompts),
+        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, guided.prompts),
         Stage(
-            "prior", "prior", guided.runs * request.prior_steps, lambda: prior(dtype),
+            "prior", "prior", guided.runs * request.prior_steps, partial(prior, dtype),
             lambda: ((meta(dtype, n, TEXT_LEN, TEXT_WIDTH), meta(dtype, n, TEXT_WIDTH), meta(dtype, n, TEXT_WIDTH)), {}),
             frames=0, steps=request.prior_steps,
         ),
@@ -95,12 +95,12 @@ def stages(request: Request) -> tuple[Stage, ...]:
         ),
         *((interpolation,) if request.interpolation > 1 else ()),
         Stage(
-            "super_resolution_1", "super_resolution_1", request.upscale_steps_1, lambda: super_resolution_1(dtype),
+            "super_resolution_1", "super_resolution_1", request.upscale_steps_1, partial(super_resolution_1, dtype),
             lambda: ((meta(dtype, batch, 6, shown, *middle), meta("fp32", batch)), {}), frames=0,
             steps=request.upscale_steps_1,
         ),
         Stage(
-            "super_resolution_2", "super_resolution_2", request.upscale_steps_2 * shown, lambda: super_resolution_2(dtype),
+            "super_resolution_2", "super_resolution_2", request.upscale_steps_2 * shown, partial(super_resolution_2, dtype),
             lambda: ((meta(dtype, batch, 6, *large), meta("fp32", batch)), {}), frames=0,
             steps=request.upscale_steps_2,
         ),

@@ -8,6 +8,7 @@ mask is taken to be full (256 tokens).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
@@ -56,13 +57,13 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, n, *grid), prompts, meta("int64", n), mask), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", lambda: text.t5_xxl(dtype), batch, TEXT_LEN, guided.prompts, mask=True),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
         Stage(
-            "transformer", "transformer", guided.runs * request.steps, lambda: transformer(dtype), latents, frames=0,
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype), latents, frames=0,
             assume={NONZERO: ALL}, steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *grid),), {}),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
             frames=0,
         ),
     )  # fmt: skip

@@ -10,6 +10,7 @@ frame at a time. Left out: the sampler's and the guidance's pointwise operators 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic.dataclasses import dataclass
@@ -19,6 +20,7 @@ from workloads.dtypes import torch_dtype
 from workloads.fields import Cached, Clips, Dtype, Guidance, Images, VaeTile, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import LATENT_CHANNELS, PIXELS, TEXT_LEN, Height, Width, vae_decoder
+from workloads.parts.meta import meta
 from workloads.transforms import transformed
 
 TEXT_WIDTH = 1024  # text_encoder/config.json, hidden_size; unet/config.json, cross_attention_dim
@@ -54,20 +56,20 @@ def stages(request: Request) -> tuple[Stage, ...]:
     at_once = 1 if request.vae_slicing else frames
     return (
         Stage(
-            "text_encoder", "text_encoder", guided.prompts, lambda: text_encoder(dtype),
-            lambda: ((_meta("int64", request.batch, TEXT_LEN),), {}),
+            "text_encoder", "text_encoder", guided.prompts, partial(text_encoder, dtype),
+            lambda: ((meta("int64", request.batch, TEXT_LEN),), {}), frames=0,
         ),
         Stage(
-            "unet", "unet", guided.runs * request.steps, lambda: unet(dtype),
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype),
             lambda: (
-                (_meta(dtype, *latent), _meta("int64"), _meta(dtype, clips, TEXT_LEN, TEXT_WIDTH)),
+                (meta(dtype, *latent), meta("int64"), meta(dtype, clips, TEXT_LEN, TEXT_WIDTH)),
                 {"return_dict": False},
             ),
             steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", frames // at_once, lambda: vae_decoder(dtype),
-            lambda: ((_meta(dtype, at_once, LATENT_CHANNELS, *size),), {}),
+            "vae_decoder", "vae_decoder", frames // at_once, partial(vae_decoder, dtype),
+            lambda: ((meta(dtype, at_once, LATENT_CHANNELS, *size),), {}), frames=0,
         ),
     )  # fmt: skip
 
@@ -103,12 +105,6 @@ def unet(dtype: str) -> Any:
         )  # fmt: skip
     module.set_attn_processor(AttnProcessor2_0())
     return module.to(torch_dtype(dtype))
-
-
-def _meta(dtype: str, *shape: int) -> Any:
-    import torch
-
-    return torch.empty(shape, dtype=torch_dtype(dtype), device="meta")
 
 
 MODEL = Model(

@@ -10,7 +10,7 @@ The decoder of the base's own tokens (f = 16) runs only where no super-resolutio
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -66,7 +66,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
     low, high = (tuple(side // pixels for side in (request.height, request.width)) for pixels in (BASE_PIXELS, PIXELS))
     small, large = low[0] * low[1], high[0] * high[1]
     prompt = (n, request.text_len, text.T5_WIDTH)
-    upscale = cache(lambda: super_resolution(dtype, low, high))
+    upscale = cache(partial(super_resolution, dtype, low, high))
     encoded = (n, small + request.text_len, UPSCALE_WIDTH)
     last, factor = (high, 8) if request.super_resolution else (low, 16)
     upscaling = (
@@ -81,15 +81,15 @@ def stages(request: Request) -> tuple[Stage, ...]:
     )  # fmt: skip
     return (
         text.encoder(
-            "text_encoder", lambda: text.t5_xxl(dtype), request.batch, request.text_len, 2 if request.guidance else 1
+            "text_encoder", partial(text.t5_xxl, dtype), request.batch, request.text_len, 2 if request.guidance else 1
         ),
         Stage(
-            "base", "base", request.steps, lambda: base(dtype, small),
+            "base", "base", request.steps, partial(base, dtype, small),
             lambda: ((meta("int64", n, small), meta(dtype, *prompt), request.guidance), {}),
         ),
         *(upscaling if request.super_resolution else ()),
         Stage(
-            "vqgan_decoder", "vqgan_decoder", 1, lambda: decoder(dtype, factor),
+            "vqgan_decoder", "vqgan_decoder", 1, partial(decoder, dtype, factor),
             lambda: ((meta("int64", request.batch, *last),), {}),
         ),
     )  # fmt: skip

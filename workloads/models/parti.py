@@ -57,7 +57,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
     dtype, n = request.dtype, request.batch * (2 if request.guidance else 1)
     grid = (request.height // PATCH, request.width // PATCH)
     tokens = grid[0] * grid[1]
-    build = cache(lambda: transformer(dtype, tokens, request.text_len))
+    build = cache(partial(transformer, dtype, tokens, request.text_len))
 
     def decode(kv_len: int) -> Any:
         held, keys = (
@@ -78,7 +78,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
             for kv_len, repeats in decode_spans(1, tokens)
         ),
         Stage(
-            "image_decoder", "image_decoder", 1, lambda: image_decoder(dtype, grid),
+            "image_decoder", "image_decoder", 1, partial(image_decoder, dtype, grid),
             lambda: ((meta("int64", request.batch, tokens),), {}),
         ),
     )  # fmt: skip

@@ -9,7 +9,7 @@ decoder has 4 + 4 layers of width 512. Steps (24, Muse's) and guidance are assum
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -63,15 +63,15 @@ def stages(request: Request) -> tuple[Stage, ...]:
     length = grid[0] * grid[1] * grid[2]
     return (
         text.encoder(
-            "text_encoder", lambda: text.t5_xxl(dtype), request.batch, request.text_len, 2 if request.guidance else 1
+            "text_encoder", partial(text.t5_xxl, dtype), request.batch, request.text_len, 2 if request.guidance else 1
         ),
         Stage(
-            "transformer", "transformer", request.steps, lambda: transformer(dtype, length),
+            "transformer", "transformer", request.steps, partial(transformer, dtype, length),
             lambda: ((meta("int64", n, length), meta(dtype, n, request.text_len, text.T5_WIDTH), request.guidance), {}),
             frames=0,
         ),
         Stage(
-            "video_decoder", "video_decoder", 1, lambda: video_decoder(dtype),
+            "video_decoder", "video_decoder", 1, partial(video_decoder, dtype),
             lambda: ((meta("int64", request.batch, *grid),), {}),
         ),
     )  # fmt: skip

@@ -7,6 +7,7 @@ are the transformer's. Prompts are padded to 120 tokens and masked.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -48,16 +49,16 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", lambda: text.t5_xxl(dtype), batch, TEXT_LEN, guided.prompts, mask=True),
+        text.encoder("text_encoder", partial(text.t5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
         Stage(
             "transformer",
             "transformer",
             guided.runs * request.steps,
-            lambda: transformer(dtype),
+            partial(transformer, dtype),
             latents,
             steps=request.steps,
         ),
-        Stage("vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *size),), {})),
+        Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 
 

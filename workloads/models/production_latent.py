@@ -9,6 +9,7 @@ three with heads of 64 make 3.1 B. Both texts enter as one sequence, CLIP's padd
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -44,17 +45,17 @@ def stages(request: Request) -> tuple[Stage, ...]:
     size = (LATENT_CHANNELS, request.height // PIXELS, request.width // PIXELS)
     prompt = (guided.rows * batch, text.CLIP_LEN + request.text_len, text.T5_WIDTH)
     return (
-        text.encoder("text_encoder", lambda: text.clip_l(dtype), batch, text.CLIP_LEN, guided.prompts),
-        text.encoder("text_encoder_2", lambda: text.t5_xxl(dtype), batch, request.text_len, guided.prompts),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.t5_xxl, dtype), batch, request.text_len, guided.prompts),
         Stage(
-            "unet", "unet", guided.runs * request.steps, lambda: unet(dtype),
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype),
             lambda: (
                 (meta(dtype, guided.rows * batch, *size), meta("int64"), meta(dtype, *prompt)), {"return_dict": False}
             ),
             steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *size),), {})
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})
         ),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ parameters are the transformer's. Attention runs over the tokens of the text (77
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator
@@ -56,14 +57,14 @@ def stages(request: Request) -> tuple[Stage, ...]:
         }  # fmt: skip
 
     return (
-        text.encoder("text_encoder", lambda: text.clip_l(dtype), batch, text.CLIP_LEN, guided.prompts),
-        text.encoder("text_encoder_2", lambda: text.clip_g(dtype), batch, text.CLIP_LEN, guided.prompts),
-        text.encoder("text_encoder_3", lambda: text.t5_xxl(dtype), batch, T5_LEN, guided.prompts),
+        text.encoder("text_encoder", partial(text.clip_l, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_2", partial(text.clip_g, dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder_3", partial(text.t5_xxl, dtype), batch, T5_LEN, guided.prompts),
         Stage(
             "transformer",
             "transformer",
             guided.runs * request.steps,
-            lambda: transformer(dtype),
+            partial(transformer, dtype),
             latents,
             steps=request.steps,
         ),
@@ -71,7 +72,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
             "vae_decoder",
             "vae_decoder",
             1,
-            lambda: vae_decoder(dtype, SCALE),
+            partial(vae_decoder, dtype, SCALE),
             lambda: ((meta(dtype, batch, *size),), {}),
         ),
     )

@@ -9,6 +9,7 @@ latent over for its own steps, after encoding the prompt with the larger text en
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic.dataclasses import dataclass
@@ -56,7 +57,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
     def big(again: str = "") -> Stage:
         name, length = "text_encoder_2", text.CLIP_LEN
-        return text.encoder(name, lambda: text.clip_g(dtype), batch, length, guided.prompts, again=again)
+        return text.encoder(name, partial(text.clip_g, dtype), batch, length, guided.prompts, again=again)
 
     refined = (
         big("refiner_"),
@@ -64,21 +65,23 @@ def stages(request: Request) -> tuple[Stage, ...]:
             "refiner",
             "refiner",
             guided.runs * request.refiner_steps,
-            lambda: refiner(dtype),
+            partial(refiner, dtype),
             denoised(POOLED, 5),
             steps=request.refiner_steps,
         ),
     )
     return (
-        text.encoder("text_encoder", lambda: sd.text_encoder(dtype), batch, text.CLIP_LEN, guided.prompts),
+        text.encoder("text_encoder", partial(sd.text_encoder, dtype), batch, text.CLIP_LEN, guided.prompts),
         big(),
-        Stage("unet", "unet", guided.runs * request.steps, lambda: unet(dtype), denoised(2048, 6), steps=request.steps),
+        Stage(
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype), denoised(2048, 6), steps=request.steps
+        ),
         *(refined if request.refiner_steps else ()),
         Stage(
             "vae_decoder",
             "vae_decoder",
             1,
-            lambda: sd.vae_decoder(decoded),
+            partial(sd.vae_decoder, decoded),
             lambda: ((meta(decoded, batch, *size),), {}),
         ),
     )

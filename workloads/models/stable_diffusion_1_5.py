@@ -8,6 +8,7 @@ the safety checker, the conversion to 8-bit pixels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -17,6 +18,7 @@ from hwspecs.spec import CONFIG, Quantity
 from workloads.dtypes import torch_dtype
 from workloads.fields import Batch, Cached, Dtype, Guidance, Images, VaeTile, passes
 from workloads.model import Model, Stage
+from workloads.parts.meta import meta
 from workloads.transforms import transformed
 
 TEXT_LEN = 77  # tokens; text_encoder/config.json, max_position_embeddings (a prompt is padded to it)
@@ -63,17 +65,17 @@ def stages(request: Request) -> tuple[Stage, ...]:
     text = (latents, TEXT_LEN, 768)
     return (
         Stage(
-            "text_encoder", "text_encoder", guided.prompts, lambda: text_encoder(dtype),
-            lambda: ((_meta("int64", request.batch, TEXT_LEN),), {}),
+            "text_encoder", "text_encoder", guided.prompts, partial(text_encoder, dtype),
+            lambda: ((meta("int64", request.batch, TEXT_LEN),), {}),
         ),
         Stage(
-            "unet", "unet", guided.runs * request.steps, lambda: unet(dtype),
-            lambda: ((_meta(dtype, latents, *size), _meta("int64"), _meta(dtype, *text)), {"return_dict": False}),
+            "unet", "unet", guided.runs * request.steps, partial(unet, dtype),
+            lambda: ((meta(dtype, latents, *size), meta("int64"), meta(dtype, *text)), {"return_dict": False}),
             steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype),
-            lambda: ((_meta(dtype, request.batch, *size),), {}),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype),
+            lambda: ((meta(dtype, request.batch, *size),), {}),
         ),
     )  # fmt: skip
 
@@ -135,12 +137,6 @@ def vae_decoder(dtype: str) -> Any:
         )  # fmt: skip
     vae.set_attn_processor(AttnProcessor2_0())
     return Decoder(vae).to(torch_dtype(dtype))
-
-
-def _meta(dtype: str, *shape: int) -> Any:
-    import torch
-
-    return torch.empty(shape, dtype=torch_dtype(dtype), device="meta")
 
 
 MODEL = Model(

@@ -8,6 +8,7 @@ pixels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -43,9 +44,9 @@ def stages(request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, guided.rows * batch, *size), meta("int64"), prompts), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", lambda: text_encoder(dtype), batch, TEXT_LEN, guided.prompts),
-        Stage("unet", "unet", guided.runs * request.steps, lambda: unet(dtype), latents, steps=request.steps),
-        Stage("vae_decoder", "vae_decoder", 1, lambda: vae_decoder(dtype), lambda: ((meta(dtype, batch, *size),), {})),
+        text.encoder("text_encoder", partial(text_encoder, dtype), batch, TEXT_LEN, guided.prompts),
+        Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
+        Stage("vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *size),), {})),
     )
 
 

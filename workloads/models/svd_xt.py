@@ -9,6 +9,7 @@ has a temporal layer beside every spatial residual block and transformer. In fp1
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -58,15 +59,15 @@ def stages(request: Request) -> tuple[Stage, ...]:
     image = (batch, 3, request.height, request.width)
     return (
         Stage(
-            "image_encoder", "image_encoder", 1, lambda: image_encoder(dtype),
+            "image_encoder", "image_encoder", 1, partial(image_encoder, dtype),
             lambda: ((meta(dtype, batch, 3, CLIP_SIDE, CLIP_SIDE),), {}), frames=0,
         ),
         Stage(
-            "vae_encoder", "vae_encoder", 1, lambda: encoder(vae, encoded), lambda: ((meta(encoded, *image),), {}),
+            "vae_encoder", "vae_encoder", 1, partial(encoder, vae, encoded), lambda: ((meta(encoded, *image),), {}),
             frames=0,
         ),
-        Stage("unet", "unet", guided.runs * request.steps, lambda: unet(dtype), latents, steps=request.steps),
-        Stage("vae_decoder", "vae_decoder", frames // at_once, lambda: vae_decoder(dtype), decoded, frames=0),
+        Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
+        Stage("vae_decoder", "vae_decoder", frames // at_once, partial(vae_decoder, dtype), decoded, frames=0),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ dtype throughout: the modulation tables, which the checkpoint keeps in fp32 (0.1
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -54,13 +55,13 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
         return (meta(dtype, n, *grid), meta("int64", n), prompts), {"return_dict": False}
 
     return (
-        text.encoder("text_encoder", lambda: text.umt5_xxl(dtype), batch, TEXT_LEN, guided.prompts, mask=True),
+        text.encoder("text_encoder", partial(text.umt5_xxl, dtype), batch, TEXT_LEN, guided.prompts, mask=True),
         Stage(
-            "transformer", "transformer", guided.runs * request.steps, lambda: transformer(dtype, size), latents,
+            "transformer", "transformer", guided.runs * request.steps, partial(transformer, dtype, size), latents,
             frames=0, steps=request.steps,
         ),
         Stage(
-            "vae_decoder", "vae_decoder", 1, lambda: vae_decoder("fp32"), lambda: ((meta("fp32", batch, *grid),), {}),
+            "vae_decoder", "vae_decoder", 1, partial(vae_decoder, "fp32"), lambda: ((meta("fp32", batch, *grid),), {}),
             frames=0,
         ),
     )  # fmt: skip

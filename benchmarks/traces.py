@@ -1,0 +1,92 @@
+"""Writes docs/templates.md: `python -m benchmarks.traces` measures the templates that framecast carries, without torch."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from workloads.cache import carried, trace_of
+from workloads.model import Model, models
+from workloads.samples import of_request, requests
+from workloads.templates import file_of, load
+
+PAGE = Path(__file__).parent.parent / "docs/templates.md"
+DRAWN = 60  # requests of a model, over all that it takes
+SEED = 7  # of the draws; other than those that templates are found at
+INTRO = """# Traces without torch
+
+A trace says what a model computes for a request. framecast carries a *template* of every stage of its models: the calls of one
+structure (operators, order, which tensor goes where), and for every dimension and tensor size an exact expression in whole
+numbers. So a model runs at any size without torch or diffusers, and a thousand sizes take milliseconds each.
+
+## How they are found
+
+`python -m workloads.regenerate [MODEL ...]` needs the extra `[capture]`. For every function that builds a module it
+
+1. draws requests of all the models that use it, in every dtype, a third of each number among the least, where structures
+   change, and captures some 16 of its stages;
+2. sorts the captures by structure: the same operators on the same tensors, with the same dimensions zero. Where the structure
+   changes with the numbers it looks for the border (a threshold, divisibility, two equal numbers) and captures on both sides
+   of it; what lies between two captures of different structures is left out. A decoder that takes a clip a few frames at a
+   time has one structure for all lengths: what is repeated is kept once, with an expression for how often;
+3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
+   g (a m + b) or a m + b m', with products of the stage's numbers, of such numbers halved and rounded, padded, or the rest of a
+   division;
+4. compares the result with captures that took no part, one of them larger than any before. One that differs becomes part of
+   the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so.
+
+A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
+whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.
+
+Where no template holds (a structure that was met too rarely, or a size between two structures), the stage is captured, which
+needs torch; a line on stderr says so. The tests compare every stage of every model with captures at two image sizes and, of
+video, three frame counts, in batches larger than any that a template was found at; and they fail, naming the command, when
+the code that a capture rests on has changed since.
+
+## What is carried
+
+`python -m benchmarks.traces` writes this page. kB: the files of a model's stages (several models share text encoders and
+decoders). Structures: of all stages and dtypes. Covered: of {drawn} requests drawn at random, many of them tiny. ms: a trace,
+the first apart, on {machine}.
+
+| model | kB | structures | default | covered | ms a trace |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    from benchmarks.run import _machine
+
+    machine = _machine()
+    rows = ["| " + " | ".join(map(str, row(model))) + " |" for model in models().values()]
+    distinct = sum(path.stat().st_size for path in file_of("").parent.glob("*.xz")) / 1e3
+    total = f"\nAll files together: {distinct:,.0f} kB.\n"
+    text = INTRO.format(drawn=DRAWN, machine=f"a core of an {machine['cpu']}")
+    PAGE.write_text(text + "\n".join(rows) + "\n" + total)
+
+
+def row(model: Model) -> tuple[Any, ...]:
+    """A line of the table."""
+    drawn = [r for _, r in zip(range(DRAWN), requests(model, random.Random(SEED)), strict=False)]
+    functions = {s.signature.function for r in drawn for s in of_request(model, r)}
+    paths = [path for path in map(file_of, sorted(functions)) if path.exists()]
+    held = [r for r in drawn if carried(model.id, r)]
+    start = time.perf_counter()
+    for request in held:
+        trace_of(model.id, request)
+    each = f"{(time.perf_counter() - start) / len(held) * 1e3:.1f}" if held else "-"
+    return (
+        f"`{model.id}`", f"{sum(p.stat().st_size for p in paths) / 1e3:.1f}", sum(map(_structures, paths)),
+        "yes" if carried(model.id, model.request()) else "captured", f"{len(held)} of {len(drawn)}", each,
+    )  # fmt: skip
+
+
+def _structures(path: Path) -> int:
+    return sum(len(entry.get("templates", ())) for entry in load(path)["families"].values())
+
+
+if __name__ == "__main__":
+    main()

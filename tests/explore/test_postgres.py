@@ -1,0 +1,91 @@
+"""A search on a real PostgreSQL that is stopped and started in the middle; not run where no server is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explore import objectives, study
+from explore.study import Location, run
+from hwspecs.errors import StudyError
+from tests.explore.test_study import same, searched
+from tests.explore.toys import SEARCH, opened, use_toy
+
+FOUND = shutil.which("pg_ctl") or next(iter(sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))), None)
+pytest.importorskip("psycopg2", reason="the extra 'postgres' is not installed")
+pytestmark = pytest.mark.skipif(FOUND is None, reason="no PostgreSQL server is installed")
+
+
+class Server:
+    """A server of its own folder, on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        assert FOUND
+        self.folder, self.bin = folder / "data", Path(os.path.realpath(FOUND)).parent
+        self.user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}  # it does not run as root
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def call(self, program: str, *arguments: str) -> None:
+        subprocess.run([self.bin / program, "-D", self.folder, *arguments], check=True, stdout=subprocess.DEVNULL,
+                       cwd="/", **self.user)  # type: ignore[call-overload]  # fmt: skip
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        self.call("pg_ctl", "-w", "-s", "-l", f"{self.folder}.log", "-o", options, "start")
+
+    def stop(self) -> None:
+        self.call("pg_ctl", "-w", "-s", "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("postgres")
+    found = Server(folder)
+    if found.user:
+        for place in (folder, *folder.parents[:2]):
+            place.chmod(0o755)
+        shutil.chown(folder, "postgres", "postgres")
+    found.call("initdb", "-U", "postgres", "-A", "trust")
+    found.start()
+    yield found
+    found.stop()
+
+
+def test_stopped_and_started(server: Server, tmp_path: Path, monkeypatch: Any) -> None:
+    use_toy(monkeypatch)
+    monkeypatch.setattr(study, "RETRY", 0.1)
+    search = objectives.read(opened(tmp_path, SEARCH, "search.trials=40"))
+    restarts: list[threading.Thread] = []
+    said: list[str] = []
+    noticed = threading.Event()
+    monkeypatch.setattr("hwspecs.notes.say", lambda line: (said.append(line), noticed.set()))
+
+    def stop_once(trials: Any) -> None:
+        if len(trials) >= 16 and not restarts:
+            server.stop()
+            restarts.append(threading.Thread(target=lambda: (noticed.wait(50), server.start())))
+            restarts[0].start()
+
+    found = run(search, Location(server.url), stop_once)
+    restarts[0].join()
+    assert said == [f"warning: {server.url}: the database does not answer; waiting up to 60 s for it"]
+    assert same(found, searched(tmp_path, "search.trials=40"))
+    assert same(found, run(search, Location(server.url)))  # what is stored
+    monkeypatch.setattr(study, "WAIT", 0.3)
+    server.stop()
+    with pytest.raises(
+        StudyError, match=r"^postgresql://postgres@127\.0\.0\.1:\d+/postgres: cannot use the study \(.*\)"
+    ):
+        run(search, Location(server.url))
+    server.start()

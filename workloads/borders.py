@@ -1,0 +1,73 @@
+"""Conditions on a stage's numbers that tell its structures apart, found from samples. For maintainers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from workloads.kind import Ints
+from workloads.templates import NONE
+
+MODULI = (2, 3, 4, 8, 16)
+Feature: TypeAlias = tuple[int, int, int]  # symbol, other symbol, modulus: NONE, NONE, 0 where there is none
+
+
+@dataclass(frozen=True)
+class _Split:
+    feature: Feature
+    low: int
+    high: int
+    disorder: float
+
+
+def tree(symbols: Ints, labels: Ints) -> Any:
+    """Conditions on the symbols (samples, symbols) that give every sample its label, as `templates.chosen` reads them.
+
+    Raises ValueError where two samples of one size have two labels.
+    """
+    if (labels == labels[0]).all():
+        return int(labels[0])
+    best = min(_splits(symbols, labels), key=lambda s: round(s.disorder, 9), default=None)
+    if best is None:
+        raise ValueError(f"samples of one size are of two structures: {symbols[0].tolist()}")
+    below = _values(symbols, best.feature) <= best.low
+    parts = (tree(symbols[side], labels[side]) for side in (below, ~below))
+    symbol, other, modulus = best.feature
+    return [symbol, other, modulus, best.low, best.high, *parts]
+
+
+def _values(symbols: Ints, feature: Feature) -> Ints:
+    symbol, other, modulus = feature
+    value = symbols[:, symbol] - (symbols[:, other] if other != NONE else 0)
+    found: Ints = np.abs(value % modulus if modulus else value)
+    return found
+
+
+def _splits(symbols: Ints, labels: Ints) -> Iterator[_Split]:
+    """Simple ones first: thresholds from the least, divisibility, equality of two symbols."""
+    count = symbols.shape[1]
+    for symbol in range(count):
+        feature = (symbol, NONE, 0)
+        values = _values(symbols, feature)
+        steps = np.unique(values).tolist()
+        for low, high in pairwise(steps):
+            yield _Split(feature, low, high, _disorder(labels, values <= low))
+    features = [(s, NONE, m) for s in range(count) for m in MODULI]
+    features += [(s, o, 0) for s in range(count) for o in range(s)]
+    for feature in features:
+        zero = _values(symbols, feature) == 0
+        if zero.any() and not zero.all():
+            yield _Split(feature, 0, 1, _disorder(labels, zero))
+
+
+def _disorder(labels: Ints, below: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    """Entropy of the labels on both sides of a split, weighted by their samples."""
+    total = 0.0
+    for side in (below, ~below):
+        counts = np.unique(labels[side], return_counts=True)[1]
+        total -= float((counts * np.log2(counts / counts.sum())).sum())
+    return total

@@ -1,0 +1,58 @@
+"""A digest of the code that decides what a stage's capture holds; comments, docstrings and spaces do not count."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import tokenize
+from functools import cache
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+
+from workloads.kind import kinds
+
+# Beside the file of the function itself. Of the operator kinds only the capture rules.
+SHARED = (
+    "aten.py",
+    "capture.py",
+    "kept.py",
+    "temporal.py",
+    "dtypes.py",
+    "blocks.py",
+    "unets.py",
+    "decoding.py",
+    "parts/*.py",
+)
+
+
+def code_of(function: str) -> str:
+    """The digest for a function 'package.module.name' that builds modules."""
+    module = import_module(function.rpartition(".")[0])
+    texts = [_shared(), bare(inspect.getsource(module))]
+    return sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+@cache
+def _shared() -> str:
+    here = Path(__file__).parent
+    texts = [bare(file.read_text()) for pattern in SHARED for file in sorted(here.glob(pattern))]
+    rules = {(kind, name): rule for kind, found in kinds().items() for name, rule in found.capture.items()}
+    texts += [f"{key} {kinds()[key[0]].dims} {bare(inspect.getsource(rule))}" for key, rule in rules.items()]
+    return "\0".join(texts)
+
+
+def bare(source: str) -> str:
+    """Python source without comments, docstrings and white space."""
+    lines = source.splitlines(keepends=True)
+    drop = [
+        (t.start, t.end) for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
+    ]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            drop.append(((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)))
+    for (first, start), (last, end) in sorted(drop, reverse=True):
+        tail = lines[last - 1].encode()[end:].decode() if last != first else lines[first - 1][end:]
+        lines[first - 1 : last] = [lines[first - 1][:start] + tail, *["\n"] * (last - first)]
+    return "".join("".join(lines).split())

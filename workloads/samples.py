@@ -1,0 +1,141 @@
+"""Requests to capture a model at, drawn at random from all that it takes, and the stages that they ask for.
+
+For maintainers: the templates of `workloads.templates` are found and proven at these.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from typing import Any, Literal, get_args, get_origin
+
+from hwspecs import spec
+from hwspecs.errors import FramecastError
+from workloads.model import Model, Stage
+from workloads.signature import Signature, signature
+from workloads.trace import Trace
+
+SMALL = 0.35  # share of the draws of a number that are among its least FEW values: there structures change
+FEW = 12
+DTYPES = ("fp16", "bf16", "fp32")
+LIMITS = {"frames": 121, "batch": 9}  # largest values drawn: a capture of a loop over frames takes seconds
+LIMIT = 2048  # of any other number
+KEPT = 4  # modules that are kept, at most
+SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stage of a drawn request, and the same stage at other frames (itself where the request has none)."""
+
+    model: str
+    signature: Signature
+    stage: Stage
+    other: Stage
+    frames: int | None
+
+
+def samples(model: Model, draws: int, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Sample]:
+    """The stages of drawn requests, each in every dtype; those without a signature are left out.
+
+    large: from four times as far. fixed: fields that are not drawn.
+    """
+    for request in islice(requests(model, rng, large=large, **fixed), draws):
+        for dtype in DTYPES:
+            yield from of_request(model, replace(request, dtype=dtype))
+
+
+def of_request(model: Model, request: Any) -> Iterator[Sample]:
+    """The stages of a request."""
+    from workloads.cache import others
+
+    frames = getattr(request, "frames", None)
+    for stage, other in zip(model.stages(request), others(model, request), strict=True):
+        found = signature(stage, frames)
+        if found is not None:
+            yield Sample(model.id, found, stage, other, frames)
+
+
+def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Any]:
+    """Requests without end, each field drawn by itself; fields that only change repeats have their defaults."""
+    fields = [f for f in spec.fields(model.request) if f.path not in fixed]
+    while True:
+        drawn = {f.path: _drawn(model, f, rng, 4 if large else 1) for f in fields}
+        known = {name: value for name, value in {**drawn, **fixed}.items() if value is not None}
+        if "height" in known and rng.random() < 0.2:
+            known["width"] = known["height"]
+        request = _valid(model, known)
+        if request is not None:
+            yield request
+
+
+def _drawn(model: Model, field: spec.Field, rng: random.Random, times: int) -> Any:
+    """A value of a field; None: its default. What is not asked for by default changes a request's stages, and is left out."""
+    if field.path in model.repeat_fields or getattr(model.request(), field.path, None) is None:
+        return None
+    if bool in (field.type, *get_args(field.type)):
+        return rng.random() < 0.5
+    if get_origin(field.type) is Literal:
+        return rng.choice(get_args(field.type))
+    if field.type is not int:
+        return None
+    least, step = progression(model, field.path)
+    count = max(1, (LIMITS.get(field.path, LIMIT) * times - least) // step)
+    index = min(rng.randrange(FEW), count) if rng.random() < SMALL else round(math.exp(rng.uniform(0, math.log(count))))
+    return least + step * index
+
+
+@cache
+def progression(model: Model, name: str) -> tuple[int, int]:
+    """(least, step) of the values that a whole number of a request may have."""
+    taken = [n for n in range(SCANNED) if _valid(model, {name: n, **({"width": n} if name == "height" else {})})]
+    if not taken and name == "width":
+        return progression(model, "height")
+    return taken[0], (taken[1] - taken[0] if len(taken) > 1 else 1)
+
+
+def _valid(model: Model, values: dict[str, Any]) -> Any:
+    try:
+        return model.request(**values)
+    except (FramecastError, ValueError):
+        return None
+
+
+def captured(sample: Sample) -> Trace:
+    """The trace of a sample's stage alone, one segment without a name. SpecError as `workloads.capture.capture`."""
+    from workloads.cache import captured_stage
+
+    stage, other = (replace(s, name="", build=_kept(s, sample.frames)) for s in (sample.stage, sample.other))
+    return captured_stage(stage, other, sample.frames)
+
+
+def _kept(stage: Stage, frames: int | None) -> Callable[[], Any]:
+    """A stage's `build`, whose modules are kept: making one takes longer than capturing it."""
+    found = signature(stage, frames)
+    if found is None:
+        return stage.build
+    key = found.module
+
+    def build() -> Any:
+        if key not in _MODULES:
+            if len(_MODULES) >= KEPT:
+                _MODULES.clear()
+            _MODULES[key] = stage.build()
+        return _MODULES[key]
+
+    return build
+
+
+_MODULES: dict[Any, Any] = {}
+
+
+def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples of distinct numbers, by the key of their signature."""
+    held: dict[str, dict[tuple[int, ...], Sample]] = {}
+    for sample in found:
+        held.setdefault(sample.signature.key, {}).setdefault(sample.signature.numbers, sample)
+    return {key: list(distinct.values()) for key, distinct in held.items()}

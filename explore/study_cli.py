@@ -103,8 +103,10 @@ def _progress(count: int) -> Iterator[Callable[[str], object] | None]:
 
 def files(found: Answer) -> Iterator[tuple[str, Callable[[Path], object]]]:
     """Name and writer of each file of `--out`."""
+    from functools import partial
+
     from explore.paper import page, report
-    from explore.paper.drawing import draw
+    from explore.paper.drawing import draw, svg
     from sim.files import text_file
 
     if found.findings:
@@ -112,8 +114,8 @@ def files(found: Answer) -> Iterator[tuple[str, Callable[[Path], object]]]:
     for name, tables in found.figures.items():
         for table in tables:
             yield f"figures/{table.name}.csv", text_file(table.csv())
-        for suffix in ("png", "svg"):
-            yield f"figures/{name}.{suffix}", lambda path, n=name, t=tables: draw(n, t, page.source(found), path)  # type: ignore[misc]
+        yield f"figures/{name}.svg", text_file(svg(name, tuple(tables), page.source(found)))
+        yield f"figures/{name}.png", partial(draw, name, tables, page.source(found))
     for member in found.suite.members():
         yield f"scenarios/{member.scenario.name}.yaml", text_file(member.scenario.resolved())
     yield "study.json", text_file(report.to_json(found))

@@ -12,7 +12,7 @@ from typing import Any
 from explore.paper import claims_memory, claims_shape, claims_time
 from explore.paper.claims_shape import SIDES
 from explore.paper.finding import Finding
-from explore.paper.suite import SD, SUITE, Suite
+from explore.paper.suite import IMAGEN, LLM, PARTI, SD, SUITE, TRANSFORMER_TTI, VIDEO, Suite
 from explore.paper.table import CLAIMS
 from explore.paper.tables import FIGURES, Table
 from hwspecs.errors import SpecError, nearest
@@ -28,6 +28,12 @@ FOUND: Mapping[str, Callable[[Suite], Finding]] = {
     **claims_time.FOUND, **claims_shape.FOUND, **claims_memory.FOUND,
 }  # fmt: skip
 WITH_SIZES = ("C15", "C16", "C17", "C31", "fig4", "fig5")  # need Stable Diffusion at every image size
+# Models that a claim or a figure reads; the whole suite where it is not listed.
+READS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("C18", "C19", "C20", "C21", "C22", "C23", "fig6", "fig7"), (VIDEO,)),
+    **dict.fromkeys(("C08", "C09", "C28"), (LLM, *TRANSFORMER_TTI)),
+    "C02": TRANSFORMER_TTI, "C13": (SD,), "C14": TRANSFORMER_TTI, "C27": (IMAGEN, PARTI), "fig3": (SD, IMAGEN, *TRANSFORMER_TTI),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,9 @@ def chosen(only: str) -> list[str]:
 
 
 def needed(ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Models and requests that are captured for claims and figures: the suite, and the sizes where they are asked for."""
-    if any(i not in (*APART, "C15", "C16", "C31", "C13", "C17") for i in ids):
-        yield from ((model, find(model).request()) for model in SUITE)
+    """Models and requests that are captured for claims and figures: those of the suite that they read, and Stable Diffusion's sizes."""
+    asked = {model for i in ids if i not in (*APART, *WITH_SIZES) for model in READS.get(i, SUITE)}
+    yield from ((model, find(model).request()) for model in SUITE if model in asked)
     if any(i in WITH_SIZES for i in ids):
         yield from ((SD, find(SD).request(height=side, width=side)) for side in SIDES)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ LINE = {"unfused": "--", "flash-2": "-"}
 def draw(name: str, tables: Sequence[Table], source: str, path: Path) -> None:
     """A figure to a .png or .svg file."""
     _DRAWN[name](FIGURES[name][0], tables, source, path)
+
+
+@lru_cache(maxsize=len(FIGURES))
+def svg(name: str, tables: tuple[Table, ...], source: str) -> str:
+    """A figure as SVG text; drawn once for its file and for the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.svg"
+        draw(name, tables, source, path)
+        return path.read_text(encoding="utf-8")
 
 
 def _figure(width: float, height: float, rows: int, columns: int, **more: Any) -> tuple[Any, Any]:

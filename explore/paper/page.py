@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,7 @@ from string import Template
 
 from explore.paper import rules
 from explore.paper.answer import Answer, calibration_hash
-from explore.paper.drawing import draw
+from explore.paper.drawing import svg
 from explore.paper.report import ORDER, command, rows, summary
 from explore.paper.tables import FIGURES
 from sim import html
@@ -79,10 +78,7 @@ def _claims(found: Answer) -> str:
 
 
 def _figure(found: Answer, name: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.svg"
-        draw(name, found.figures[name], source(found), path)
-        picture = base64.b64encode(path.read_bytes()).decode()
+    picture = base64.b64encode(svg(name, tuple(found.figures[name]), source(found)).encode()).decode()
     files = ", ".join(f"figures/{t.name}.csv ({len(t.rows)} rows)" for t in found.figures[name])
     note = f"<p>{escape(NOTES[name])}</p>" if name in NOTES else ""
     image = f'<figure><img alt="{escape(FIGURES[name][0])}" src="data:image/svg+xml;base64,{picture}"></figure>'

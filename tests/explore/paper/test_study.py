@@ -162,3 +162,21 @@ def test_scenarios_load_back(tmp_path: Path) -> None:
     made: Any = Suite().scenario("muse")
     (tmp_path / "muse.yaml").write_text(made.resolved())
     assert load(tmp_path / "muse.yaml").hash == made.hash
+
+
+@pytest.mark.parametrize("name", sorted(answers.READS))
+def test_what_is_captured_beforehand_is_what_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No claim or figure asks for a model that was not announced: the captures of a cold run are all made side by side."""
+    asked: list[str] = []
+
+    class Read(Exception):  # noqa: N818
+        pass
+
+    def refused(model: str, _: Any) -> None:
+        asked.append(model)
+        raise Read
+
+    monkeypatch.setattr("explore.paper.suite.trace_of", refused)
+    with pytest.raises(Read):
+        answer([name])
+    assert asked[0] in {model for model, _ in answers.needed([name])}

@@ -66,7 +66,7 @@ def chosen(only: str) -> list[str]:
 
 
 def needed(ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Models and requests that are captured for claims and figures: those of the suite that they read, and Stable Diffusion's sizes."""
+    """Models and requests that claims and figures read: of the suite, and Stable Diffusion at its sizes."""
     asked = {model for i in ids if i not in (*APART, *WITH_SIZES) for model in READS.get(i, SUITE)}
     yield from ((model, find(model).request()) for model in SUITE if model in asked)
     if any(i in WITH_SIZES for i in ids):

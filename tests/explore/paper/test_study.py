@@ -166,10 +166,10 @@ def test_scenarios_load_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(answers.READS))
 def test_what_is_captured_beforehand_is_what_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No claim or figure asks for a model that was not announced: the captures of a cold run are all made side by side."""
+    """The model that a claim or a figure reads first was announced, so that a cold run captures it beside the others."""
     asked: list[str] = []
 
-    class Read(Exception):  # noqa: N818
+    class Read(Exception):
         pass
 
     def refused(model: str, _: Any) -> None:

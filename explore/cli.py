@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from explore import editor_cli, pods_cli, project_cli, search_cli, serve_cli
+from explore import editor_cli, pods_cli, project_cli, search_cli, serve_cli, study_cli
 
 
 def register(cli: click.Group) -> None:
@@ -13,4 +13,5 @@ def register(cli: click.Group) -> None:
     pods_cli.register(cli)
     serve_cli.register(cli)
     project_cli.register(cli)
+    study_cli.register(cli)
     editor_cli.register(cli)

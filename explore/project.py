@@ -6,6 +6,7 @@ attention too (a text encoder's is not); the FLOPs of its two products grow with
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass as spec_dataclass
 
+from explore import horizon
+from explore.horizon import Horizon
 from hwspecs import spec
 from hwspecs.errors import SpecError
 from hwspecs.nodes import Node
@@ -31,11 +34,9 @@ from workloads.ops.attention import ROLES
 from workloads.parametric import missing, over_frames
 from workloads.trace import Trace
 
-SPATIAL, TEMPORAL, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = (
-    "spatial attention", "temporal attention", "cross attention", "convolution", "linear", "rest",
-)  # fmt: skip
+SPATIAL, TEMPORAL, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = horizon.GROUPS
 CAPTURE_SECONDS = 3.0  # one capture on two CPU cores (a UNet of 1,600 calls, twice); for what is said before the start
-POINT_SECONDS = 0.05  # pricing one point
+POINT_SECONDS = 0.4  # pricing one point, with what it is compared to
 
 Size = tuple[int, int]
 
@@ -57,6 +58,27 @@ def _pair(value: Any) -> Any:
 
 
 @spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Chunk:
+    """Clips that overlap."""
+
+    frames: Annotated[int, Quantity(ge=2), Doc("frames of a chunk")]
+    overlap: Annotated[int, Quantity(ge=0), Doc("of them shared with the chunk before")] = 0
+
+    def __post_init__(self) -> None:
+        """A chunk adds something."""
+        if self.overlap >= self.frames:
+            raise RuleError([("overlap", f"found {self.overlap}, expected less than the chunk's {self.frames} frames")])
+
+
+@spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Axis:
+    """One number of the device, at several times its value."""
+
+    field: Annotated[str, Doc("path of a number of the device, such as hbm.bandwidth")]
+    factors: Annotated[tuple[Annotated[float, Quantity(gt=0)], ...], Field(min_length=1), Doc("times its value")]
+
+
+@spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Project:
     """What is projected."""
 
@@ -65,13 +87,30 @@ class Project:
         tuple[Annotated[Size, BeforeValidator(_pair)], ...],
         Doc("image sizes in pixels, a side or [height, width]; none: the request's own"),
     ] = ()
+    seconds: Annotated[
+        tuple[Annotated[float, Quantity("s", gt=0)], ...], Doc("lengths of clips, besides the frame counts")
+    ] = ()
+    frames_per_second: Annotated[float, Quantity(gt=0), Doc("of a clip; 24 is the cinema's")] = 24.0
+    devices: Annotated[tuple[str, ...], Doc("ids of devices to compare with the scenario's own")] = ()
+    axis: Annotated[Axis | None, Doc("a number of the device to vary")] = None
+    windows: Annotated[
+        tuple[Annotated[int, Quantity(ge=1)], ...], Doc("frames that one attends to in windowed temporal attention")
+    ] = ()
+    chunks: Annotated[tuple[Chunk, ...], Doc("clips made of chunks that overlap, one after the other")] = ()
 
     def __post_init__(self) -> None:
         """Nothing twice."""
         twice = [("frames", str(n)) for n in dict.fromkeys(self.frames) if self.frames.count(n) > 1]
         twice += [("sizes", f"{h} x {w}") for h, w in dict.fromkeys(self.sizes) if self.sizes.count((h, w)) > 1]
+        for name in ("seconds", "devices", "windows", "chunks"):
+            values = getattr(self, name)
+            twice += [(name, _named(v)) for v in dict.fromkeys(values) if values.count(v) > 1]
         if twice:
             raise RuleError((name, f"{value} is listed twice; leave one of them out") for name, value in twice)
+
+
+def _named(value: Any) -> str:
+    return f"{value.frames} frames with {value.overlap} shared" if isinstance(value, Chunk) else f"{value}"
 
 
 @dataclass(frozen=True)
@@ -138,11 +177,13 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Projection:
-    """Points in the order of sizes and then of frames, and a crossover for each size."""
+    """Points in the order of sizes and then of frames; a crossover and a horizon for each size."""
 
     scenario: Scenario
     points: tuple[Point, ...]
     crossovers: tuple[Crossover, ...]
+    horizons: tuple[Horizon, ...] = ()
+    frames_per_second: float = 24.0
 
     def of(self, height: int, width: int) -> tuple[Point, ...]:
         """The points of a size, in ascending frames."""
@@ -161,7 +202,31 @@ def load(scenario: Scenario) -> tuple[list[Size], list[int]]:
     if problems:
         raise SpecError(problems)
     own = (scenario.request.height, scenario.request.width)
-    return list(asked.sizes) or [own], sorted(asked.frames)
+    return list(asked.sizes) or [own], _frames(scenario, asked)
+
+
+def _frames(scenario: Scenario, asked: Project) -> list[int]:
+    """The counts that are listed, of the clips in seconds (the next that the model makes), and of the chunks.
+    SpecError for one that the model does not make."""
+    model = find(scenario.model)
+    step, first = model.frame_step, scenario.request.frames % model.frame_step
+    clips = [math.ceil((s * asked.frames_per_second - first) / step) * step + first for s in asked.seconds]
+    derived = {"seconds": clips, "chunks": [c.frames for c in asked.chunks]}
+    problems = []
+    for name, counts in derived.items():
+        node = scenario.sections["project"].get(name)
+        for i, count in enumerate(counts):
+            item = node.value[i] if node and isinstance(node.value, list) else scenario.sections["project"]
+            try:
+                spec.build(
+                    model.request, Node({"frames": Node(count, item.source, text=str(count))}, item.source), at=""
+                )
+            except SpecError as error:
+                says = [p.partition("frames: ")[2] for p in error.problems]
+                problems += [item.problem(f"project.{name}.{i}", f"{text} frames") for text in says]
+    if problems:
+        raise SpecError(problems)
+    return sorted({*asked.frames, *clips, *derived["chunks"]})
 
 
 def expected_seconds(scenario: Scenario, sizes: Sequence[Size], frames: Sequence[int]) -> tuple[int, float]:
@@ -177,14 +242,24 @@ def project(scenario: Scenario, done: Callable[[int], object] | None = None) -> 
     """
     scenario = uncorrected(scenario)
     sizes, frames = load(scenario)
+    asked = section(scenario, "project", Project)
+    others = horizon.checked(scenario, asked.devices)
+    if asked.axis:
+        others |= horizon.on_axis(scenario, asked.axis.field, asked.axis.factors)
     points: list[Point] = []
+    horizons = []
     for size in sizes:
+        compared = []
         for trace in over_frames(scenario.model, _sized(scenario, size), frames):
             points.append(_point(scenario, trace))
+            compared.append(horizon.priced(scenario, trace, groups_of(trace), others, asked.windows))
             if done:
                 done(len(points))
+        chunks = [(c.frames, c.overlap) for c in asked.chunks]
+        horizons.append(horizon.horizon(scenario, size, compared, others, chunks))
     by_size = [points[i : i + len(frames)] for i in range(0, len(points), len(frames))]
-    return Projection(scenario, tuple(points), tuple(map(_crossover, by_size)))
+    crossovers = tuple(map(_crossover, by_size))
+    return Projection(scenario, tuple(points), crossovers, tuple(horizons), asked.frames_per_second)
 
 
 def groups_of(trace: Trace) -> Ints:

@@ -40,12 +40,13 @@ def register(cli: click.Group) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
 )
-@click.option("--out", metavar="DIR", help="Also write project.json, project.csv and two plots (PNG, SVG) to DIR.")
+@click.option("--out", metavar="DIR", help="Also write project.json, project.csv and three plots (PNG, SVG) to DIR.")
 def project(scenario: str, overrides: tuple[str, ...], form: str, out: str | None) -> int:
     """Project a video model over frame counts and image sizes.
 
     The `project:` section of SCENARIO lists frames and sizes. For each: FLOPs, time and memory of spatial and temporal
-    attention, convolution and the rest, and where temporal attention overtakes spatial attention.
+    attention, convolution and the rest, and where temporal attention overtakes spatial attention. Then what to act on: the
+    longest clip that fits, other devices, what each better number of the device moves, windowed attention, chunked clips.
 
     \b
     Examples:
@@ -96,7 +97,7 @@ def _rendered(found: Projection, form: str) -> str:
 
 
 def _files(found: Projection) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    from explore import project_plots
+    from explore import horizon_plots, project_plots
 
     yield "scenario.resolved.yaml", lambda path: path.write_text(found.scenario.resolved(), encoding="utf-8")
     yield "project.json", lambda path: path.write_text(_rendered(found, "json"), encoding="utf-8")
@@ -104,3 +105,4 @@ def _files(found: Projection) -> Iterator[tuple[str, Callable[[Path], object]]]:
     for suffix in ("png", "svg"):
         yield f"plots/frames.{suffix}", lambda path: project_plots.frames(found, path)
         yield f"plots/frames-share.{suffix}", lambda path: project_plots.share(found, path)
+        yield f"plots/ways.{suffix}", lambda path: horizon_plots.ways(found, path)

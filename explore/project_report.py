@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from explore import horizon_report
 from explore.project import CROSS, GROUPS, REST, SPATIAL, TEMPORAL, Crossover, Point, Projection
 from sim.report import number, percent
 from workloads.kind import REPORT_CLASSES
@@ -22,7 +23,8 @@ def text(found: Projection) -> str:
     for c in found.crossovers:
         points = found.of(c.height, c.width)
         parts += [_times(c, points), _flops(c, points)]
-    return "\n\n".join([*parts, _overtaken(found), _memory(found), _calibration(found)])
+    acted = horizon_report.text(found.horizons, found.frames_per_second)
+    return "\n\n".join([*parts, _overtaken(found), _memory(found), _calibration(found), acted])
 
 
 def to_json(found: Projection) -> dict[str, Any]:
@@ -43,6 +45,8 @@ def to_json(found: Projection) -> dict[str, Any]:
         "memory_capacity_bytes": int(s.device.hbm.capacity),
         "points": [_point(p) for p in found.points],
         "crossovers": [_crossover(found, c) for c in found.crossovers],
+        "frames_per_second": found.frames_per_second,
+        "horizons": horizon_report.to_json(found.horizons),
         "framecast_version": version("framecast"),
     }
 

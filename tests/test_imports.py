@@ -31,6 +31,8 @@ ANYWHERE = {
         "explore/pods_plots.py",
         "explore/project_plots.py",
         "explore/plots.py",
+        "explore/horizon_plots.py",
+        "explore/paper/drawing.py",
         "calib/score.py",
         "calib/validate.py",
     ),

@@ -26,43 +26,18 @@ from explore.project import (
     TEMPORAL,
     Projection,
     crossings,
-    expected_seconds,
     load,
-    project,
 )  # fmt: skip
 from explore.project_cli import project as command
 from explore.project_report import note, rows_csv, text, to_json
 from sim.scenario import load as load_scenario
 from sim.simulate import replay
-from tests.sim.toy import write
 
 PAGE = Path(__file__).parents[2] / "docs/project-json.md"
 FRAMES = [2, 4, 16, 64, 1024]
-SECTION = "project: {frames: [64, 2, 16, 1024, 4], sizes: [64, [64, 128]]}\n"
 # Each level of the UNet: positions over those of the first, heads, spatial self-attentions; temporal blocks have two.
 LEVELS = ((1, 5, 5), (4, 10, 5), (16, 20, 5), (64, 20, 1))
 ENTRY_HEADS, HEAD_DIM, CLIPS, STEPS = 8, 64, 2, 50
-
-
-@pytest.fixture(scope="session")
-def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A scenario of two small sizes, and a cache of its own."""
-    folder = tmp_path_factory.mktemp("projection")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FRAMECAST_CACHE", str(folder / "cache"))
-        yield write(folder, f"model: modelscope-t2v\ndevice: a100-sxm-80gb\nsoftware: pytorch-eager\n{SECTION}")
-
-
-@pytest.fixture(scope="session")
-def found(scenario: Path) -> Projection:
-    loaded = load_scenario(scenario)
-    captures, seconds = expected_seconds(loaded, *load(loaded))
-    assert (captures, seconds > 10) == (6, True)  # three a size
-    done: list[int] = []
-    projection = project(loaded, done.append)
-    assert done == list(range(1, 11))
-    assert expected_seconds(loaded, *load(loaded))[0] == 0
-    return projection
 
 
 def test_sizes_in_the_order_of_the_file_and_frames_ascending(found: Projection) -> None:
@@ -204,7 +179,8 @@ def test_files_and_formats_of_the_command(scenario: Path, tmp_path: Path) -> Non
     for out in outs:
         printed = run("--format", "json", "--out", str(out))
         assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
-            "plots/frames-share.png", "plots/frames-share.svg", "plots/frames.png", "plots/frames.svg", "project.csv",
+            "plots/frames-share.png", "plots/frames-share.svg", "plots/frames.png", "plots/frames.svg", "plots/ways.png",
+            "plots/ways.svg", "project.csv",
             "project.json", "scenario.resolved.yaml",
         ]  # fmt: skip
         assert printed == (out / "project.json").read_text(encoding="utf-8")

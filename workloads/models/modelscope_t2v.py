@@ -32,7 +32,7 @@ class Request:
 
     height: Height = 256
     width: Width = 256
-    frames: Annotated[int, Quantity(ge=1, le=65536, doc="frames of a clip; the model was trained with 16")] = 16
+    frames: Annotated[int, Quantity(ge=1, le=262144, doc="frames of a clip; the model was trained with 16")] = 16
     batch: Clips = 1
     steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps; the model was trained with 1000")] = 50
     guidance: Guidance = True

@@ -1,0 +1,1 @@
+"""The reference study, claim by claim and figure by figure, from the simulator alone."""

@@ -1,0 +1,125 @@
+"""What is found for a claim: values or cases, their interval, the verdict, and why they differ where they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from explore.paper import doubt
+from explore.paper.rules import Verdict, verdict
+from explore.paper.suite import GROUPS, KERNELS, PROJECTIONS, TITLE, Floats, Suite
+from explore.paper.table import CLAIMS, Claim
+from sim.report import number
+
+MANY = 4  # values from which a row says them as a range, and the reason one by one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim's row. `values` and `cases` by what each is of; low and high None where there is no interval to give.
+
+    other: the values by the other reading of the class Attention, in which the linear layers of attention modules belong to it;
+    {} where that makes no difference.
+    """
+
+    claim: Claim
+    values: Mapping[str, float]
+    cases: Mapping[str, bool]
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+    other: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def other_verdict(self) -> Verdict:
+        """By the other reading."""
+        if not self.other or self.claim.rule.kind == "order":
+            return self.verdict
+        return verdict(self.claim.rule, tuple(self.other.values()))
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the rules, of the values or the cases alone."""
+        return verdict(self.claim.rule, tuple(self.values.values()), tuple(self.cases.values()))
+
+    @property
+    def value(self) -> str:
+        """Ours in one line, with its unit."""
+        return self.said(self.values)
+
+    def said(self, values: Mapping[str, float]) -> str:
+        """Values in one line, with their unit."""
+        if not values:
+            return "-"
+        unit = {"x": "x", "exponent": "", "ratio": "", "share": "", "rank correlation": ""}.get(
+            self.claim.unit, f" {self.claim.unit}"
+        )
+        said = (f"{name} {number(v)}" if name else number(v) for name, v in values.items())
+        return ", ".join(said) + unit
+
+
+class Times:
+    """Seconds of the suite's kernels, each kind of kernel (KERNELS) times a factor.
+
+    projections: the linear layers of attention modules count as attention.
+    """
+
+    def __init__(self, suite: Suite, factor: Floats | None = None, projections: bool = False) -> None:
+        self.suite, self.projections = suite, projections
+        self.factor = np.ones(len(KERNELS)) if factor is None else factor
+
+    def groups(self, model: str, way: str, component: str = "") -> Floats:
+        """By GROUPS; of all components, or of those whose name begins with one."""
+        member = self.suite.member(model)
+        mine = [s.name.startswith(component) for s in member.trace.segments]
+        return np.asarray(member.times[way][mine].sum(axis=0) @ self.factor)
+
+    def total(self, model: str, way: str, component: str = "") -> float:
+        """Of all groups."""
+        return float(self.groups(model, way, component).sum())
+
+    def of(self, model: str, way: str, group: str, component: str = "") -> float:
+        """Of one group, or of several whose names begin so ('attention')."""
+        found = self.groups(model, way, component)
+        moved = PROJECTIONS if self.projections else ""
+        names = ["attention, projections" if name == moved else name for name in GROUPS]
+        return float(sum(t for t, name in zip(found, names, strict=True) if name.startswith(group)))
+
+    def share(self, model: str, way: str, group: str, component: str = "") -> float:
+        """Percent of the kernel time."""
+        return 100 * self.of(model, way, group, component) / self.total(model, way, component)
+
+
+def timed(
+    suite: Suite, claim: str, values: Callable[[Times], Mapping[str, float]], reason: str = "", **more: bool
+) -> Finding:
+    """A claim about times: its values, and how far they go with the errors of the cost model."""
+    low, high = doubt.interval(lambda factor: tuple(values(Times(suite, factor)).values()))
+    base, other = values(Times(suite)), values(Times(suite, projections=True))
+    return Finding(CLAIMS[claim], base, more, low, high, reason, other if other != base else {})
+
+
+def exact(
+    claim: str, values: Mapping[str, float], cases: Mapping[str, bool] | None = None, reason: str = ""
+) -> Finding:
+    """A claim about counts: no interval but the values themselves."""
+    numbers = tuple(values.values())
+    return Finding(CLAIMS[claim], values, cases or {}, min(numbers), max(numbers), reason)
+
+
+def named(models: tuple[str, ...], of: Callable[[str], float]) -> dict[str, float]:
+    """A value a model, by its title."""
+    return {TITLE[model]: of(model) for model in models}
+
+
+def greatest(values: Mapping[str, float]) -> dict[str, float]:
+    """The greatest alone, with what it is of."""
+    name = max(values, key=lambda n: values[n])
+    return {name: values[name]}
+
+
+def listed(values: Mapping[str, float], unit: str = "") -> str:
+    """'Imagen 68.6 %, Stable Diffusion 26.5 %'."""
+    return ", ".join(f"{name} {number(v)}{unit}" for name, v in values.items())

@@ -1,0 +1,155 @@
+"""Attention over pixels, over frames, and over both jointly, as the number of frames and the resolution grow:
+shapes, exact FLOPs, the closed form of their crossover, and their time.
+
+A spatial call has batch ~ F and length H W, a temporal call batch ~ H W and length F, with heads and head_dim of the
+network. Joint
+attention, as video transformers of today have it, has batch of the clips and length F H W: FLOPs grow with F² H² W².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from explore.paper.suite import VIDEO, Suite, with_attention
+from hwspecs.rates import Rates
+from sim.cost import cost
+from workloads.kind import kinds
+from workloads.lower import lower
+from workloads.ops.attention import ROLES
+from workloads.trace import Segment, Trace
+from workloads.views import attention
+
+COUNTED = (
+    1 << 62
+)  # FLOPs that a column of 64 bits holds; a larger call is priced as one head, which fills any device, times heads
+SPATIAL, TEMPORAL, JOINT = CALLS = ("spatial", "temporal", "joint")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One level of a video network at one resolution: both attentions over [clips, frames, pixels] with heads of head_dim.
+
+    extra: keys of the spatial attention beyond its pixels (of a prompt). count_*: calls of one pass, runs apart.
+    """
+
+    clips: int
+    frames: int
+    pixels: int
+    heads: int
+    head_dim: int
+    extra: int
+    spatial: int
+    temporal: int
+    repeats: int
+
+    def scaled(self, side: int) -> Shape:
+        """At `side` times the height and width."""
+        return replace(self, pixels=self.pixels * side * side)
+
+    def at(self, frames: int) -> Shape:
+        """At another frame count."""
+        return replace(self, frames=frames)
+
+    def dims(self, call: str) -> dict[str, int]:
+        """Dimensions of one call of an attention."""
+        both = {
+            "heads": self.heads,
+            "kv_heads": self.heads,
+            "head_dim": self.head_dim,
+            "causal": 0,
+            "interleaved": 1,
+            "mask": 0,
+        }
+        batch, q_len, extra, role = {
+            SPATIAL: (self.clips * self.frames, self.pixels, self.extra, "self"),
+            TEMPORAL: (self.clips * self.pixels, self.frames, 0, "temporal"),
+            JOINT: (self.clips, self.frames * self.pixels, self.extra, "self"),
+        }[call]
+        return {"batch": batch, "q_len": q_len, "kv_len": q_len + extra, "role": ROLES.index(role), **both}
+
+    def flops(self, call: str) -> int:
+        """4 batch heads q_len kv_len head_dim of one call, exactly."""
+        d = self.dims(call)
+        return 4 * d["batch"] * d["heads"] * d["q_len"] * d["kv_len"] * d["head_dim"]
+
+    def runs(self, call: str) -> int:
+        """Calls of an attention in one inference; a joint one takes the place of a spatial one."""
+        return self.repeats * (self.temporal if call == TEMPORAL else self.spatial)
+
+
+def shapes(suite: Suite, component: str, model: str = VIDEO) -> tuple[Shape, ...]:
+    """The levels of one network that has both attentions, read off its trace. ValueError where a level has only one."""
+    trace = suite.member(model).trace
+    a = attention(trace)
+    dims = trace.dims("attention", trace.call_op[a.call])
+    mine = np.array([a.components[c] == component for c in a.component])
+    over_time = np.flatnonzero(mine & (a.role == ROLES.index("temporal")))
+    over_space = np.flatnonzero(mine & (a.role == ROLES.index("self")))
+    found: dict[tuple[int, int, int], list[int]] = {}
+    for t in over_time:
+        found.setdefault((int(a.q_len[t]), int(a.batch[t]), int(a.heads[t])), []).append(int(t))
+    levels = []
+    for (frames, batch, heads), temporal in found.items():
+        spatial = [int(i) for i in over_space if a.heads[i] == heads and int(a.batch[i] * a.q_len[i]) == batch * frames]
+        if not spatial:
+            raise ValueError(f"{component}: temporal attention of batch {batch} has no spatial attention beside it")
+        i = spatial[0]
+        clips = int(a.batch[i]) // frames
+        levels.append(
+            Shape(
+                clips=clips, frames=frames, pixels=int(a.q_len[i]), heads=heads, head_dim=int(dims.head_dim[i]),
+                extra=int(a.kv_len[i] - a.q_len[i]), spatial=len(spatial), temporal=len(temporal), repeats=int(a.repeats[i]),
+            )
+        )  # fmt: skip
+    return tuple(sorted(levels, key=lambda s: -s.pixels))
+
+
+def exact_flops(found: Sequence[Shape]) -> tuple[int, int, int]:
+    """FLOPs of one inference over all levels: spatial, temporal, joint."""
+    spatial, temporal, joint = (sum(s.runs(call) * s.flops(call) for s in found) for call in CALLS)
+    return spatial, temporal, joint
+
+
+def crossover(found: Sequence[Shape]) -> Fraction:
+    """Frames at which temporal FLOPs reach the spatial ones: A_s F = A_t F², F = A_s / A_t, exactly."""
+    spatial, temporal, _ = exact_flops([s.at(1) for s in found])
+    return Fraction(spatial, temporal)
+
+
+def times(
+    found: Sequence[Shape], calls: Sequence[str], way: str, on: Rates, level: str = "physical"
+) -> dict[str, float]:
+    """Seconds of one inference in each of the attentions, projections apart, over all levels."""
+    priced = [(call, s) for call in calls for s in found]
+    parts = [s.clips * s.heads if s.flops(call) > COUNTED else 1 for call, s in priced]
+    asked = (s if n == 1 else replace(s, clips=1, heads=1) for n, (_, s) in zip(parts, priced, strict=True))
+    trace = _trace([s.dims(call) for s, (call, _) in zip(asked, priced, strict=True)])
+    kernels = lower(trace, with_attention(way))
+    done = cost(kernels, on, level)
+    each = done.per_call(done.time) * parts
+    return {
+        call: float(sum(t * s.runs(call) for t, (c, s) in zip(each, priced, strict=True) if c == call))
+        for call in calls
+    }
+
+
+def _trace(calls: Sequence[dict[str, int]], dtype: str = "fp16") -> Trace:
+    """Attention calls alone, each of tensors that nobody touched before."""
+    names, n = kinds()["attention"].dims, len(calls)
+    index, zeros = np.arange(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    dims = np.array([[c[name] for name in names] for c in calls], dtype=np.int64)
+    size = np.repeat(
+        2 * np.array([c["batch"] * c["heads"] * c["kv_len"] * c["head_dim"] for c in calls], dtype=np.int64), 4
+    )
+    return Trace(
+        model="attention", request={}, kinds=("attention",), dtypes=(dtype,), labels=("attention",), paths=("attention",),
+        op_kind=zeros, op_dtype=zeros, op_dims=dims, op_label=zeros, call_op=index, call_path=zeros,
+        call_in_attention=np.ones(n, dtype=bool), input_offsets=np.arange(0, 3 * n + 1, 3, dtype=np.int64),
+        input_ids=np.array([4 * i + j for i in range(n) for j in range(3)], dtype=np.int64),
+        output_offsets=np.arange(n + 1, dtype=np.int64), output_ids=4 * index + 3, tensor_bytes=size,
+        tensor_is_weight=np.zeros(4 * n, dtype=bool), segments=(Segment("attention", "attention", 0, n, 1, 0, 0),),
+    )  # fmt: skip

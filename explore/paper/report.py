@@ -1,0 +1,105 @@
+"""The study as a table for a terminal, as claims.csv, as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from explore.paper.answer import Answer, calibration_hash
+from explore.paper.finding import Finding
+from sim.report import number
+
+COLUMNS = ("id", "claim", "study", "framecast", "low", "high", "verdict", "reason", "command")
+SCHEMA_VERSION = 1  # of the JSON
+ORDER = ("agrees", "close", "disagrees", "cited", "open")
+WIDE = 48  # letters of a column
+
+
+def rows(found: Answer) -> list[dict[str, Any]]:
+    """One row a claim, COLUMNS; low and high are empty where there is no interval."""
+    return [_row(f) for f in found.findings]
+
+
+def _row(f: Finding) -> dict[str, Any]:
+    return {
+        "id": f.claim.id, "claim": f.claim.title, "study": f.claim.study, "framecast": f.value, "low": f.low, "high": f.high,
+        "verdict": f.verdict, "reason": why(f), "command": command(f.claim.id),
+    }  # fmt: skip
+
+
+def why(f: Finding) -> str:
+    """What is compared, what came out beside it, and the verdict by the other reading of attention where there is one."""
+    other = (
+        f" By the other reading (projections of attention modules are attention) {f.said(f.other)}: {f.other_verdict}."
+        if f.other
+        else ""
+    )
+    return f"{f.claim.measured}. {f.reason}.{other}" if f.reason else f"{f.claim.measured}.{other}"
+
+
+def command(name: str) -> str:
+    """What makes a row or a figure again."""
+    return f"framecast study --out study --only {name}"
+
+
+def claims_csv(found: Answer) -> str:
+    """COLUMNS."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows(found))
+    return out.getvalue()
+
+
+def to_json(found: Answer) -> str:
+    """Claims and figures as one object."""
+    tables = {
+        t.name: [dict(zip(t.columns, r, strict=True)) for r in t.rows] for all_ in found.figures.values() for t in all_
+    }
+    data = {
+        "schema_version": SCHEMA_VERSION, "calibration": calibration_hash(), "level": found.suite.level,
+        "counts": dict(found.counts()),
+        "other_reading_agrees_or_close": other_reading(found), "claims": rows(found), "figures": tables,
+    }  # fmt: skip
+    return json.dumps(data, indent=2) + "\n"
+
+
+def other_reading(found: Answer) -> int:
+    """Claims that agree or are close when the projections of attention modules count as attention."""
+    return sum(f.other_verdict in ORDER[:2] for f in found.findings)
+
+
+def summary(found: Answer) -> str:
+    """'32 claims: 8 agree, 6 are close ... Calibration ...'."""
+    counts = found.counts()
+    said = ", ".join(f"{counts[v]} {v}" for v in ORDER if counts[v])
+    return (
+        f"{len(found.findings)} claims: {said}. With the projections of attention modules counted as attention, "
+        f"{other_reading(found)} agree or are close. Level {found.suite.level}, calibration {calibration_hash()}."
+    )
+
+
+def text(found: Answer) -> str:
+    """A table with a line a claim, and the counts."""
+    from tabulate import tabulate
+
+    if not found.findings:
+        return f"Figures: {', '.join(found.figures)}."
+    cells = [
+        (f.claim.id, _cut(f.claim.title), _cut(f.claim.study, 34), _cut(f.value, 56), _ends(f), f.verdict)
+        for f in found.findings
+    ]
+    heads = ("", "claim", "study", "framecast", "interval", "verdict")
+    return f"{tabulate(cells, heads, tablefmt='simple', disable_numparse=True)}\n\n{summary(found)}"
+
+
+def _cut(words: str, wide: int = WIDE) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(words, wide))
+
+
+def _ends(f: Finding) -> str:
+    return "" if f.low is None or f.high is None else f"{number(f.low)} .. {number(f.high)}"

@@ -1,0 +1,182 @@
+"""`framecast study`: a small part of it as a user runs it; every number of the output is in a row that names its scenario."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from explore.paper import answer as answers
+from explore.paper import claims_shape, doubt, tables
+from explore.paper.answer import Answer, answer, calibration_hash, chosen
+from explore.paper.claims_memory import rank_correlation
+from explore.paper.claims_shape import lengths
+from explore.paper.page import page
+from explore.paper.report import COLUMNS, claims_csv, summary, to_json
+from explore.paper.suite import GROUPS, SD, WAYS, Suite
+from explore.study_cli import study
+from hwspecs.errors import SpecError
+from sim.scenario import load
+from sim.simulate import replay
+from workloads.views import matrix_bytes_per_pass
+
+ACCURACY = Path(__file__).parents[3] / "docs/accuracy.md"
+ASKED = ("C13", "C15", "C16", "C17", "C24", "C26", "C31", "fig4", "fig5")
+SIDES = (64, 128, 256)  # in tests; the study's own go further
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answer]:
+    """Claims and figures that rest on Stable Diffusion alone, at small images, with a cache of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAMECAST_CACHE", str(tmp_path_factory.mktemp("study")))
+        for module in (claims_shape, tables):
+            patch.setattr(module, "SIDES", SIDES)
+        patch.setattr(claims_shape, "FAR", SIDES[-1])
+        yield answer(ASKED)
+
+
+def test_a_row_a_claim_with_a_verdict_and_a_command(found: Answer) -> None:
+    rows = list(csv.DictReader(io.StringIO(claims_csv(found))))
+    assert list(rows[0]) == list(COLUMNS)
+    assert [r["id"] for r in rows] == [a for a in ASKED if a.startswith("C")]
+    verdicts = {r["id"]: r["verdict"] for r in rows}
+    assert verdicts == verdicts | {"C13": "agrees", "C15": "agrees", "C24": "cited", "C26": "open", "C31": "agrees"}
+    assert all(r["command"] == f"framecast study --out study --only {r['id']}" and r["reason"] for r in rows)
+    assert f"calibration {calibration_hash()}" in summary(found)
+    assert json.loads(to_json(found))["calibration"] == calibration_hash()
+
+
+def test_similarity_memory_is_the_formula_exactly(found: Answer) -> None:
+    memory = found.figures["fig4"][1]
+    assert memory.column("side_px") == list(SIDES)
+    assert memory.column("traced_bytes") == memory.column("formula_bytes")
+    traced = matrix_bytes_per_pass(lengths(found.suite, 64))["unet"]
+    assert traced == tables.similarity_bytes(8)
+
+
+def test_a_scenario_of_a_figure_gives_its_numbers_again(found: Answer, tmp_path: Path) -> None:
+    table = found.figures["fig5"][0]
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    (member,) = (m for m in found.suite.members() if m.scenario.name == row["scenario"])
+    (tmp_path / "again.yaml").write_text(member.scenario.resolved())
+    again = replay(load(tmp_path / "again.yaml", [f"software.attention={row['attention']}"]))
+    assert row["all_s"] == pytest.approx(again.gpu_time, rel=1e-9)
+    classes = again.by_class()
+    assert row["attention_s"] == pytest.approx(classes["Attention"].time, rel=1e-9)
+    assert row["convolution_s"] == pytest.approx(classes["Convolution"].time, rel=1e-9)
+
+
+def test_groups_and_kernels_add_up(found: Answer) -> None:
+    member = found.suite.member(SD, height=64, width=64)
+    for way in WAYS:
+        cost = member.priced[way].cost
+        whole = float(member.trace.call_repeats() @ cost.per_call(cost.time))
+        assert member.times[way].sum() == pytest.approx(whole, rel=1e-9)
+        assert member.times[way].shape == (len(member.trace.segments), len(GROUPS), 6)
+
+
+def test_the_page_shows_every_row_and_needs_nothing_else(found: Answer) -> None:
+    text = page(found)
+    assert all(f'id="{f.claim.id}"' in text for f in found.findings)
+    assert text.count("data:image/svg+xml;base64,") == 2
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+
+
+def test_files_of_a_run(found: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(*_: object, **__: object) -> Answer:
+        return found
+
+    monkeypatch.setattr(answers, "answer", given)
+    monkeypatch.setattr("explore.study_cli.capture_beside", given)
+    result = CliRunner().invoke(study, ["--out", str(tmp_path / "out")], standalone_mode=False)
+    assert result.exception is None, result.exception
+    names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert names >= {
+        "claims.csv",
+        "study.html",
+        "study.json",
+        "figures/fig4.png",
+        "figures/fig5.svg",
+        "figures/fig5.csv",
+    }
+    assert {f"scenarios/{m.scenario.name}.yaml" for m in found.suite.members()} <= names
+    assert "agrees" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("C33", "--only: unknown 'C33'"),
+        ("fig14", "--only: unknown 'fig14'; did you mean 'fig4'?"),
+        (",", "--only: unknown ','"),
+    ],
+)
+def test_what_there_is_not(only: str, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        chosen(only)
+    (line,) = error.value.problems
+    assert line.startswith(message)
+    assert line.endswith("(claims C01 to C32, figures fig1 to fig7)")
+
+
+def test_what_is_asked_for_comes_in_order() -> None:
+    assert chosen("fig5, c18,C03") == ["C03", "C18", "fig5"]
+    assert len(chosen("")) == 39
+
+
+def test_errors_of_kernels_are_those_of_the_accuracy_page() -> None:
+    text = ACCURACY.read_text(encoding="utf-8")
+    rows = {
+        "GEMM": "GEMM bf16/fp16, unseen pairs (n, k)", "fused attention": "attention prefill, unseen pairs (batch, length)",
+        "convolution": "convolution fp32, algorithm predicted", "norm": "layer and RMS norm", "softmax": "softmax",
+        "element-wise": "element-wise",
+    }  # fmt: skip
+    levels = text[text.index("## What each level adds") :]
+    for kind, row in rows.items():
+        (value,) = re.findall(rf"^\| {re.escape(row)} +\| ([\d.]+) ", levels, re.MULTILINE)
+        assert doubt.ERRORS[kind] == pytest.approx(float(value) / 100), kind
+
+
+def test_an_interval_holds_the_value_and_widens_with_errors() -> None:
+    low, high = doubt.interval(lambda f: (float(f[0]),))
+    assert low < 1 < high
+    assert high / low == pytest.approx(1.31, abs=0.05)  # 8.5 % mean error: two 1.28 sigma of 10.7 %
+
+
+def test_rank_correlation() -> None:
+    assert rank_correlation([1, 2, 3], [10, 20, 40]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3], [5, 5, 5]) == 0
+    assert rank_correlation([1, 1, 2, 3], [1, 1, 2, 2]) == pytest.approx(0.943, abs=1e-3)
+
+
+def test_scenarios_load_back(tmp_path: Path) -> None:
+    made: Any = Suite().scenario("muse")
+    (tmp_path / "muse.yaml").write_text(made.resolved())
+    assert load(tmp_path / "muse.yaml").hash == made.hash
+
+
+@pytest.mark.parametrize("name", sorted(answers.READS))
+def test_what_is_captured_beforehand_is_what_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model that a claim or a figure reads first was announced, so that a cold run captures it beside the others."""
+    asked: list[str] = []
+
+    class Read(Exception):
+        pass
+
+    def refused(model: str, _: Any) -> None:
+        asked.append(model)
+        raise Read
+
+    monkeypatch.setattr("explore.paper.suite.trace_of", refused)
+    with pytest.raises(Read):
+        answer([name])
+    assert asked[0] in {model for model, _ in answers.needed([name])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,22 +93,29 @@ def mapping(text: str, source: str, problems: list[str] | None = None) -> Node:
 
 def parse(text: str, source: str, problems: list[str] | None = None) -> Node:
     """Any one YAML value with origins; empty text is null. SpecError and `problems` as in `read`."""
+    node, found = _parsed(text, source)
+    if found and problems is None:
+        raise SpecError(found)
+    if problems is not None:
+        problems += found
+    return node
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, source: str) -> tuple[Node, tuple[str, ...]]:
+    """The value and its problems; kept, since a sweep reads the same files for every point."""
     try:
         _check_depth(text, source)
         tree = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SpecError(_syntax(error, source, text)) from None
     if tree is None:
-        return Node(None, source)
+        return Node(None, source), ()
     found: list[str] = []
     node = _convert(tree, "", source, found, {})
     if node.count > COUNT:
         raise SpecError([*found, f"{source}: more than {COUNT} values; are aliases nested?"])
-    if found and problems is None:
-        raise SpecError(found)
-    if problems is not None:
-        problems += found
-    return node
+    return node, tuple(found)
 
 
 def wrap(data: Any, source: str) -> Node:

@@ -51,7 +51,7 @@ def harvest(expected: Any, spare: Any) -> Any:
     """Share of dies with at most `spare` defects where `expected` are (Poisson), interpolated between whole numbers."""
     expected, spare = np.broadcast_arrays(np.asarray(expected, dtype=np.float64), np.asarray(spare, dtype=np.float64))
     term, good = np.exp(-expected), np.zeros(expected.shape)
-    for count in range(TERMS):
+    for count in range(min(TERMS, int(np.ceil(spare.max(initial=0.0))) + 1)):  # beyond, the weight of a term is zero
         good = good + term * np.clip(spare + 1.0 - count, 0.0, 1.0)
         term = term * expected / (count + 1.0)
     return good

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.exploring import exploring
 from benchmarks.pods import pods
 from benchmarks.startup import startup
 from explore.evaluate import RATES, Workload, evaluate, prepare, stack
@@ -95,7 +96,7 @@ def _machine() -> dict[str, Any]:
 
 def main() -> None:
     """Measure everything, write the file, print it."""
-    found: dict[str, Any] = designs() | pods() | startup()
+    found: dict[str, Any] = designs() | exploring() | pods() | startup()
     found |= {
         "machine": _machine(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},

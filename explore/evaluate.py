@@ -98,8 +98,8 @@ class Workload:
         """Bytes of one inference that are read at each distance from their last use, the distances, and bytes written."""
         k, runs = self.kernels, self.runs[self.kernels.row]
         distance, which = np.unique(k.distances, return_inverse=True)
-        read = np.bincount(which.reshape(-1), (k.reads * runs).reshape(-1), len(distance))
-        return read, distance, float((k.write_bytes * runs).sum())
+        read = np.bincount(which.reshape(-1), (k.reads * runs).reshape(-1), len(distance)).astype(np.float64)
+        return read, distance.astype(np.float64), float((k.write_bytes * runs).sum())
 
     @property
     def is_compiled(self) -> bool:

@@ -46,8 +46,8 @@ def _names(node: ast.expr, text: str) -> list[str]:
     match node:
         case ast.Name():
             return [node.id]
-        case ast.Attribute(value=ast.Name()):
-            return [f"{node.value.id}.{node.attr}"]
+        case ast.Attribute(value=ast.Name(id=owner)):
+            return [f"{owner}.{node.attr}"]
         case ast.Constant() if type(node.value) in (int, float):
             return []
         case ast.BinOp() if type(node.op) in OPERATORS:
@@ -61,12 +61,12 @@ def _value(node: ast.expr, outputs: Mapping[str, Floats]) -> Any:
     match node:
         case ast.Name():
             return outputs[node.id]
-        case ast.Attribute(value=ast.Name()):
-            return outputs[f"{node.value.id}.{node.attr}"]
+        case ast.Attribute(value=ast.Name(id=owner)):
+            return outputs[f"{owner}.{node.attr}"]
         case ast.BinOp():
             return OPERATORS[type(node.op)](_value(node.left, outputs), _value(node.right, outputs))
         case ast.UnaryOp():
             return -_value(node.operand, outputs)
-        case ast.Constant(value=int() | float()):
-            return float(node.value)
+        case ast.Constant(value=int() | float() as number):
+            return float(number)
     raise AssertionError("`names` reads an expression first")

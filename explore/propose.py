@@ -29,7 +29,7 @@ def neighbours(
     seen = {_key(axes, design) for design in tried}
     while front:
         for _ in range(ATTEMPTS):
-            design = dict(front[rng.integers(len(front))])
+            design = dict(front[int(rng.integers(len(front)))])
             for i in rng.choice(len(axes), size=min(len(axes), int(rng.integers(1, 3))), replace=False):
                 design[axes[i].path] = _moved(axes[i], design[axes[i].path], rng)
             if _key(axes, design) not in seen:
@@ -44,7 +44,7 @@ def _moved(axis: Axis, value: Value, rng: np.random.Generator) -> Value:
     """A value nearby: of a list the next in order, of a range some steps up or down, one at least."""
     up = bool(rng.integers(2))
     if axis.range is None:
-        ordered = sorted(axis.values) if axis.field.numeric else list(axis.values)  # type: ignore[type-var]
+        ordered = sorted(axis.values) if axis.field.numeric else list(axis.values)
         return ordered[int(np.clip(ordered.index(value) + (1 if up else -1), 0, len(ordered) - 1))]
     r = axis.range
     low, high, here = (np.log(x) if r.log else x for x in (r.low, r.high, float(value)))

@@ -33,7 +33,7 @@ def drawn(axis: Axis, u: Floats) -> NDArray[np.float64]:
     step = r.step or (1.0 if axis.field.type is int and not r.log else None)
     if step is not None:
         count = np.floor((r.high - r.low) / step * (1 + 1e-12)) + 1
-        return r.low + step * np.floor(u * count)
+        return np.asarray(r.low + step * np.floor(u * count))
     value = r.low * (r.high / r.low) ** u if r.log else r.low + u * (r.high - r.low)
     return np.asarray(value.round() if axis.field.type is int else value)
 

@@ -111,6 +111,19 @@ def price(shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False)
     return Priced(time, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, tile, bound, lower, landscape)
 
 
+def loop(shapes: Shapes, rates: Rates, terms: Terms) -> Floats:
+    """Seconds (rows,) of the fastest tile apart from memory, the largest of its overlapping terms standing for all.
+
+    The tile is the best one by this very time, so that it falls (or stays) when a device field improves.
+    """
+    on = tiles.chip(rates, terms, rates.tensor[shapes.dtype], rates.vector[shapes.dtype])
+    found = []
+    for i in range(0, len(shapes), CHUNK):
+        t = _terms(shapes.part(slice(i, i + CHUNK)), on, terms, tiles.MENU.T[:, :, None])
+        found.append((np.maximum(np.maximum(t.tensor, t.l2), t.latency) + t.fixed).min(axis=0))
+    return np.concatenate(found) if found else np.zeros(0)
+
+
 def _terms(shapes: Shapes, on: formulas.Chip, terms: Terms, menu: Floats) -> formulas.Terms:
     return formulas.gemm(
         on, tiles.tile_terms(terms), shapes.batch, shapes.m, shapes.n, shapes.k, shapes.itemsize, shapes.flops, *menu

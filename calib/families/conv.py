@@ -117,14 +117,13 @@ def _of_dtype(frame: pd.DataFrame, dtype: str, rates: Rates, terms: Terms) -> Fl
     aligned = np.where(volume, ACCESS_3D, ACCESS) / item
     c = np.ceil(s.c / aligned) * aligned
     moved = item * (s.x + s.w + s.y)
-    product = reference.price(
+    loop = reference.loop(
         reference.Shapes(s.groups, s.n * s.positions, s.k, c * s.taps, np.zeros(len(frame)), moved, item, dtype),
         rates,
         terms,
     )
     # The taps overlap: the implicit GEMM reads each input once from memory, not once a tap.
     hbm = moved / (np.max(rates.hbm_bandwidth) * terms.hbm_tile)
-    loop = np.maximum.reduce([product.tensor, product.l2, product.latency]) + product.fixed
     gemm = np.maximum(loop, hbm)  # what `fixed` writes out goes through memory too
     first = (
         (frame["layout"].astype(str) if "layout" in frame else joined(frame)).isin(["nchw", "ncdhw", "ncl"]).to_numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from explore.front import differences, pareto, ratio, spread
+from explore.front import differences, hypervolume, pareto, ratio, spread
 
 
 def test_pareto() -> None:
@@ -30,3 +30,15 @@ def test_words() -> None:
     design = {"device.hbm.bandwidth": 16.0, "device.l2.capacity": 2.0, "device.sm_count": 9, "device.tensor.fp8": 0.0}
     assert differences(design, base) == "L2 x2, HBM +60 %, SMs -10 %"
     assert differences(base, base) == "as the baseline"
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_hypervolume_is_what_a_grid_counts(objectives: int) -> None:
+    rng = np.random.default_rng(objectives)
+    points = rng.integers(0, 8, (12, objectives)).astype(float)
+    cells = np.stack(np.meshgrid(*[np.arange(6)] * objectives, indexing="ij"), axis=-1).reshape(-1, objectives)
+    covered = (points[:, None] <= cells[None]).all(axis=2).any(axis=0).sum()
+    assert hypervolume(points, np.full(objectives, 6.0)) == covered
+    assert hypervolume(points + 10, np.full(objectives, 6.0)) == 0
+    with pytest.raises(ValueError, match="at most 3 objectives"):
+        hypervolume(np.zeros((1, 4)), np.ones(4))

@@ -69,14 +69,22 @@ def test_stopped_and_started(server: Server, tmp_path: Path, monkeypatch: Any) -
     restarts: list[threading.Thread] = []
     said: list[str] = []
     noticed = threading.Event()
-    monkeypatch.setattr("hwspecs.notes.say", lambda line: (said.append(line), noticed.set()))
+
+    def say(line: str) -> None:
+        said.append(line)
+        noticed.set()
+
+    def start_again() -> None:
+        noticed.wait(50)
+        server.start()
 
     def stop_once(trials: Any) -> None:
         if len(trials) >= 16 and not restarts:
             server.stop()
-            restarts.append(threading.Thread(target=lambda: (noticed.wait(50), server.start())))
+            restarts.append(threading.Thread(target=start_again))
             restarts[0].start()
 
+    monkeypatch.setattr("hwspecs.notes.say", say)
     found = run(search, Location(server.url), stop_once)
     restarts[0].join()
     assert said == [f"warning: {server.url}: the database does not answer; waiting up to 60 s for it"]

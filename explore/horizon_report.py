@@ -64,6 +64,14 @@ def _frames(value: float | None, c: Curve) -> str:
     return f"by {c.runs[0].frames}" if value <= c.runs[0].frames else f"{value:,.0f}"
 
 
+def _from(value: float | None, c: Curve) -> str:
+    """'823 frames', '16 frames or less', 'none asked for'."""
+    if value is None:
+        return "none asked for"
+    first = c.runs[0].frames
+    return f"{first} frames or less" if value <= first else f"{value:,.0f} frames"
+
+
 def _longest(frames: float, c: Curve, rate: float) -> str:
     if math.isinf(frames):
         return f"over {c.runs[-1].frames:,}"
@@ -92,10 +100,8 @@ def _advice(h: Horizon) -> str:
         known = {p: abs(math.log(v / start)) for p, v in moved.items() if v is not None and start is not None}
         if known and max(known.values()) > 0:
             path = max(known, key=lambda p: known[p])
-            lines.append(
-                f"The crossover with {name} moves most with {path}: from {_frames(start, h.own)} to "
-                f"{_frames(moved[path], h.own)} frames."
-            )
+            there = f"from {_from(start, h.own)} to {_from(moved[path], h.own)}"
+            lines.append(f"The crossover with {name} moves most with {path}: {there}.")
     fastest = min(h.levers, key=lambda x: x.latency)
     gain = 1 / fastest.latency
     lines.append(

@@ -36,13 +36,13 @@ def study(only: str, form: str, out: str | None) -> int:
     """Hold the simulator against the reference study, claim by claim.
 
     Regenerates what the study shows (Golden et al., ISPASS 2024) from the simulator alone: one row a claim, by rules that
-    were written before the first run, and seven figures with their numbers.
+    were written before the first run, and seven figures with their numbers. Without --only, all of it: some 20 s the first time.
 
     \b
     Examples:
-      framecast study --out study
-      framecast study --only C18,fig5 --out study
-      framecast study --only C03,C11 --format csv
+      framecast study --only C18,fig7
+      framecast study --only C13,C31,fig4 --out out/study
+      framecast study --only C14 --format csv
     """
     from explore.paper import report
     from explore.paper.answer import answer, chosen, needed

@@ -87,7 +87,9 @@ def c07(suite: Suite) -> Finding:
     first = ", ".join(TITLE[m] for m, yes in largest.items() if yes)
     found = timed(suite, "C07", lambda t: greatest(values(t)))
     return replace(
-        found, reason=f"{listed(values(times), ' %')}; the largest class of {first}; {_pixels(suite, way=FLASH)}"
+        found,
+        cases={TITLE[m]: yes for m, yes in largest.items()},
+        reason=f"{listed(values(times), ' %')}; the largest class of {first}; {_pixels(suite, way=FLASH)}",
     )
 
 

@@ -37,11 +37,13 @@ class Finding:
         """By the other reading."""
         if not self.other or self.claim.rule.kind == "order":
             return self.verdict
-        return verdict(self.claim.rule, tuple(self.other.values()))
+        return verdict(self.claim.rule, tuple(self.other.values())) if all(self.cases.values()) else "disagrees"
 
     @property
     def verdict(self) -> Verdict:
-        """By the rules, of the values or the cases alone."""
+        """By the rules; a claim of a number that also claims a shape disagrees where that does not hold."""
+        if self.claim.rule.kind != "order" and not all(self.cases.values()):
+            return "disagrees"
         return verdict(self.claim.rule, tuple(self.values.values()), tuple(self.cases.values()))
 
     @property

@@ -18,9 +18,11 @@ from explore.paper import claims_shape, doubt, tables
 from explore.paper.answer import Answer, answer, calibration_hash, chosen
 from explore.paper.claims_memory import rank_correlation
 from explore.paper.claims_shape import lengths
+from explore.paper.finding import Finding
 from explore.paper.page import page
 from explore.paper.report import COLUMNS, claims_csv, summary, to_json
 from explore.paper.suite import GROUPS, SD, WAYS, Suite
+from explore.paper.table import CLAIMS
 from explore.study_cli import study
 from hwspecs.errors import SpecError
 from sim.scenario import load
@@ -180,3 +182,9 @@ def test_what_is_captured_beforehand_is_what_is_read(name: str, monkeypatch: pyt
     with pytest.raises(Read):
         answer([name])
     assert asked[0] in {model for model, _ in answers.needed([name])}
+
+
+def test_a_number_whose_shape_does_not_hold_disagrees() -> None:
+    claim = CLAIMS["C13"]
+    assert Finding(claim, {"": 4.0}, {"U": True, "period": True}).verdict == "agrees"
+    assert Finding(claim, {"": 4.0}, {"U": True, "period": False}).verdict == "disagrees"

@@ -144,8 +144,8 @@ def problems(folder: Path, section: str, *overrides: str) -> list[str]:
             "PATH:5:3: sweep: no field varies; expected at least one, for example `request.height: [512, 768]`",
         ),
         (
-            "request.steps: 1..1000 step 1\n  device.sm_count: 1..1001 step 1",
-            "PATH:5:3: sweep: 1000 x 1001 points; expected at most 1000000 in all",
+            "request.steps: 1..1000 step 1\n  request.batch: 1..1000 step 1\n  device.sm_count: 1..10001 step 1",
+            "PATH:5:3: sweep: 1000 x 1000 x 10001 points; expected at most 10000000000 in all; use `sample: N`",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from sim.scenario import load
 from tests.sim.toy import write
 from workloads.model import models
 
+FIELDS = "frames, sizes, seconds, frames_per_second, devices, axis, windows, chunks"
 VIDEO = "model: modelscope-t2v\ndevice: a100-sxm-80gb\n"
 
 
@@ -31,7 +32,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> tuple[str, ...]:
         ("project: {sizes: [256]}\n", "PATH:3:10: project.frames: missing; expected a list"),
         (
             "project: {frames: [8, 16], size: [256]}\n",
-            "PATH:3:28: project.size: unknown field; did you mean 'sizes'? (allowed: frames, sizes)",
+            f"PATH:3:28: project.size: unknown field; did you mean 'sizes'? (allowed: {FIELDS})",
         ),
         ("project: {frames: 8}\n", "PATH:3:19: project.frames: found '8', expected a list"),
         ("project: {frames: []}\n", "PATH:3:19: project.frames: found a list of 0, expected at least 1 in the list"),
@@ -48,8 +49,8 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> tuple[str, ...]:
             "PATH:3:23: project.frames.1: found '-16', expected a whole number of at least 1",
         ),
         (
-            "project: {frames: [8, 100000]}\n",
-            "PATH:3:23: project.frames.1: found '100000', expected a whole number of at least 1 and at most 65536",
+            "project: {frames: [8, 300000]}\n",
+            "PATH:3:23: project.frames.1: found '300000', expected a whole number of at least 1 and at most 262144",
         ),
         (
             "project: {frames: [8, 16, 8]}\n",
@@ -79,7 +80,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> tuple[str, ...]:
             "project: {frames: [8, 16], sizes: [256, [256, 256]]}\n",
             "PATH:3:28: project.sizes: 256 x 256 is listed twice; leave one of them out",
         ),
-        ("project: [8, 16]\n", "PATH:3:10: project: found a list of 2, expected fields (frames, sizes)"),
+        ("project: [8, 16]\n", f"PATH:3:10: project: found a list of 2, expected fields ({FIELDS})"),
     ],
 )
 def test_a_problem_in_the_section(tmp_path: Path, section: str, message: str) -> None:
@@ -87,11 +88,11 @@ def test_a_problem_in_the_section(tmp_path: Path, section: str, message: str) ->
 
 
 def test_every_problem_at_once(tmp_path: Path) -> None:
-    assert problems(tmp_path, VIDEO + "project: {frames: [8, 99999, 77777], sizes: [250, [8, 9]]}\n") == (
-        "PATH:3:23: project.frames.1: found '99999', expected a whole number of at least 1 and at most 65536",
-        "PATH:3:30: project.frames.2: found '77777', expected a whole number of at least 1 and at most 65536",
-        "PATH:3:46: project.sizes.0: found 250, expected a multiple of 8; nearest: 248, 256",
-        "PATH:3:55: project.sizes.1: found 9, expected a multiple of 8; nearest: 8, 16",
+    assert problems(tmp_path, VIDEO + "project: {frames: [8, 999999, 777777], sizes: [250, [8, 9]]}\n") == (
+        "PATH:3:23: project.frames.1: found '999999', expected a whole number of at least 1 and at most 262144",
+        "PATH:3:31: project.frames.2: found '777777', expected a whole number of at least 1 and at most 262144",
+        "PATH:3:48: project.sizes.0: found 250, expected a multiple of 8; nearest: 248, 256",
+        "PATH:3:57: project.sizes.1: found 9, expected a multiple of 8; nearest: 8, 16",
     )
 
 
@@ -101,7 +102,7 @@ def test_an_override(tmp_path: Path) -> None:
         "--set project.sizes: project.sizes.0: found 250, expected a multiple of 8; nearest: 248, 256",
     )
     assert problems(tmp_path, text, "project.frame=[8]") == (
-        "--set project.frame: unknown field; did you mean 'frames'? (allowed: frames, sizes)",
+        f"--set project.frame: unknown field; did you mean 'frames' or 'frames_per_second'? (allowed: {FIELDS})",
     )
 
 

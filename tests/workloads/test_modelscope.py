@@ -168,7 +168,7 @@ def test_joint_attention_is_not_temporal() -> None:
     ("given", "message"),
     [
         ({"height": 250}, "test: request.height: found 250, expected a multiple of 8; nearest: 248, 256"),
-        ({"frames": 0}, "test: request.frames: found '0', expected a whole number of at least 1 and at most 65536"),
+        ({"frames": 0}, "test: request.frames: found '0', expected a whole number of at least 1 and at most 262144"),
         (
             {"frame": 8},
             "test: request.frame: unknown field; did you mean 'frames'? "

@@ -25,8 +25,7 @@ SIDES = {"dit-xl-2": ((112, 112), (208, 208)), "make-a-video": ((96, 192), (288,
 FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19), "modelscope-t2v": (6, 11, 19)}
 # Models of which some stage at the default request has no template yet: they are captured.
 CAPTURED = {
-    "cogvideox-2b", "cogvideox-5b", "hunyuanvideo", "ltx-video", "make-a-video", "mochi",
-    "muse", "parti", "svd-xt", "wan2.1-1.3b", "wan2.1-14b",
+    "cogvideox-2b", "cogvideox-5b", "hunyuanvideo", "ltx-video", "mochi", "parti", "svd-xt", "wan2.1-1.3b", "wan2.1-14b",
 }  # fmt: skip
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 

@@ -23,6 +23,7 @@ from sim.cost import Cost, cost
 from sim.energy import activity, summed
 from sim.host import host_time, serial_makespan
 from sim.memory import memory
+from sim.packed import Packed, pack
 from sim.result import call_class
 from sim.scenario import Scenario, check_trace
 from workloads.cache import trace_of
@@ -89,9 +90,9 @@ class Workload:
         return images_of(self.scenario.request)
 
     @cached_property
-    def packed(self) -> compiled.Packed:
+    def packed(self) -> Packed:
         """The kernels as the compiled loops read them."""
-        return compiled.pack(self.kernels)
+        return pack(self.kernels)
 
     @cached_property
     def moved(self) -> tuple[Floats, Floats, float]:

@@ -10,6 +10,7 @@ from typing import Any
 from explore import horizon_report
 from explore.project import CROSS, GROUPS, REST, SPATIAL, TEMPORAL, Crossover, Point, Projection
 from sim.report import number, percent
+from sim.words import request_words
 from workloads.kind import REPORT_CLASSES
 
 SCHEMA_VERSION = 1  # of the JSON; raised when a key changes its meaning or goes away
@@ -77,20 +78,11 @@ def counted(frames: float) -> str:
 def _title(found: Projection) -> str:
     s = found.scenario
     changed = f"\nchanged from {s.device.name} and {s.software.name}: {', '.join(s.changed())}" if s.changed() else ""
-    skip = ("height", "width", "frames")
-    request = ", ".join(
-        f"{n} {_plain(v)}"
-        for n, v in vars(s.request).items()
-        if n not in skip and not n.startswith("_") and v is not None
-    )
+    request = request_words(s.request, skip=("height", "width", "frames"))
     return (
         f"{s.name}: {s.model}, {request}\n"
         f"on {s.device.title} ({s.device.name}), {s.software.name}, attention {s.software.attention}, level {s.level}{changed}"
     )
-
-
-def _plain(value: Any) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _times(c: Crossover, points: Sequence[Point]) -> str:

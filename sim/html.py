@@ -20,9 +20,15 @@ from sim.plots import points
 from sim.profiles import memory_profile, step_profile
 from sim.report import calibration_line, gigabytes, number, op_rows, percent, seconds
 from sim.result import Result, Totals
+from sim.words import request_words
 from workloads.kind import REPORT_CLASSES
 
 STATIC = Path(__file__).parent / "static"
+RANGES = {  # of the figures on top, the keys of what they likely lie in
+    "latency_s": "latency_interval_s",
+    "energy_per_image_j": "energy_per_image_j_interval",
+    "average_power_w": "average_power_w_interval",
+}
 WIDE, NARROW = 1060, 360  # pixels for which charts are drawn
 PRINTED = 40  # operators that paper shows; as in report.css
 LISTED = 2e-3  # share of kernel time above which a class is in a legend
@@ -48,7 +54,7 @@ def page(result: Result) -> str:
         "style": _static("report.css"),
         "script": _static("report.js"),
         "name": escape(s.name),
-        "what": escape(f"{s.model}: {_request(result)}"),
+        "what": escape(f"{s.model}: {request_words(s.request)}"),
         "setting": escape(
             f"{s.device.title} ({s.device.name}), {s.software.name}, attention {s.software.attention}, level {s.level}"
         ),
@@ -83,12 +89,6 @@ def _static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-def _request(result: Result) -> str:
-    fields = vars(result.scenario.request).items()
-    words = {True: "on", False: "off"}
-    return ", ".join(f"{n} {words[v] if isinstance(v, bool) else v}" for n, v in fields if not n.startswith("_"))
-
-
 def _warnings(result: Result) -> Iterator[str]:
     s = result.scenario
     if s.device.imaginary:
@@ -116,7 +116,9 @@ def _figures(data: Mapping[str, Any]) -> Iterator[str]:
     ]
     for label, key, shown in rows:
         if data.get(key) is not None:
-            yield f"<div><dt>{label}</dt>{_tagged('dd', key, data[key], shown(data[key]))}</div>"
+            span = data.get(RANGES.get(key, ""))
+            likely = f'<dd class="range">{escape(f"{shown(span[0])} to {shown(span[1])}")}</dd>' if span else ""
+            yield f"<div><dt>{label}</dt>{_tagged('dd', key, data[key], shown(data[key]))}{likely}</div>"
 
 
 def _tagged(tag: str, key: str, value: Any, text: str) -> str:

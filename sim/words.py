@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hwspecs.software import Software
@@ -11,9 +11,10 @@ from sim.scenario import Scenario
 NAMED = 6  # changed fields that are listed before the rest is counted
 
 
-def request_words(request: Any) -> str:
-    """'height 512, width 512, batch 1, steps 50, guidance on, dtype fp16'."""
-    given = {name: value for name, value in vars(request).items() if not name.startswith("_") and value is not None}
+def request_words(request: Any, skip: Collection[str] = ()) -> str:
+    """'height 512, width 512, batch 1, steps 50, guidance on, dtype fp16'; fields that were not given, and `skip`, left out."""
+    fields = ((name, value) for name, value in vars(request).items() if not name.startswith("_") and name not in skip)
+    given = {name: value for name, value in fields if value is not None}
     return ", ".join(f"{name} {_plain(value)}" for name, value in given.items())
 
 

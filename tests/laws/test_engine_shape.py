@@ -16,6 +16,7 @@ from hwspecs.rates import rates
 from sim import compiled, formulas, tiles
 from sim.calibration import load as load_calibration
 from sim.cost import Cost, cost
+from sim.packed import pack
 from tests.build import a100, eager, kernels, trace
 from tests.laws.test_cost_laws import gemm, operators
 from workloads.kind import kinds
@@ -138,9 +139,7 @@ def test_compiled_equals_array_code_for_units_of_every_shape() -> None:
     for dtype in ("fp16", "bf16"):
         k = lower(trace(ops, dtype), eager(attention="auto"))
         plain = cost(k, stack)
-        np.testing.assert_allclose(
-            compiled.price(compiled.pack(k), stack).time.T, plain.per_row(plain.time), rtol=1e-12
-        )
+        np.testing.assert_allclose(compiled.price(pack(k), stack).time.T, plain.per_row(plain.time), rtol=1e-12)
 
 
 def test_the_systolic_accelerator_reaches_a_good_part_of_its_peak() -> None:

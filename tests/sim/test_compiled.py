@@ -12,6 +12,7 @@ from hwspecs.rates import rates
 from sim import compiled
 from sim.cost import cost
 from sim.host import host_time, serial_makespan
+from sim.packed import pack
 from tests.build import eager, trace
 from workloads.kind import kinds
 from workloads.lower import lower
@@ -35,7 +36,7 @@ def test_compiled_equals_array_code(changes: dict[str, object]) -> None:
         for n, f, b, c in np.random.default_rng(0).uniform((20, 5e8, 2e11, 1e6), (400, 3e9, 1e13, 1e9), (300, 4))
     ]
     stack, kernels = rates(designs), lower(t, software)
-    priced = compiled.price(compiled.pack(kernels), stack)
+    priced = compiled.price(pack(kernels), stack)
     plain = cost(kernels, stack)
     np.testing.assert_allclose(priced.time.T, plain.per_row(plain.time), rtol=1e-12)
     np.testing.assert_array_equal(priced.launches.T, plain.per_row(plain.launches))

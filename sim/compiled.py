@@ -28,6 +28,7 @@ from sim.packed import (
     EXP_OP,
     EXPONENTIAL,
     FILL,
+    OLDER,
     FLASH,
     HBM_BYTE,
     HBM_LATENCY,
@@ -190,7 +191,8 @@ def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     """The fields that the formulas read of one design."""
     own = BY_DTYPE + 3 * dtype
     return Chip(
-        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[own + 2, d], hw[OPERAND, d], hw[L2_BYTE, d],
+        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[OLDER, d], hw[own + 2, d], hw[OPERAND, d],
+        hw[L2_BYTE, d],
         hw[EXPONENTIAL, d], hw[REGISTERS, d], hw[SHARED, d], hw[UNIT_M, d], hw[UNIT_N, d], hw[UNIT_K, d], hw[FILL, d],
     )  # fmt: skip
 
@@ -218,12 +220,12 @@ def _best_tile(product: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms,
 def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
     """best[i]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
-    head_dim, causal, itemsize = kernels.shape[3, k], kernels.shape[4, k], kernels.itemsize[k]
-    dtype = kernels.dtype[k]
+    head_dim, causal, older = kernels.shape[3, k], kernels.shape[4, k], kernels.shape[5, k]
+    itemsize, dtype = kernels.itemsize[k], kernels.dtype[k]
     best[:] = np.inf
     for block in QUERY_BLOCKS:
         for i in range(len(best)):
-            t = flash(_chip(lo + i, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
+            t = flash(_chip(lo + i, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, older, itemsize, block)
             best[i] = min(
                 best[i], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[i]) + t.fixed
             )

@@ -69,7 +69,7 @@ def l2_bytes(kernels: Kernels) -> Floats:
     rows, columns = BLOCK_TILE
     operands = batch * k * (m * np.ceil(n / columns) + n * np.ceil(m / rows))
     product = kernels.itemsize * (operands + batch * m * n)
-    groups, q_len, kv_len, head_dim, causal = kernels.flash
+    groups, q_len, kv_len, head_dim, causal, _ = kernels.flash
     fused = kernels.itemsize * groups * head_dim * (
         2.0 * q_len + 2.0 * np.ceil(q_len / QUERY_BLOCK) * kv_len * (1.0 - causal / 2.0)
     )  # fmt: skip

@@ -55,9 +55,9 @@ class Tables(NamedTuple):
 # Rows of the hardware table (fields, designs), which is one array so that the compiler can see that nothing aliases it.
 # From BY_DTYPE on, three rows a dtype: `formulas.Chip.matrix`, `lanes` and `flop`.
 (
-    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, HBM_BYTE, REACH, LANE_FLOP,
+    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, OLDER, HBM_BYTE, REACH, LANE_FLOP,
     EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
-) = range(19)  # fmt: skip
+) = range(20)  # fmt: skip
 
 
 class Packed(NamedTuple):
@@ -82,7 +82,7 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
     columns = {
         "form": np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
         "dtype": np.array([dtypes.index(t) for t in kernels.dtype]),
-        "shape": np.where(is_gemm, np.vstack([kernels.gemm, np.zeros(len(kernels))]), kernels.flash),
+        "shape": np.where(is_gemm, np.vstack([kernels.gemm, np.zeros((2, len(kernels)))]), kernels.flash),
         "itemsize": kernels.itemsize,
         "flops": kernels.flops,
         "vector_flops": kernels.vector_flops,
@@ -152,6 +152,7 @@ def hardware(rates: Rates, packed: Packed) -> Floats:
     by_dtype = (tiles.chip(rates, terms, rates.tensor[t], rates.vector[t]) for t in packed.dtypes)
     rows = (
         c.sm_count, c.cycle, c.operand, c.l2_byte, c.exponential, c.registers, c.shared, c.unit_m, c.unit_n, c.unit_k, c.fill,
+        c.older,
         1.0 / np.asarray(rates.hbm_bandwidth), traffic.reach(rates, terms), 1.0 / (cycles * np.asarray(rates.vector["fp32"])),
         1.0 / (cycles * np.asarray(rates.exp)), 1.0 / np.maximum(traffic.possible_in_flight(rates), 1.0), rates.hbm_latency,
         rates.launch_gap, *(row for own in by_dtype for row in (own.matrix, own.lanes, own.flop)),

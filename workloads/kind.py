@@ -82,6 +82,7 @@ class Flash:
     kv_len: Column
     head_dim: Column
     causal: Column
+    older: Column = 0  # 1: written for matrix instructions of the generation before Hopper (mma.sync)
 
 
 # Where a kernel's read comes from: the call's 1st, 2nd or 3rd activation input (which may still be in L2), a weight

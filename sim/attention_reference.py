@@ -97,7 +97,9 @@ def fused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
     plain = shapes.batch * shapes.heads, shapes.q_len
     together = shapes.batch * shapes.kv_heads, shapes.q_len * packed
     choices = [
-        formulas.flash(chip, p, groups, rows, shapes.kv_len, shapes.head_dim, shapes.causal, 0.0, shapes.itemsize, block)
+        formulas.flash(
+            chip, p, groups, rows, shapes.kv_len, shapes.head_dim, shapes.causal, 0.0, shapes.itemsize, block
+        )
         for groups, rows in (plain, together)
         for block in QUERY_BLOCKS
     ]

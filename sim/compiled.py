@@ -28,13 +28,14 @@ from sim.packed import (
     EXP_OP,
     EXPONENTIAL,
     FILL,
-    OLDER,
     FLASH,
     HBM_BYTE,
     HBM_LATENCY,
+    INDEX_OP,
     L2_BYTE,
     LANE_FLOP,
     LAUNCH_GAP,
+    OLDER,
     OPERAND,
     PER_IN_FLIGHT,
     REACH,
@@ -176,14 +177,15 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, missing: Floats, o
         size, share = kernels.read_bytes[r], missing[kernels.read_distance[r]]
         for i in range(len(other)):
             other[i] += size * share[i]
-    vector, exp, streamed = kernels.vector_flops[k], kernels.exp_ops[k], kernels.l2_bytes[k]
+    vector, index = kernels.vector_flops[k], kernels.index_ops[k]
+    exp, streamed = kernels.exp_ops[k], kernels.l2_bytes[k]
     moved, per_in_flight = kernels.moved[k], kernels.per_in_flight[k]
     for i in range(len(other)):
         d = lo + i
         in_flight = moved * min(max(per_in_flight, hw[PER_IN_FLIGHT, d]), 1.0) * hw[HBM_LATENCY, d]
         other[i] = (
-            fourth(other[i] * hw[HBM_BYTE, d]) + fourth(vector * hw[LANE_FLOP, d]) + fourth(exp * hw[EXP_OP, d])
-            + fourth(streamed * hw[L2_BYTE, d]) + fourth(in_flight)
+            fourth(other[i] * hw[HBM_BYTE, d]) + fourth(vector * hw[LANE_FLOP, d] + index * hw[INDEX_OP, d])
+            + fourth(exp * hw[EXP_OP, d]) + fourth(streamed * hw[L2_BYTE, d]) + fourth(in_flight)
         )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def activity(kernels: Kernels, hbm_bytes: Any) -> Activity:
     """What one run of each kernel does, (kernels,); hbm_bytes (..., kernels) as they were priced."""
     dtypes = np.array(kernels.dtype)
     flops = {t: np.where(dtypes == t, kernels.flops, 0.0) for t in BYTES if np.any(dtypes == t)}
-    return Activity(flops, kernels.vector_flops, kernels.exp_ops, l2_bytes(kernels), hbm_bytes)
+    return Activity(flops, kernels.vector_flops + kernels.index_ops, kernels.exp_ops, l2_bytes(kernels), hbm_bytes)
 
 
 def summed(done: Activity, runs: Any) -> Activity:

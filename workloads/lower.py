@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hwspecs.software import Software
 from workloads.context import Context, context
 from workloads.kind import ITEMSIZE, Ints, Work
-from workloads.recipes import READS, Recipe, columns, footprints, recipes
+from workloads.recipes import NUMBERS, READS, Recipe, columns, footprints, recipes
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -50,6 +50,7 @@ class Kernels:
     flash: Floats  # (6, kernels): groups, q_len, kv_len, head_dim, causal, older
     flops: Floats
     vector_flops: Floats
+    index_ops: Floats
     exp_ops: Floats
     reads: Floats
     distances: Floats
@@ -117,7 +118,7 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
     reads = np.zeros((READS, count))
     for slot, size in enumerate(c["bytes"]):
         reads[slot] = size
-    numbers = {n: np.array(c[n]) for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")}
+    numbers = {n: np.array(c[n]) for n in NUMBERS if n != "write_bytes"}
     return Kernels(
         row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros, dispatch=zeros + 1.0,
         name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
@@ -149,7 +150,7 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
         "flash": np.zeros((6, count)) if work["flash"] is None else work["flash"][:, at],
         "reads": reads, "distances": distances,
         "write_bytes": work["write_bytes"][at] * (calls.kept_write[call] if work["final"] else 1.0),
-        **{n: work[n][at] for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")},
+        **{n: work[n][at] for n in NUMBERS if n != "write_bytes"},
     }  # fmt: skip
 
 

@@ -3,8 +3,8 @@
 Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory); `flash-2`, one kernel
 that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; `flash-1`, its slower
 predecessor; `flash-3`, the same written for the device's own matrix instructions (Shah et al. 2024; cuDNN, TensorRT-LLM), where
-the others use those of the generation before; and `memory-efficient`, the fused kernel that torch falls back to where those have none (Rabe and Staats 2021;
-xFormers), priced by the same terms: an explicit mask is such a case. Its bytes are read once, with v.
+the others use those of the generation before; and `memory-efficient`, the fused kernel that torch falls back to where those have
+none (Rabe and Staats 2021; xFormers), priced by the same terms: an explicit mask is such a case. Its bytes are read once, with v.
 """
 
 from __future__ import annotations

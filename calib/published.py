@@ -57,6 +57,11 @@ HALF_SUMS, HALVED = r"oneflow|onediff", ("rtx-3090", "rtx-3090-ti", "rtx-4090")
 GRAPHS = r"reduce-overhead|@v0\.25\.0|fal|xdit"  # sources whose scripts compile with CUDA graphs
 
 
+# Compiled, but where its words or its source's script (diffusers docs v0.25: unet.to(memory_format=channels_last)) say channels
+# last, a UNet keeps NCHW: fal names both of its runs.
+LAST = r"channels_?-? ?last|@v0\.25\.0"
+
+
 @dataclass(frozen=True)
 class Case:
     """One row: the published seconds, of one run or of one denoising step, and what is priced for it on which devices."""
@@ -182,7 +187,9 @@ def assumed(stack: str, source: str) -> Software | str:
     is_compiled = engine or "compile" in text
     base = software.load("pytorch-compiled" if is_compiled else "pytorch-eager")
     graphs = engine or (is_compiled and bool(re.search(GRAPHS, both)))
-    return dataclasses.replace(base, attention=attention, cuda_graphs=graphs)  # type: ignore[arg-type]
+    layout = "nhwc" if engine or (is_compiled and re.search(LAST, both)) else "nchw"
+    convolution = dataclasses.replace(base.convolution, layout=layout)
+    return dataclasses.replace(base, attention=attention, cuda_graphs=graphs, convolution=convolution)  # type: ignore[arg-type]
 
 
 def _request(model_id: str, row: Mapping[str, str], steps: int | None) -> Any:

@@ -14,9 +14,11 @@ CHIPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "a100-pcie-40gb": ("pcie", "40"),
     },
     "h100": {"h100-sxm": ("sxm", "80"), "h100-pcie": ("pcie", "80")}, "h20": {"h20": ("", "")},
-    "h200": {"h200": ("sxm", "")}, "b200": {"b200": ("sxm", "")}, "l40s": {"l40s": ("", "")},
-    "l4": {"l4": ("", "")}, "v100": {"v100-pcie": ("pcie", "")}, "t4": {"t4": ("", "")}, "p100": {"p100-pcie": ("pcie", "16")},
-    "a10": {"a10": ("", "")}, "a10g": {"a10g": ("", "")}, "a6000": {"rtx-a6000": ("", "")}, "l20": {"l20": ("", "")},
+    "h200": {"h200": ("sxm", "")}, "b200": {"b200": ("sxm", "")}, "gb200": {"gb200": ("", "")}, "l40s": {"l40s": ("", "")},
+    "l4": {"l4": ("", "")}, "v100": {"v100-pcie": ("pcie", ""), "v100-sxm2": ("sxm", "")},
+    "t4": {"t4": ("", "")}, "p100": {"p100-pcie": ("pcie", "16")},
+    "a10": {"a10": ("", "")}, "a10g": {"a10g": ("", "")}, "a6000": {"rtx-a6000": ("", "")}, "a30": {"a30": ("", "")},
+    "l20": {"l20": ("", "")}, "a40": {"a40": ("", "")}, "l40": {"l40": ("", "")}, "6000[ -]ada": {"rtx-6000-ada": ("", "")},
     "3090": {"rtx-3090": ("", ""), "rtx-3090-ti": ("ti", "")}, "4090": {"rtx-4090": ("", "")},
 }  # fmt: skip
 # Only where the name says the form: H100 alone is the SXM part, RTX 3090 not the Ti.
@@ -33,10 +35,9 @@ class Peaks:
     l2: float
 
 
-# Devices that tables name and that have no file among ours. NVIDIA data sheets: A10 (2021), Ampere GA102
+# Devices that tables name and that have no file among ours. NVIDIA Ampere GA102
 # whitepaper v2.1 (RTX 3090 Ti: fp16 with fp16 accumulation). TFLOP/s without sparsity, GB/s, MB.
 OTHERS = {
-    "a10": Peaks({"fp16": 125e12, "bf16": 125e12, "tf32": 62.5e12, "fp32": 31.2e12, "int8": 250e12}, 600e9, 6e6),
     "rtx-3090-ti": Peaks({"fp16": 160e12, "bf16": 80e12, "tf32": 40e12, "fp32": 40e12, "int8": 320e12}, 1008e9, 6e6),
 }
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from calib.devices import device_ids
 from hwspecs import device, software
@@ -187,7 +187,7 @@ def assumed(stack: str, source: str) -> Software | str:
     is_compiled = engine or "compile" in text
     base = software.load("pytorch-compiled" if is_compiled else "pytorch-eager")
     graphs = engine or (is_compiled and bool(re.search(GRAPHS, both)))
-    layout = "nhwc" if engine or (is_compiled and re.search(LAST, both)) else "nchw"
+    layout: Literal["nhwc", "nchw"] = "nhwc" if engine or (is_compiled and re.search(LAST, both)) else "nchw"
     convolution = dataclasses.replace(base.convolution, layout=layout)
     return dataclasses.replace(base, attention=attention, cuda_graphs=graphs, convolution=convolution)  # type: ignore[arg-type]
 

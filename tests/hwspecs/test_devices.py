@@ -35,6 +35,13 @@ def test_the_shipped_files() -> None:
         "rtx-3090",
         "rtx-a6000",
         "a10g",
+        "a10",
+        "a30",
+        "a40",
+        "l40",
+        "rtx-6000-ada",
+        "v100-sxm2",
+        "gb200",
         "imaginary-1",
         "imaginary-systolic",
     }

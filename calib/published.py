@@ -57,6 +57,8 @@ HALF_SUMS, HALVED = r"oneflow|onediff", ("rtx-3090", "rtx-3090-ti", "rtx-4090")
 GRAPHS = r"reduce-overhead|@v0\.25\.0|fal|xdit"  # sources whose scripts compile with CUDA graphs
 
 
+# fp32: torch's defaults, TF32 in convolutions only; NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, products as well.
+TF32 = r"\bngc\b"
 # Compiled, but where its words or its source's script (diffusers docs v0.25: unet.to(memory_format=channels_last)) say channels
 # last, a UNet keeps NCHW: fal names both of its runs.
 LAST = r"channels_?-? ?last|@v0\.25\.0"
@@ -138,6 +140,8 @@ def case(row: Mapping[str, str], line: int) -> Case | str:
         return stack
     steps = int(float(row["steps"])) if row["steps"] else None
     seconds = 1.0 / float(row["it_per_s"]) if of == "step" else float(row["latency_ms"]) / 1e3
+    if row["precision"].startswith("fp32") and stack.attention != "unfused":
+        return "fp32 in fused attention: its products of three TF32 each are not modelled"
     if re.search(HALF_SUMS, row["software_stack"].lower()) and set(devices(row["device"])) & set(HALVED):
         return "sums in fp16, at twice the rate of sums in fp32"
     request = _request(MODELS[row["model"]], row, steps)
@@ -159,8 +163,7 @@ def _unusable(row: Mapping[str, str]) -> str:
         (not devices(row["device"]), "no hardware file for this device"),
         (float(row["gpus"] or 1) > 1, "several devices"),
         (row["cfg_doubles_batch"].startswith("split"), "several devices"),
-        (precision == "fp32", "fp32: whether TF32 was allowed is not stated"),
-        ("autocast" in row["precision"] or precision not in ("fp16", "bf16"), "another precision"),
+        ("autocast" in row["precision"] or precision not in ("fp16", "bf16", "fp32"), "another precision"),
         (step and not row["it_per_s"], "no time of a step"),
         (not step and not row["latency_ms"], "no latency"),
         (not step and not row["steps"], "the number of steps is not stated"),
@@ -186,6 +189,8 @@ def assumed(stack: str, source: str) -> Software | str:
     engine = bool(re.search(ENGINES, text))
     is_compiled = engine or "compile" in text
     base = software.load("pytorch-compiled" if is_compiled else "pytorch-eager")
+    if re.search(TF32, text):
+        base = dataclasses.replace(base, tf32=dataclasses.replace(base.tf32, matmul=True))
     graphs = engine or (is_compiled and bool(re.search(GRAPHS, both)))
     layout: Literal["nhwc", "nchw"] = "nhwc" if engine or (is_compiled and re.search(LAST, both)) else "nchw"
     convolution = dataclasses.replace(base.convolution, layout=layout)

@@ -66,6 +66,14 @@ def test_software_by_its_words(words: str, name: str, attention: str, graphs: bo
     assert (found.name, found.attention, found.cuda_graphs) == (name, attention, graphs)
 
 
+def test_containers_of_nvidia_allow_tf32() -> None:
+    found = [
+        one(precision="fp32 (single)", software_stack=f"PyTorch 1.13{w}, no xFormers") for w in ("", " (NGC 22.11)")
+    ]
+    assert [c.software.tf32.matmul for c in found] == [False, True]
+    assert {c.request.dtype for c in found} == {"fp32"}
+
+
 @pytest.mark.parametrize(
     ("words", "source", "layout"),
     [
@@ -88,7 +96,7 @@ def test_layout_by_words_and_script(words: str, source: str, layout: str) -> Non
         ({"model": "Kolors"}, "no model of that name"),
         ({"device": "RTX A5000"}, "no hardware file for this device"),
         ({"gpus": "2"}, "several devices"),
-        ({"precision": "fp32"}, "fp32: whether TF32 was allowed is not stated"),
+        ({"precision": "fp32"}, "fp32 in fused attention: its products of three TF32 each are not modelled"),
         ({"precision": "fp16 autocast"}, "another precision"),
         ({"steps": ""}, "the number of steps is not stated"),
         ({"model": "SD 1.5 inpaint"}, "another pipeline around the same UNet"),

@@ -13,10 +13,16 @@ CHIPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "a100-sxm-80gb": ("sxm", "80"), "a100-sxm-40gb": ("sxm", "40"), "a100-pcie-80gb": ("pcie", "80"),
         "a100-pcie-40gb": ("pcie", "40"),
     },
-    "h100": {"h100-sxm": ("sxm", "80")}, "h200": {"h200": ("sxm", "")}, "b200": {"b200": ("sxm", "")}, "l40s": {"l40s": ("", "")},
-    "l4": {"l4": ("", "")}, "v100": {"v100-pcie": ("pcie", "")}, "t4": {"t4": ("", "")}, "p100": {"p100-pcie": ("pcie", "16")},
-    "a10": {"a10": ("", "")}, "a6000": {"rtx-a6000": ("", "")}, "3090": {"rtx-3090-ti": ("ti", "")},
+    "h100": {"h100-sxm": ("sxm", "80"), "h100-pcie": ("pcie", "80")}, "h20": {"h20": ("", "")},
+    "h200": {"h200": ("sxm", "")}, "b200": {"b200": ("sxm", "")}, "gb200": {"gb200": ("", "")}, "l40s": {"l40s": ("", "")},
+    "l4": {"l4": ("", "")}, "v100": {"v100-pcie": ("pcie", ""), "v100-sxm2": ("sxm", "")},
+    "t4": {"t4": ("", "")}, "p100": {"p100-pcie": ("pcie", "16")},
+    "a10": {"a10": ("", "")}, "a10g": {"a10g": ("", "")}, "a6000": {"rtx-a6000": ("", "")}, "a30": {"a30": ("", "")},
+    "l20": {"l20": ("", "")}, "a40": {"a40": ("", "")}, "l40": {"l40": ("", "")}, "6000[ -]ada": {"rtx-6000-ada": ("", "")},
+    "3090": {"rtx-3090": ("", ""), "rtx-3090-ti": ("ti", "")}, "4090": {"rtx-4090": ("", "")},
 }  # fmt: skip
+# Only where the name says the form: H100 alone is the SXM part, RTX 3090 not the Ti.
+STATED = ("h100-pcie", "rtx-3090-ti")
 FORMS = {"sxm": r"sxm\d?|nvlink", "pcie": r"pcie", "nvl": r"nvl", "ti": r"ti"}
 
 
@@ -29,13 +35,9 @@ class Peaks:
     l2: float
 
 
-# Devices that tables name and that have no file among ours. NVIDIA data sheets: RTX A6000 (2021), A10 (2021), Ampere GA102
+# Devices that tables name and that have no file among ours. NVIDIA Ampere GA102
 # whitepaper v2.1 (RTX 3090 Ti: fp16 with fp16 accumulation). TFLOP/s without sparsity, GB/s, MB.
 OTHERS = {
-    "rtx-a6000": Peaks(
-        {"fp16": 154.8e12, "bf16": 154.8e12, "tf32": 77.4e12, "fp32": 38.7e12, "int8": 309.7e12}, 768e9, 6e6
-    ),
-    "a10": Peaks({"fp16": 125e12, "bf16": 125e12, "tf32": 62.5e12, "fp32": 31.2e12, "int8": 250e12}, 600e9, 6e6),
     "rtx-3090-ti": Peaks({"fp16": 160e12, "bf16": 80e12, "tf32": 40e12, "fp32": 40e12, "int8": 320e12}, 1008e9, 6e6),
 }
 
@@ -44,17 +46,18 @@ OTHERS = {
 def device_ids(name: str) -> tuple[str, ...]:
     """Ids that a device's name in a table stands for: one, several where the name leaves it open, none where it is unknown.
 
-    'NVIDIA A100-SXM4-80GB' -> a100-sxm-80gb; 'A100-80GB' -> the two of 80 GB; 'H100 PCIe' -> none, since we have no such device.
+    'NVIDIA A100-SXM4-80GB' -> a100-sxm-80gb; 'A100-80GB' -> the two of 80 GB; 'H100' -> h100-sxm; 'H100 NVL' -> none,
+    since we have no such device.
     """
     text = name.lower()
     ids = next((CHIPS[chip] for chip in CHIPS if re.search(rf"(?<![a-z0-9]){chip}(?![0-9a-z])", text)), {})
     forms = [form for form, pattern in FORMS.items() if re.search(rf"(?<![a-z])(?:{pattern})(?![a-z0-9])", text)]
     size = re.search(r"(\d+) ?gb", text)
+    exact = any(form in forms for form, _ in ids.values())
     return tuple(
         id_
         for id_, (form, gb) in ids.items()
-        if (not forms or form in forms or not form)
-        and (form != "ti" or forms)
+        if (form in forms if exact else not form if forms else id_ not in STATED)
         and (not size or not gb or size[1] == gb)
     )
 

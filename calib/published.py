@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from calib.devices import device_ids
 from hwspecs import device, software
@@ -45,12 +45,23 @@ ENGINES = (
 )
 LEFT_OUT = (
     (r"tiny vae|tiny autoencoder", "another decoder"),
+    (r"enterprise", "8-bit products"),  # onediff-quant (siliconflow/onediff, README_ENTERPRISE.md)
     (r"minsdxl torch|minsdxl\+ torch 2\.1 sdpa", "its attention is not stated"),
     (r"autocast|traced|channels last|auto-tuner|eager original|fp16 weights", "its software is not described"),
 )
 # Scripts that convert an eager UNet to channels last gain nothing: torch's group norm makes its input contiguous as NCHW
 # (aten/src/ATen/native/group_norm.cpp), so that convolutions convert all the same. Compiled code has its own group norm.
+# OneFlow sums products in fp16 (siliconflow/onediff sets ONEFLOW_MATMUL_ALLOW_HALF_PRECISION_ACCUMULATION), which GeForce does at
+# twice the rate of sums in fp32; the others at the same.
+HALF_SUMS, HALVED = r"oneflow|onediff", ("rtx-3090", "rtx-3090-ti", "rtx-4090")
 GRAPHS = r"reduce-overhead|@v0\.25\.0|fal|xdit"  # sources whose scripts compile with CUDA graphs
+
+
+# fp32: torch's defaults, TF32 in convolutions only; NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, products as well.
+TF32 = r"\bngc\b"
+# Compiled, but where its words or its source's script (diffusers docs v0.25: unet.to(memory_format=channels_last)) say channels
+# last, a UNet keeps NCHW: fal names both of its runs.
+LAST = r"channels_?-? ?last|@v0\.25\.0"
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,10 @@ def case(row: Mapping[str, str], line: int) -> Case | str:
         return stack
     steps = int(float(row["steps"])) if row["steps"] else None
     seconds = 1.0 / float(row["it_per_s"]) if of == "step" else float(row["latency_ms"]) / 1e3
+    if row["precision"].startswith("fp32") and stack.attention != "unfused":
+        return "fp32 in fused attention: its products of three TF32 each are not modelled"
+    if re.search(HALF_SUMS, row["software_stack"].lower()) and set(devices(row["device"])) & set(HALVED):
+        return "sums in fp16, at twice the rate of sums in fp32"
     request = _request(MODELS[row["model"]], row, steps)
     if isinstance(request, str):
         return request
@@ -148,8 +163,7 @@ def _unusable(row: Mapping[str, str]) -> str:
         (not devices(row["device"]), "no hardware file for this device"),
         (float(row["gpus"] or 1) > 1, "several devices"),
         (row["cfg_doubles_batch"].startswith("split"), "several devices"),
-        (precision == "fp32", "fp32: whether TF32 was allowed is not stated"),
-        ("autocast" in row["precision"] or precision not in ("fp16", "bf16"), "another precision"),
+        ("autocast" in row["precision"] or precision not in ("fp16", "bf16", "fp32"), "another precision"),
         (step and not row["it_per_s"], "no time of a step"),
         (not step and not row["latency_ms"], "no latency"),
         (not step and not row["steps"], "the number of steps is not stated"),
@@ -175,8 +189,12 @@ def assumed(stack: str, source: str) -> Software | str:
     engine = bool(re.search(ENGINES, text))
     is_compiled = engine or "compile" in text
     base = software.load("pytorch-compiled" if is_compiled else "pytorch-eager")
+    if re.search(TF32, text):
+        base = dataclasses.replace(base, tf32=dataclasses.replace(base.tf32, matmul=True))
     graphs = engine or (is_compiled and bool(re.search(GRAPHS, both)))
-    return dataclasses.replace(base, attention=attention, cuda_graphs=graphs)  # type: ignore[arg-type]
+    layout: Literal["nhwc", "nchw"] = "nhwc" if engine or (is_compiled and re.search(LAST, both)) else "nchw"
+    convolution = dataclasses.replace(base.convolution, layout=layout)
+    return dataclasses.replace(base, attention=attention, cuda_graphs=graphs, convolution=convolution)  # type: ignore[arg-type]
 
 
 def _request(model_id: str, row: Mapping[str, str], steps: int | None) -> Any:

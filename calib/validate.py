@@ -30,7 +30,7 @@ LEVEL = "physical"  # the one that every device has
 class Beside:
     """One row beside ours, seconds: `ours` of the middle candidate, `low` and `high` over all of them.
 
-    `interval` is that of 80 % of the whole inference, over its latency: two ratios around 1.
+    `interval` is that of 80 % of the whole inference, over its latency and over all candidates: two ratios around 1.
 
     `classes` are seconds of GPU kernels by report class of what the row times, for the middle candidate.
     """
@@ -77,15 +77,20 @@ def beside(case: Case, trace: Trace) -> Beside:
     by_class = np.bincount(names, gpu[middle] * repeats, len(REPORT_CLASSES))
     return Beside(
         case, float(seconds[middle]), float(seconds.min()), float(seconds.max()), float(gpu[middle] @ repeats),
-        bool(step_host[middle] > step_gpu[middle]), _interval(case, trace, case.devices[middle]),
+        bool(step_host[middle] > step_gpu[middle]), _interval(case, trace, seconds / seconds[middle]),
         {REPORT_CLASSES[i]: float(by_class[i]) for i in np.argsort(-by_class) if by_class[i] > 0},
     )  # fmt: skip
 
 
-def _interval(case: Case, trace: Trace, id_: str) -> tuple[float, float]:
-    one = on_device(price(trace, case.software, rates(device.load(id_)), LEVEL), device.load(id_))
-    low, high = interval(one, trace)
-    return low / one.latency, high / one.latency
+def _interval(case: Case, trace: Trace, share: Any) -> tuple[float, float]:
+    """From the least to the most of any candidate, over the middle one; `share` (candidates,): the time of each over that of the
+    middle one."""
+    each = []
+    for id_, over in zip(case.devices, share, strict=True):
+        one = on_device(price(trace, case.software, rates(device.load(id_)), LEVEL), device.load(id_))
+        low, high = interval(one, trace)
+        each.append((over * low / one.latency, over * high / one.latency))
+    return float(min(low for low, _ in each)), float(max(high for _, high in each))
 
 
 def _calls(trace: Trace, segments: Sequence[int]) -> Any:

@@ -48,6 +48,7 @@ RATES = {
     "device.sm.registers": "registers",
     "device.sm.max_threads": "max_threads",
     "device.tensor.sustained": "tensor_sustained",
+    "device.tensor.older": "tensor_older",
     "device.tensor.fill": "tensor_fill",
     **{f"device.tensor.tile.{extent}": f"tile_{extent}" for extent in "mnk"},
     "device.exp": "exp",

@@ -65,6 +65,14 @@ class Tensor:
     sustained: Annotated[
         float, Quantity(ge=0.01, le=1, doc="sustained / peak rate of long matrix products (power, clocks)")
     ]
+    older: Annotated[
+        float,
+        Quantity(
+            ge=0.01,
+            le=1,
+            doc="share of the matrix rate that kernels written for the instructions of the generation before reach",
+        ),
+    ] = 1.0
     tile: TensorTile = TensorTile()
     fill: Annotated[
         float,

@@ -27,6 +27,9 @@ class Rates:
     sm_clock: Rate  # Hz
     tensor: Mapping[str, Rate]  # FLOP/cycle/SM of the matrix units by dtype; 0 where the device has none
     tensor_sustained: Rate  # sustained / peak matrix rate of long kernels, <= 1
+    tensor_older: (
+        Rate  # share of the matrix rate that kernels for the instructions of the generation before reach, <= 1
+    )
     tile_m: Rate  # the matrix unit's own tile: output rows,
     tile_n: Rate  # output columns,
     tile_k: Rate  # depth
@@ -70,6 +73,7 @@ def _one(d: Device) -> Rates:
         sm_clock=d.sm_clock,
         tensor={t: getattr(d.tensor, t) for t in DTYPES},
         tensor_sustained=d.tensor.sustained,
+        tensor_older=d.tensor.older,
         tile_m=float(d.tensor.tile.m),
         tile_n=float(d.tensor.tile.n),
         tile_k=float(d.tensor.tile.k),

@@ -41,10 +41,11 @@ class Software:
     name: Annotated[str, Doc("id: the name of the file", descriptive=True)]
     title: Annotated[str, Doc("name for people", descriptive=True)]
     attention: Annotated[
-        Literal["unfused", "flash-1", "flash-2", "auto"],
+        Literal["unfused", "flash-1", "flash-2", "flash-3", "auto"],
         Doc(
             "unfused: scores through memory; flash-2: one fused kernel, where the library has one; flash-1: its slower "
-            "predecessor in torch 2.0 and 2.1; auto: the faster, per call"
+            "predecessor in torch 2.0 and 2.1; flash-3: a fused kernel for the device's own matrix instructions "
+            "(FlashAttention-3, cuDNN, TensorRT-LLM); auto: the faster of unfused and flash-2, per call"
         ),
     ]
     convolution: Convolution

@@ -97,7 +97,9 @@ def fused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
     plain = shapes.batch * shapes.heads, shapes.q_len
     together = shapes.batch * shapes.kv_heads, shapes.q_len * packed
     choices = [
-        formulas.flash(chip, p, groups, rows, shapes.kv_len, shapes.head_dim, shapes.causal, shapes.itemsize, block)
+        formulas.flash(
+            chip, p, groups, rows, shapes.kv_len, shapes.head_dim, shapes.causal, 0.0, shapes.itemsize, block
+        )
         for groups, rows in (plain, together)
         for block in QUERY_BLOCKS
     ]
@@ -116,7 +118,7 @@ def decoded(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
         added = (split > 1) * terms.split_reduction / np.asarray(rates.sm_clock)
         added = added + parts / np.asarray(rates.l2_bandwidth * rates.sm_clock)
         for block in DECODE_BLOCKS:
-            t = formulas.flash(chip, p, groups, rows, part, shapes.head_dim, 0.0, shapes.itemsize, block)
+            t = formulas.flash(chip, p, groups, rows, part, shapes.head_dim, 0.0, 0.0, shapes.itemsize, block)
             choices.append(t._replace(fixed=t.fixed + added))
     return _best(choices, streams)
 

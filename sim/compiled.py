@@ -31,9 +31,11 @@ from sim.packed import (
     FLASH,
     HBM_BYTE,
     HBM_LATENCY,
+    INDEX_OP,
     L2_BYTE,
     LANE_FLOP,
     LAUNCH_GAP,
+    OLDER,
     OPERAND,
     PER_IN_FLIGHT,
     REACH,
@@ -175,14 +177,15 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, missing: Floats, o
         size, share = kernels.read_bytes[r], missing[kernels.read_distance[r]]
         for i in range(len(other)):
             other[i] += size * share[i]
-    vector, exp, streamed = kernels.vector_flops[k], kernels.exp_ops[k], kernels.l2_bytes[k]
+    vector, index = kernels.vector_flops[k], kernels.index_ops[k]
+    exp, streamed = kernels.exp_ops[k], kernels.l2_bytes[k]
     moved, per_in_flight = kernels.moved[k], kernels.per_in_flight[k]
     for i in range(len(other)):
         d = lo + i
         in_flight = moved * min(max(per_in_flight, hw[PER_IN_FLIGHT, d]), 1.0) * hw[HBM_LATENCY, d]
         other[i] = (
-            fourth(other[i] * hw[HBM_BYTE, d]) + fourth(vector * hw[LANE_FLOP, d]) + fourth(exp * hw[EXP_OP, d])
-            + fourth(streamed * hw[L2_BYTE, d]) + fourth(in_flight)
+            fourth(other[i] * hw[HBM_BYTE, d]) + fourth(vector * hw[LANE_FLOP, d] + index * hw[INDEX_OP, d])
+            + fourth(exp * hw[EXP_OP, d]) + fourth(streamed * hw[L2_BYTE, d]) + fourth(in_flight)
         )  # fmt: skip
 
 
@@ -190,7 +193,8 @@ def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     """The fields that the formulas read of one design."""
     own = BY_DTYPE + 3 * dtype
     return Chip(
-        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[own + 2, d], hw[OPERAND, d], hw[L2_BYTE, d],
+        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[OLDER, d], hw[own + 2, d], hw[OPERAND, d],
+        hw[L2_BYTE, d],
         hw[EXPONENTIAL, d], hw[REGISTERS, d], hw[SHARED, d], hw[UNIT_M, d], hw[UNIT_N, d], hw[UNIT_K, d], hw[FILL, d],
     )  # fmt: skip
 
@@ -218,12 +222,12 @@ def _best_tile(product: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms,
 def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
     """best[i]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
-    head_dim, causal, itemsize = kernels.shape[3, k], kernels.shape[4, k], kernels.itemsize[k]
-    dtype = kernels.dtype[k]
+    head_dim, causal, older = kernels.shape[3, k], kernels.shape[4, k], kernels.shape[5, k]
+    itemsize, dtype = kernels.itemsize[k], kernels.dtype[k]
     best[:] = np.inf
     for block in QUERY_BLOCKS:
         for i in range(len(best)):
-            t = flash(_chip(lo + i, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, itemsize, block)
+            t = flash(_chip(lo + i, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, older, itemsize, block)
             best[i] = min(
                 best[i], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[i]) + t.fixed
             )

@@ -94,7 +94,7 @@ def _roofline(kernels: Kernels, rates: Rates, _: Calibration) -> dict[str, Any]:
     matmul, vector = tiles.per_kernel(rates, kernels.dtype, "matmul"), _vector_rate(rates)
     chip = np.asarray(rates.sm_count * rates.sm_clock)
     tensor = kernels.flops / (chip * matmul)
-    on_vector = kernels.vector_flops / (chip * vector)
+    on_vector = kernels.vector_flops / (chip * vector) + kernels.index_ops / (chip * _integer_rate(rates))
     exp = kernels.exp_ops / (chip * np.asarray(rates.exp))
     hbm_bytes = traffic.sum_reads(kernels) + kernels.write_bytes
     hbm = hbm_bytes / np.asarray(rates.hbm_bandwidth)
@@ -125,7 +125,7 @@ def _physical(kernels: Kernels, rates: Rates, calibration: Calibration) -> dict[
     is_tiled = (kernels.gemm[0] > 0) | (kernels.flash[0] > 0)
     launched = kernels.launches > 0
     streamed = moved.l2_bytes / (np.asarray(rates.l2_bandwidth * rates.sm_clock) * terms.l2_stream)
-    vector = kernels.vector_flops / (chip * _vector_rate(rates))
+    vector = kernels.vector_flops / (chip * _vector_rate(rates)) + kernels.index_ops / (chip * _integer_rate(rates))
     exp = kernels.exp_ops / (chip * np.asarray(rates.exp))
     tiled = tiles.tiled(kernels, rates, terms, tiles.combine(hbm, vector, exp))
     l2 = np.where(is_tiled, tiled.l2, streamed)
@@ -156,6 +156,11 @@ def _least(c: dict[str, Any], kernels: Kernels, rates: Rates) -> Floats:
 def _vector_rate(rates: Rates) -> Floats:
     """FLOP/cycle/SM of the arithmetic around matrix products, which torch does in fp32 whatever the storage."""
     return np.asarray(rates.vector["fp32"])
+
+
+def _integer_rate(rates: Rates) -> Floats:
+    """Operations per cycle and SM of address arithmetic, which runs on the 32-bit integer lanes."""
+    return np.asarray(rates.vector["int8"])
 
 
 def _columns(time: Floats, *rest: NDArray[Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def l2_bytes(kernels: Kernels) -> Floats:
     rows, columns = BLOCK_TILE
     operands = batch * k * (m * np.ceil(n / columns) + n * np.ceil(m / rows))
     product = kernels.itemsize * (operands + batch * m * n)
-    groups, q_len, kv_len, head_dim, causal = kernels.flash
+    groups, q_len, kv_len, head_dim, causal, _ = kernels.flash
     fused = kernels.itemsize * groups * head_dim * (
         2.0 * q_len + 2.0 * np.ceil(q_len / QUERY_BLOCK) * kv_len * (1.0 - causal / 2.0)
     )  # fmt: skip
@@ -81,7 +81,7 @@ def activity(kernels: Kernels, hbm_bytes: Any) -> Activity:
     """What one run of each kernel does, (kernels,); hbm_bytes (..., kernels) as they were priced."""
     dtypes = np.array(kernels.dtype)
     flops = {t: np.where(dtypes == t, kernels.flops, 0.0) for t in BYTES if np.any(dtypes == t)}
-    return Activity(flops, kernels.vector_flops, kernels.exp_ops, l2_bytes(kernels), hbm_bytes)
+    return Activity(flops, kernels.vector_flops + kernels.index_ops, kernels.exp_ops, l2_bytes(kernels), hbm_bytes)
 
 
 def summed(done: Activity, runs: Any) -> Activity:

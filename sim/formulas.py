@@ -28,6 +28,7 @@ class Chip(NamedTuple):
     cycle: Any  # s
     matrix: Any  # cycles per FLOP of one SM's matrix unit
     lanes: Any  # cycles per FLOP of one SM's vector unit
+    older: Any  # how many times longer the matrix unit takes for kernels that use the instructions of the generation before
     flop: Any  # s per FLOP of the whole device at the rate that long kernels keep
     operand: Any  # s per operand byte that one SM takes from L2
     l2_byte: Any  # s per byte through the whole L2
@@ -55,15 +56,18 @@ def chip(
     unit_n: Any,
     unit_k: Any,
     fill: Any,
+    older: Any = 1.0,
 ) -> Chip:
     """A Chip from rates: Hz; FLOP/cycle/SM of the matrix unit (0: none) and the vector unit; the share of the matrix peak that
-    long kernels keep; operand B/cycle of an SM; L2 B/cycle of the device; op/cycle/SM; B per SM; see `Chip`."""
+    long kernels keep; operand B/cycle of an SM; L2 B/cycle of the device; op/cycle/SM; B per SM; see `Chip`; the share
+    of the matrix rate that kernels for older instructions reach."""
     tensor = np.maximum(tensor, NONE)
     return Chip(
         sm_count=sm_count,
         cycle=1.0 / clock,
         matrix=1.0 / tensor,
         lanes=1.0 / vector,
+        older=1.0 / older,
         flop=1.0 / (sm_count * np.maximum(tensor, vector) * clock * sustained),
         operand=1.0 / (delivery * clock),
         l2_byte=1.0 / (l2_bandwidth * clock),
@@ -185,6 +189,7 @@ def flash(
     kv_len: Any,
     head_dim: Any,
     causal: Any,
+    older: Any,
     itemsize: Any,
     block: Any,
 ) -> Terms:
@@ -193,7 +198,8 @@ def flash(
     A causal mask skips the key blocks right of the diagonal: on average half of them, and half a block for the diagonal.
     The last query block still meets them all, and the kernel lasts at least as long as that block. Exponentials and products
     of a warp follow one another (FlashAttention-3, Shah et al. 2024, section 3.2, which is what it changes). The matrix unit
-    holds keys, then values: its tiles pad the query rows, the head dimension and the keys of a head as a whole.
+    holds keys, then values: its tiles pad the query rows, the head dimension and the keys of a head as a whole. Where `older`
+    is 1 the kernel is written for the instructions of the generation before, which on some chips do not reach the full rate.
     """
     depth = np.ceil(head_dim / HEAD_STEP) * HEAD_STEP
     query_blocks = np.ceil(q_len / block)
@@ -209,7 +215,8 @@ def flash(
     scores = whole(head_dim, HEAD_STEP, chip.unit_k) * whole(kv_len, KEY_BLOCK, chip.unit_n)
     values = whole(head_dim, HEAD_STEP, chip.unit_n) * whole(kv_len, KEY_BLOCK, chip.unit_k)
     issued = 2.0 * (np.maximum(block, chip.unit_m) + chip.fill) * (scores + values) / key_blocks
-    cycles = np.minimum(issued * chip.matrix, product * chip.lanes)
+    slower = 1.0 + older * (chip.older - 1.0)
+    cycles = np.minimum(issued * chip.matrix * slower, product * chip.lanes)
     moved = blocks * (2.0 * KEY_BLOCK * mean + 2.0 * block) * depth * itemsize
     chain = p.fused_prologue * np.maximum(per_sm / fits, 1.0) + p.fused_iteration * resident
     return Terms(

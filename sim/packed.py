@@ -32,10 +32,11 @@ class Tables(NamedTuple):
     priced: Ints  # (kernels,) which of the distinct kernels each is
     form: Ints  # (distinct,) STREAM, GEMM or FLASH; as all that follows
     dtype: Ints
-    shape: Floats  # (5, distinct): batch, m, n, k, - or groups, q_len, kv_len, head_dim, causal
+    shape: Floats  # (6, distinct): batch, m, n, k, -, - or groups, q_len, kv_len, head_dim, causal, older
     itemsize: Floats
     flops: Floats
     vector_flops: Floats
+    index_ops: Floats
     exp_ops: Floats
     hbm_bytes: Floats  # that are written, over the share of the bandwidth that the kernel reaches
     l2_bytes: Floats  # of kernels that stream, over the share that these reach
@@ -55,9 +56,9 @@ class Tables(NamedTuple):
 # Rows of the hardware table (fields, designs), which is one array so that the compiler can see that nothing aliases it.
 # From BY_DTYPE on, three rows a dtype: `formulas.Chip.matrix`, `lanes` and `flop`.
 (
-    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, HBM_BYTE, REACH, LANE_FLOP,
-    EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
-) = range(19)  # fmt: skip
+    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, OLDER, HBM_BYTE, REACH,
+    LANE_FLOP, INDEX_OP, EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
+) = range(21)  # fmt: skip
 
 
 class Packed(NamedTuple):
@@ -82,10 +83,11 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
     columns = {
         "form": np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
         "dtype": np.array([dtypes.index(t) for t in kernels.dtype]),
-        "shape": np.where(is_gemm, np.vstack([kernels.gemm, np.zeros(len(kernels))]), kernels.flash),
+        "shape": np.where(is_gemm, np.vstack([kernels.gemm, np.zeros((2, len(kernels)))]), kernels.flash),
         "itemsize": kernels.itemsize,
         "flops": kernels.flops,
         "vector_flops": kernels.vector_flops,
+        "index_ops": kernels.index_ops,
         "exp_ops": kernels.exp_ops,
         "hbm_bytes": kernels.write_bytes / share,
         "l2_bytes": streamed,
@@ -152,7 +154,9 @@ def hardware(rates: Rates, packed: Packed) -> Floats:
     by_dtype = (tiles.chip(rates, terms, rates.tensor[t], rates.vector[t]) for t in packed.dtypes)
     rows = (
         c.sm_count, c.cycle, c.operand, c.l2_byte, c.exponential, c.registers, c.shared, c.unit_m, c.unit_n, c.unit_k, c.fill,
+        c.older,
         1.0 / np.asarray(rates.hbm_bandwidth), traffic.reach(rates, terms), 1.0 / (cycles * np.asarray(rates.vector["fp32"])),
+        1.0 / (cycles * np.asarray(rates.vector["int8"])),
         1.0 / (cycles * np.asarray(rates.exp)), 1.0 / np.maximum(traffic.possible_in_flight(rates), 1.0), rates.hbm_latency,
         rates.launch_gap, *(row for own in by_dtype for row in (own.matrix, own.lanes, own.flop)),
     )  # fmt: skip

@@ -180,6 +180,7 @@ def _ours(part: str, name: str) -> Device | Software:
 
 
 def _value(made: Any, path: str) -> Any:
+    """The value at a path; None in a part that the device leaves out."""
     for step in path.split("."):
-        made = getattr(made, step)
+        made = None if made is None else getattr(made, step)
     return made

@@ -88,6 +88,7 @@ def chip(rates: Rates, terms: Terms, tensor: Rate, vector: Rate) -> Chip:
         unit_n=rates.tile_n,
         unit_k=rates.tile_k,
         fill=rates.tensor_fill,
+        older=rates.tensor_older,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ HOSTS = (
     "elementwise",
     "layer_norm",
     "group_norm",
+    "permute",
 )  # generated kernels; library products (cuBLAS, cuDNN) take no epilogue
 
 
@@ -105,12 +106,15 @@ def _unfused(trace: Trace) -> tuple[Floats, Floats, Floats]:
 def _fused(trace: Trace, reads: _Reads) -> tuple[Floats, Floats, Floats]:
     """A pointwise call joins the kernel that produced its largest operand, if that is a host; what stays inside is not moved.
 
-    Of several operands of that size it joins the latest. A smaller operand (a bias, an embedding that is broadcast) comes
-    from a kernel over fewer elements, which cannot hold the call.
+    Copies (concatenations, transposes made contiguous) are pointwise to a compiler (torch/_inductor/lowering.py), but for those
+    between channels first and channels last, which a software may do without. Of several operands of that size it joins the
+    latest. A smaller operand (a bias, an embedding that is broadcast) comes from a kernel over fewer elements, which cannot
+    hold the call.
     """
     kept_reads, kept_write, launches = _unfused(trace)
-    pointwise = np.array([kinds()[k].pointwise for k in trace.kinds])[trace.call_kind()]
-    host = np.array([k in HOSTS for k in trace.kinds])[trace.call_kind()]
+    layout = _changes_layout(trace)
+    pointwise = np.array([kinds()[k].pointwise for k in trace.kinds])[trace.call_kind()] & ~layout
+    host = np.array([k in HOSTS for k in trace.kinds])[trace.call_kind()] & ~layout
     segment = trace.call_segment()
     group = np.arange(trace.calls)
     sizes = _operands(trace)
@@ -134,6 +138,14 @@ def _fused(trace: Trace, reads: _Reads) -> tuple[Floats, Floats, Floats]:
         if inside:
             kept_write[call] = 0.0
     return kept_reads, kept_write, launches
+
+
+def _changes_layout(trace: Trace) -> Any:
+    """Which calls (calls,) copy between channels first and channels last."""
+    found = np.zeros(len(trace.op_kind), dtype=bool)
+    if "permute" in trace.kinds:
+        found[trace.ops_of("permute")] = trace.dims("permute").layout == 1
+    return found[trace.call_op]
 
 
 def _producers(trace: Trace, reads: _Reads) -> list[int]:

@@ -82,6 +82,7 @@ class Flash:
     kv_len: Column
     head_dim: Column
     causal: Column
+    older: Column = 0  # 1: written for matrix instructions of the generation before Hopper (mma.sync)
 
 
 # Where a kernel's read comes from: the call's 1st, 2nd or 3rd activation input (which may still be in L2), a weight
@@ -112,6 +113,7 @@ class Work:
         gemm / flash: the tiled view, for kernels on the matrix unit; at most one of the two.
         flops: matrix FLOPs executed (multiply and add are 2).
         vector_flops: FLOPs on the vector lanes.
+        index_ops: integer operations on the lanes, multiply and add counted as 2: addresses of elements.
         exp_ops: transcendental operations.
         run_bytes: length of the contiguous runs that reads consist of; 0 where they are fully contiguous.
         blocks, in_flight: thread blocks, and bytes that one of them keeps in flight; 0 where the kernel spreads over all SMs.
@@ -126,6 +128,7 @@ class Work:
     flash: Flash | None = None
     flops: Column = 0
     vector_flops: Column = 0
+    index_ops: Column = 0
     exp_ops: Column = 0
     run_bytes: Column = 0
     blocks: Column = 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hwspecs.software import Software
 from workloads.context import Context, context
 from workloads.kind import ITEMSIZE, Ints, Work
-from workloads.recipes import READS, Recipe, columns, footprints, recipes
+from workloads.recipes import NUMBERS, READS, Recipe, columns, footprints, recipes
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -47,9 +47,10 @@ class Kernels:
     itemsize: Floats
     launches: Floats
     gemm: Floats  # (4, kernels): batch, m, n, k; zeros where the kernel is not a tiled product
-    flash: Floats  # (5, kernels): groups, q_len, kv_len, head_dim, causal
+    flash: Floats  # (6, kernels): groups, q_len, kv_len, head_dim, causal, older
     flops: Floats
     vector_flops: Floats
+    index_ops: Floats
     exp_ops: Floats
     reads: Floats
     distances: Floats
@@ -117,13 +118,13 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
     reads = np.zeros((READS, count))
     for slot, size in enumerate(c["bytes"]):
         reads[slot] = size
-    numbers = {n: np.array(c[n]) for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")}
+    numbers = {n: np.array(c[n]) for n in NUMBERS if n != "write_bytes"}
     return Kernels(
         row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros, dispatch=zeros + 1.0,
         name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
         dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
         gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
-        flash=np.zeros((5, count)) if c["flash"] is None else c["flash"],
+        flash=np.zeros((6, count)) if c["flash"] is None else c["flash"],
         reads=reads, distances=np.broadcast_to(distance, (READS, count)).copy(), write_bytes=np.array(c["write_bytes"]),
         **numbers,
     )  # fmt: skip
@@ -146,10 +147,10 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
         "dtype": recipe.dtype[at], **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
         "launches": calls.launches[call] * busy,
         "gemm": np.zeros((4, count)) if work["gemm"] is None else work["gemm"][:, at],
-        "flash": np.zeros((5, count)) if work["flash"] is None else work["flash"][:, at],
+        "flash": np.zeros((6, count)) if work["flash"] is None else work["flash"][:, at],
         "reads": reads, "distances": distances,
         "write_bytes": work["write_bytes"][at] * (calls.kept_write[call] if work["final"] else 1.0),
-        **{n: work[n][at] for n in ("flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")},
+        **{n: work[n][at] for n in NUMBERS if n != "write_bytes"},
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
 READS = 3  # reads of a kernel, at most
-NUMBERS = ("write_bytes", "flops", "vector_flops", "exp_ops", "run_bytes", "blocks", "in_flight")
+NUMBERS = ("write_bytes", "flops", "vector_flops", "index_ops", "exp_ops", "run_bytes", "blocks", "in_flight")
 
 
 @dataclass(frozen=True)

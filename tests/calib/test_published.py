@@ -66,18 +66,47 @@ def test_software_by_its_words(words: str, name: str, attention: str, graphs: bo
     assert (found.name, found.attention, found.cuda_graphs) == (name, attention, graphs)
 
 
+def test_containers_of_nvidia_allow_tf32() -> None:
+    found = [
+        one(precision="fp32 (single)", software_stack=f"PyTorch 1.13{w}, no xFormers") for w in ("", " (NGC 22.11)")
+    ]
+    assert [c.software.tf32.matmul for c in found] == [False, True]
+    assert {c.request.dtype for c in found} == {"fp32"}
+
+
+@pytest.mark.parametrize(
+    ("words", "source", "layout"),
+    [
+        ("torch 2.1 SDPA compiled", "fal", "nchw"),
+        ("torch 2.1 SDPA compiled, channels_last", "fal", "nhwc"),
+        ("PyTorch 2.0, SDPA + torch.compile", "torch2.0.md @v0.25.0", "nhwc"),
+        ("torch 2.1 SDPA eager", "torch2.0.md @v0.25.0", "nchw"),
+        ("OneFlow", "fal", "nhwc"),
+    ],
+)
+def test_layout_by_words_and_script(words: str, source: str, layout: str) -> None:
+    found = assumed(words, source)
+    assert not isinstance(found, str)
+    assert found.convolution.layout == layout
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
         ({"model": "Kolors"}, "no model of that name"),
         ({"device": "RTX A5000"}, "no hardware file for this device"),
         ({"gpus": "2"}, "several devices"),
-        ({"precision": "fp32"}, "fp32: whether TF32 was allowed is not stated"),
+        ({"precision": "fp32"}, "fp32 in fused attention: its products of three TF32 each are not modelled"),
         ({"precision": "fp16 autocast"}, "another precision"),
         ({"steps": ""}, "the number of steps is not stated"),
         ({"model": "SD 1.5 inpaint"}, "another pipeline around the same UNet"),
         ({"software_stack": "SDPA, tiny VAE, torch 2.1"}, "another decoder"),
         ({"software_stack": "something"}, "its attention is not stated"),
+        ({"software_stack": "OneDiff enterprise 0.12"}, "8-bit products"),
+        (
+            {"software_stack": "OneDiff (OneFlow)", "device": "RTX 3090"},
+            "sums in fp16, at twice the rate of sums in fp32",
+        ),
         ({"height": "500"}, "the model cannot be asked for it: "),
         ({"component": "unspecified (page)"}, "the work is not stated"),
     ],
@@ -130,6 +159,8 @@ def test_ours_beside_theirs(table: published.Published) -> None:
     assert open_.low <= sxm.ours <= open_.high
     assert math.isclose(sxm.error, sxm.ours / 1.604 - 1.0)
     assert sxm.interval[0] < 1.0 < sxm.interval[1]
+    assert open_.ours * open_.interval[0] <= sxm.ours * sxm.interval[0] * (1 + 1e-9)  # over all that it may mean
+    assert open_.ours * open_.interval[1] >= sxm.ours * sxm.interval[1] * (1 - 1e-9)
     assert math.isclose(sum(sxm.classes.values()), sxm.gpu, rel_tol=1e-9)
     text = validate_report.text(table, [open_, sxm])
     assert "not priced: 1 rows (several devices)" in text

@@ -44,7 +44,7 @@ def changed(**cells: Any) -> str:
         (changed(latency_us="inf"), "latency not finite", "latency is not a finite number (inf)"),
         (changed(latency_us="fast"), "latency not finite", "latency is not a finite number (nan)"),
         (changed(device="A1000"), "unknown device", "unknown device 'A1000'; did you mean 'a100'?"),
-        (changed(device="H100 PCIe"), "unknown device", "unknown device 'H100 PCIe'; did you mean 'h100'?"),
+        (changed(device="H100 NVL"), "unknown device", "unknown device 'H100 NVL'; did you mean 'h100'?"),
         (changed(device="T4", dtype="bf16", m=64), "dtype that the device lacks", "t4 has no bf16"),
         (changed(dtype="fp8"), "dtype that the device lacks", "a100-sxm-80gb has no fp8"),
         (
@@ -214,10 +214,14 @@ def test_gemm_in_two_hundred_thousand_rows_takes_seconds(tmp_path: Path) -> None
         ("A100-SXM4-80GB", ("a100-sxm-80gb",)), ("NVIDIA A100-SXM4-40GB", ("a100-sxm-40gb",)),
         ("NVIDIA A100 80GB PCIe", ("a100-pcie-80gb",)), ("A100-PCIE-40GB", ("a100-pcie-40gb",)),
         ("A100-80GB", ("a100-sxm-80gb", "a100-pcie-80gb")), ("A100 (NVLink)", ("a100-sxm-80gb", "a100-sxm-40gb")),
-        ("NVIDIA H100 80GB HBM3", ("h100-sxm",)), ("H100 PCIe", ()), ("H100 NVL", ()), ("NVIDIA H200", ("h200",)),
-        ("B200-SXM", ("b200",)), ("NVIDIA L40S", ("l40s",)), ("L4", ("l4",)), ("L40", ()), ("V100-PCIe-32GB", ("v100-pcie",)),
-        ("Tesla V100-SXM2-16GB", ()), ("Tesla T4", ("t4",)), ("P100-PCIe-16GB", ("p100-pcie",)), ("A10", ("a10",)), ("A10G", ()),
-        ("RTX-A6000", ("rtx-a6000",)), ("RTX-3090-Ti", ("rtx-3090-ti",)), ("RTX 3090", ()), ("H20", ()),
+        ("NVIDIA H100 80GB HBM3", ("h100-sxm",)), ("H100 PCIe", ("h100-pcie",)), ("H100 NVL", ()), ("H100", ("h100-sxm",)),
+        ("NVIDIA H200", ("h200",)),
+        ("B200-SXM", ("b200",)), ("NVIDIA L40S", ("l40s",)), ("L4", ("l4",)), ("L40", ("l40",)),
+        ("V100-PCIe-32GB", ("v100-pcie",)),
+        ("Tesla V100-SXM2-16GB", ("v100-sxm2",)), ("Tesla T4", ("t4",)), ("P100-PCIe-16GB", ("p100-pcie",)), ("A10", ("a10",)),
+        ("A10G", ("a10g",)),
+        ("RTX-A6000", ("rtx-a6000",)), ("RTX-3090-Ti", ("rtx-3090-ti",)), ("RTX 3090", ("rtx-3090",)), ("H20", ("h20",)),
+        ("NVIDIA GeForce RTX 4090", ("rtx-4090",)), ("L20", ("l20",)), ("H800-NVL-80GB", ()),
     ],
 )  # fmt: skip
 def test_device_names(name: str, ids: tuple[str, ...]) -> None:

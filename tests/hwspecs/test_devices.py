@@ -28,6 +28,20 @@ def test_the_shipped_files() -> None:
         "v100-pcie",
         "t4",
         "p100-pcie",
+        "h100-pcie",
+        "h20",
+        "l20",
+        "rtx-4090",
+        "rtx-3090",
+        "rtx-a6000",
+        "a10g",
+        "a10",
+        "a30",
+        "a40",
+        "l40",
+        "rtx-6000-ada",
+        "v100-sxm2",
+        "gb200",
         "imaginary-1",
         "imaginary-systolic",
     }
@@ -41,7 +55,7 @@ def test_devices(name: str) -> None:
     assert found.name == name
     assert spec.build(Device, spec.mapping(spec.dump(found), "dumped")) == found
     jsonschema.validate(device.device_node(name).plain(), spec.schema(Device))
-    assert all(catalogue.source_of(found.sources, f.path) for f in spec.fields(Device) if f.numeric)
+    assert all(catalogue.source_of(found.sources, f.path) for f in device.numbers(found))
     assert not found.imaginary or all(device.mark(text) == "assumption" for text in found.sources.values())
     words = [text.split(":")[0].split(",")[0].split()[0].lower() for text in found.sources.values()]
     assert not [
@@ -153,6 +167,9 @@ def test_what_no_source_backs_is_marked() -> None:
         ("A100-80GB", ["a100-pcie-80gb", "a100-sxm-80gb"]),
         ("A100", sorted(A100)),
         ("RTX-3090-Ti", []),
+        ("H100 PCIe", ["h100-pcie"]),
+        ("NVIDIA GeForce RTX 4090", ["rtx-4090"]),
+        ("RTX A6000", ["rtx-a6000"]),
     ],
 )
 def test_names_of_measurement_tables(name: str, ids: list[str]) -> None:

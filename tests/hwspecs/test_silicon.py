@@ -20,7 +20,7 @@ from hwspecs.device import Device, Silicon
 from hwspecs.errors import SpecError
 from hwspecs.rates import rates
 
-REAL = [name for name in device.device_names() if not device.load(name).imaginary]
+REAL = [n for n in device.device_names() if (d := device.load(n)).silicon is not None and not d.imaginary]
 
 
 def made_of(found: Device) -> Silicon:

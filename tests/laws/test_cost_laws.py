@@ -19,8 +19,8 @@ from tests.build import a100, kernels
 
 size = st.integers(1, 4096)
 BETTER_UP = (
-    "sm_count", "sm_clock", "tensor", "tensor_sustained", "vector", "exp", "shared_memory", "registers", "max_threads",
-    "l2_capacity", "l2_bandwidth", "l2_port", "hbm_bandwidth",
+    "sm_count", "sm_clock", "tensor", "tensor_sustained", "tensor_older", "vector", "exp", "shared_memory", "registers",
+    "max_threads", "l2_capacity", "l2_bandwidth", "l2_port", "hbm_bandwidth",
 )  # fmt: skip
 BETTER_DOWN = ("hbm_latency", "launch_gap", "l2_partitions", "tile_m", "tile_n", "tile_k", "tensor_fill")
 TILE = ("tile_m", "tile_n", "tile_k")  # powers of two
@@ -66,7 +66,7 @@ def operators(draw: st.DrawFn) -> tuple[str, Mapping[str, int]]:
         return kind, {
             "elements": n,
             "read0": 2 * n,
-            "read1": draw(st.sampled_from([0, 2 * n])),
+            "read1": draw(st.sampled_from([0, 2 * n, 2 * (n // 64)])),
             "read2": 0,
             "write": 2 * n,
             "exps": draw(st.integers(0, 1)),
@@ -92,6 +92,7 @@ def hardware(draw: st.DrawFn) -> Rates:
         values[field.name] = {t: v * f for t, v in value.items()} if isinstance(value, Mapping) else value * f
     values["sm_count"] = float(max(1, round(values["sm_count"])))
     values["tensor_sustained"] = draw(st.floats(0.2, 1.0))
+    values["tensor_older"] = draw(st.floats(0.2, 1.0))
     values["l2_partitions"] = float(draw(st.integers(1, 4)))
     values |= {name: 2.0 ** draw(st.integers(0, 9)) for name in TILE}
     values["tensor_fill"] = draw(st.floats(0, 500))
@@ -102,7 +103,7 @@ def improved(rates: Rates, name: str, factor: float) -> Rates:
     value: Any = getattr(rates, name)
     scale = 1 / factor if name in BETTER_DOWN else factor
     new: Any = {t: v * scale for t, v in value.items()} if isinstance(value, Mapping) else value * scale
-    if name == "tensor_sustained":
+    if name in ("tensor_sustained", "tensor_older"):
         new = min(new, 1.0)
     if name == "sm_count":
         new = float(np.ceil(new))
@@ -111,7 +112,7 @@ def improved(rates: Rates, name: str, factor: float) -> Rates:
     return dataclasses.replace(rates, **{name: new})
 
 
-attentions = st.sampled_from(["unfused", "flash-2", "auto"])
+attentions = st.sampled_from(["unfused", "flash-2", "flash-3", "auto"])
 
 
 @given(operators(), hardware(), attentions)

@@ -124,8 +124,8 @@ def problems(folder: Path, section: str, *overrides: str) -> list[str]:
         ),
         (
             "software.attention: [flash]",
-            "PATH:5:24: sweep.software.attention: found 'flash', expected one of unfused, flash-1, flash-2, auto; "
-            "did you mean 'flash-1' or 'flash-2'?",
+            "PATH:5:24: sweep.software.attention: found 'flash', expected one of unfused, flash-1, flash-2, flash-3, auto; "
+            "did you mean 'flash-1', 'flash-2' or 'flash-3'?",
         ),
         (
             "software.attention: flash-2",

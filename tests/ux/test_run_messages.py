@@ -135,8 +135,8 @@ def test_a_problem_in_the_file(tmp_path: Path, text: str, message: str) -> None:
         ("request.height=500", "request.height: found 500, expected a multiple of 8; nearest: 496, 504"),
         (
             "software.attention=flash",
-            "software.attention: found 'flash', expected one of unfused, flash-1, flash-2, auto; "
-            "did you mean 'flash-1' or 'flash-2'?",
+            "software.attention: found 'flash', expected one of unfused, flash-1, flash-2, flash-3, auto; "
+            "did you mean 'flash-1', 'flash-2' or 'flash-3'?",
         ),
         (
             "device=a100",

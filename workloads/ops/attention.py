@@ -2,8 +2,9 @@
 
 Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory); `flash-2`, one kernel
 that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; `flash-1`, its slower
-predecessor; and `memory-efficient`, the fused kernel that torch falls back to where those have none (Rabe and Staats 2021;
-xFormers), priced by the same terms: an explicit mask is such a case. Its bytes are read once, with v.
+predecessor; `flash-3`, the same written for the device's own matrix instructions (Shah et al. 2024; cuDNN, TensorRT-LLM), where
+the others use those of the generation before; and `memory-efficient`, the fused kernel that torch falls back to where those have
+none (Rabe and Staats 2021; xFormers), priced by the same terms: an explicit mask is such a case. Its bytes are read once, with v.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
         Work(
             name="flash attention",
             pattern="tile",
-            flash=Flash(d.batch * d.heads, d.q_len, d.kv_len, d.head_dim, d.causal),
+            flash=Flash(d.batch * d.heads, d.q_len, d.kv_len, d.head_dim, d.causal, older=1),
             flops=4 * done * d.head_dim,
             vector_flops=SOFTMAX_FLOPS * done,
             exp_ops=done,
@@ -67,13 +68,21 @@ def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     )
 
 
+def flash_3(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """The same kernel on the device's own matrix instructions. FlashAttention-3 overlaps softmax and products only in part: the
+    terms of one after the other meet its 497 and 648 TFLOP/s on an H100 (head_dim 64 and 128, Shah et al. 2024, figure 5)."""
+    (kernel,) = flash(d, itemsize, software)
+    assert kernel.flash is not None
+    return (replace(kernel, name="flash attention 3", flash=replace(kernel.flash, older=0)),)
+
+
 def has_flash(d: Dims, itemsize: Ints) -> Any:
     """Which ops (ops,) FlashAttention-2 has a kernel for: 2-byte types, head_dim at most 256, no explicit mask (its README)."""
     return (itemsize == 2) & (d.head_dim <= 256) & (d.mask == 0)
 
 
 def _fused_allowed(software: Software) -> bool:
-    return software.attention in ("flash-1", "flash-2", "auto")
+    return software.attention in ("flash-1", "flash-2", "flash-3", "auto")
 
 
 def has_flash_1(d: Dims, itemsize: Ints) -> Any:
@@ -225,6 +234,7 @@ KIND = OpKind(
         ),
         Way("flash-1", flash_1, lambda software: software.attention == "flash-1", has_flash_1, DISPATCH["bmm"]),
         Way("flash-2", flash, lambda software: software.attention in ("flash-2", "auto"), has_flash, DISPATCH["bmm"]),
+        Way("flash-3", flash_3, lambda software: software.attention == "flash-3", has_flash, DISPATCH["bmm"]),
         Way("memory-efficient", flash, _fused_allowed, lambda d, itemsize: ~has_flash(d, itemsize), DISPATCH["bmm"]),
         Way(
             "memory-efficient 1",

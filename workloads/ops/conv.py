@@ -85,7 +85,9 @@ def _gemm(d: Dims) -> Gemm:
 
 
 def _copy(name: str, source: Any, moved: Ints, run_bytes: int) -> Work:
-    return Work(name, "stream", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
+    """A transposition takes 1.3 times a stream of its bytes (public TF32 convolutions, compiled against eager, as in
+    calib/families/conv.py): it reaches the share of the bandwidth that reductions reach."""
+    return Work(name, "reduce", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
 
 
 def _bias(d: Dims, itemsize: Ints, y_bytes: Ints) -> tuple[Work, ...]:

@@ -16,10 +16,12 @@ DIMS = ("elements", "read0", "read1", "read2", "write", "exps")
 # elements: of the output; read0..2: bytes of the operands, each once (a 4th and further operand adds to read2);
 # write: bytes of the output; exps: transcendental operations per element (silu, gelu, exp: 1).
 
-# Vector FLOPs that the address of an element costs where an operand broadcasts: torch's kernel (Loops.cuh of aten/native/cuda:
-# an offset by divisions for each element, no vector loads) does 185e9 elements a second on a V100 whatever their bytes
-# (pytorch/pytorch pull request 69010: 547 GB/s at 3 B an element, 186 GB/s at 1 B): 80 SMs x 1.53 GHz x 128 FLOP / 185e9.
-INDEX_FLOPS = 85
+# Integer operations that the address of an element costs where an operand broadcasts: torch's kernel (Loops.cuh of
+# aten/native/cuda: an offset by divisions for each element, no vector loads) does 185e9 elements a second on a V100 whatever
+# their bytes (pytorch/pytorch pull request 69010: 547 GB/s at 3 B an element, 186 GB/s at 1 B): 80 SMs x 1.53 GHz x 128 / 185e9.
+# The same on an H200, which has twice the fp32 lanes and no more integer lanes: 1.08e9 elements in 3.09 ms of products and 3.14
+# of additions (sgl-project/sglang pull request 34004, modulation of FLUX.1 at 1024 x 1024): 89 and 90 at 1.83 GHz.
+INDEX_OPS = 85
 ONE_ELEMENT, WIDEST_RATIO = 8, 4  # B; largest itemsize over the smallest of floating types
 
 TRANSCENDENTAL = frozenset((
@@ -44,14 +46,15 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 
     Where an operand broadcasts, torch's eager kernel works out the address of every element.
     """
-    indexed = INDEX_FLOPS * _broadcasts(d) if software.fusion == "eager" else 0
+    indexed = INDEX_OPS * _broadcasts(d) if software.fusion == "eager" else 0
     return (
         Work(
             name="elementwise",
             pattern="stream",
             reads=(Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2)),
             write_bytes=d.write,
-            vector_flops=d.elements * (1 + 4 * d.exps + indexed),
+            vector_flops=d.elements * (1 + 4 * d.exps),
+            index_ops=d.elements * indexed,
             exp_ops=d.elements * d.exps,
         ),
     )

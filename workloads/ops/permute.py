@@ -114,4 +114,6 @@ CAPTURE = {
     **{f"aten.{name}": _gathered for name in ("index_select", "gather", "index")},
 }
 
-KIND = OpKind("permute", "Memory", DIMS, flops, (Way("copy", rows),), torch_call, EXAMPLES, capture=CAPTURE)
+KIND = OpKind(
+    "permute", "Memory", DIMS, flops, (Way("copy", rows),), torch_call, EXAMPLES, capture=CAPTURE, pointwise=True
+)

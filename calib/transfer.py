@@ -24,7 +24,7 @@ from calib.predict import roofline
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
 from hwspecs.power import LANES
-from hwspecs.rates import Rates
+from hwspecs.rates import Rates, rates
 from sim.calibration import Terms
 from sim.fitted import base_terms
 
@@ -134,7 +134,7 @@ def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     after = predicted(_alike(test, points), found, ten, floors)
     rest = ~np.isin(np.arange(len(test)), drawn)
     stages = {
-        "roofline": (roofline(test, id_) + np.array([floors[label] for label in test.floor]), np.ones(len(test), bool)),
+        "roofline": (roofline(test, id_) + added(test, floors), np.ones(len(test), bool)),
         "spec": (guess, np.ones(len(test), bool)), "ten points": (after, rest),
     }  # fmt: skip
     by = {name: _two(test.measured[mask], time[mask]) for name, (time, mask) in stages.items()}
@@ -187,7 +187,22 @@ def predicted(
     for chip in sorted(set(known)):
         mask = known == chip
         out[mask] = _on_chip(rows.take(mask), terms, shares.get(chip))
-    return np.asarray(out + np.array([floors.get(label, 0.0) for label in rows.floor]))
+    return np.asarray(out + added(rows, floors))
+
+
+def added(rows: Rows, floors: Mapping[str, float]) -> Floats:
+    """Seconds of each row's floor."""
+    return np.array([floors.get(label, 0.0) for label in rows.floor]) * units(rows)
+
+
+def units(rows: Rows) -> Floats:
+    """Seconds of what the floor of each row counts, on its own device; see `Family.floor_unit`."""
+    out, ids = np.ones(len(rows)), rows.frame["device_id"].to_numpy()
+    if rows.family.floor_unit is not None:
+        for id_ in sorted(set(ids)):
+            own = rows.frame[ids == id_]
+            out[ids == id_] = rows.family.floor_unit(own, rates(device.load(str(id_))), base_terms())
+    return out
 
 
 def _on_chip(rows: Rows, terms: Terms, share: float | None) -> Floats:
@@ -202,10 +217,10 @@ def _on_chip(rows: Rows, terms: Terms, share: float | None) -> Floats:
             return boost
         return lanes.throttled(boost, priced(rows, terms, lanes.at_clock(share), is_abroad=True).time)
 
-    def change(rates: Rates) -> Rates:
+    def change(on: Rates) -> Rates:
         if rows.family.name in STREAMS:
-            return replace(rates, hbm_bandwidth=rates.hbm_bandwidth * share, tensor_sustained=1.0)
-        return replace(rates, tensor_sustained=share)
+            return replace(on, hbm_bandwidth=on.hbm_bandwidth * share, tensor_sustained=1.0)
+        return replace(on, tensor_sustained=share)
 
     return priced(rows, terms, change, is_abroad=True).time
 
@@ -249,7 +264,8 @@ def _start(name: str) -> Start:
 def _least(rows: Rows) -> dict[str, float]:
     """Where the floor of each label starts: its smallest latencies."""
     labels = sorted(set(rows.floor) - {""})
-    return {label: float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+    counted = rows.measured / units(rows)
+    return {label: float(np.quantile(counted[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
 
 
 def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import power
+from calib import lanes, power
 from calib.families.base import RATES, Floats
+from calib.families.gemm import BATCHED_EDGE, EDGE
 from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of, priced
 from calib.physics import Start, least_squares
 from calib.predict import roofline
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
-from hwspecs.rates import Rates
+from hwspecs.power import LANES
+from hwspecs.rates import Rates, rates
+from sim.calibration import Terms
 from sim.fitted import base_terms
 
 if TYPE_CHECKING:
@@ -39,8 +42,12 @@ PRIOR = (
 )
 POINTS = 10  # measured points after which the sustained rate is refitted
 STREAMS = ("norm", "softmax", "elementwise")  # families whose rows are of kernels that no matrix unit runs
-ON_LANES = ("gemm/fp32", "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
-LANES = 0.95  # sustained over boost clock there: fp32 products of A100 and V100 in public tables reach 0.93 to 0.96 of the peak
+CLEARLY = 2.0  # times narrower that errors must be for a chip's library to be taken as unlike others
+BATCHED = "gemm/fp32"  # the part with batched fp32 products
+EDGES = (
+    64.0,
+    128.0,
+)  # least tile edge that a chip's library may have for batched fp32 products (calib/families/gemm.py)
 
 
 @dataclass(frozen=True)
@@ -115,17 +122,19 @@ def typical(rows: Rows) -> Rows:
 def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     rng = np.random.default_rng(seed)
     some = train.take(np.sort(rng.permutation(len(train))[:FIT_ROWS]))
+    some = with_edges(some, _least(some), {})
     found = fitted(some)
     own = _shares(test, id_)
     floors = _floors(test, found)
     guess = predicted(test, found, own, floors)
     long = np.flatnonzero(guess >= LONG)  # as predicted: what a user would measure to learn a sustained rate
     drawn = np.sort(rng.permutation(long if len(long) >= POINTS else np.arange(len(test)))[:POINTS])
-    ten = _after_points(test.take(drawn), found, own, floors)
-    after = predicted(test, found, ten, floors)
+    points = with_edges(test.take(drawn), floors, own)
+    ten = _after_points(points, found, own, floors)
+    after = predicted(_alike(test, points), found, ten, floors)
     rest = ~np.isin(np.arange(len(test)), drawn)
     stages = {
-        "roofline": (roofline(test, id_) + np.array([floors[label] for label in test.floor]), np.ones(len(test), bool)),
+        "roofline": (roofline(test, id_) + added(test, floors), np.ones(len(test), bool)),
         "spec": (guess, np.ones(len(test), bool)), "ten points": (after, rest),
     }  # fmt: skip
     by = {name: _two(test.measured[mask], time[mask]) for name, (time, mask) in stages.items()}
@@ -134,6 +143,11 @@ def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     return Left(
         test.name, group, power.chip(id_), others, len(test), by, (own[key], ten[key]), np.log(test.measured / guess)
     )
+
+
+def _alike(rows: Rows, points: Rows) -> Rows:
+    """All rows of a chip with the tile edge that its points told."""
+    return _with_edge(rows, points.frame[EDGE].to_numpy()[0]) if EDGE in points.frame else rows
 
 
 def _two(measured: Floats, guess: Floats) -> tuple[dict[str, float], dict[str, float]]:
@@ -149,9 +163,8 @@ def fitted(rows: Rows) -> dict[str, float]:
     )  # the shared share of the bandwidth is theirs
     for chip in sorted(own):
         ids = rows.frame["device_id"][chips(rows.frame) == chip]
-        value = (
-            _shares(rows, str(ids.iat[0]))[chip] if _on_lanes(rows) else device.load(str(ids.iat[0])).tensor.sustained
-        )
+        id_ = str(ids.iat[0])
+        value = _shares(rows, id_)[chip] if rows.name in lanes.PARTS else device.load(id_).tensor.sustained
         start[f"sustained {chip}"] = Start(value, 0.3, 1.0)
     for label, value in _least(rows).items():
         start[f"floor {label}"] = Start(value, 0.1)
@@ -171,30 +184,76 @@ def predicted(
     """Seconds of every row, by shared terms, the sustained share of each chip, and the floor of each label."""
     terms = replace(base_terms(), **{n: values[n] for n in rows.family.fitted if n in values})
     out, known = np.zeros(len(rows)), chips(rows.frame)
-    lanes, streams = _on_lanes(rows), rows.family.name in STREAMS
     for chip in sorted(set(known)):
         mask = known == chip
-        share = shares.get(chip)
-
-        def change(rates: Rates, share: float | None = share) -> Rates:
-            if share is None:
-                return rates
-            field = "hbm_bandwidth" if streams else "sm_clock"
-            on_lanes: dict[str, Any] = {field: getattr(rates, field) * share, "tensor_sustained": 1.0}
-            return replace(rates, **on_lanes) if lanes else replace(rates, tensor_sustained=share)
-
-        out[mask] = priced(rows.take(mask), terms, change, is_abroad=True).time
-    return np.asarray(out + np.array([floors.get(label, 0.0) for label in rows.floor]))
+        out[mask] = _on_chip(rows.take(mask), terms, shares.get(chip))
+    return np.asarray(out + added(rows, floors))
 
 
-def _on_lanes(rows: Rows) -> bool:
-    return rows.name in ON_LANES or rows.family.name in STREAMS
+def added(rows: Rows, floors: Mapping[str, float]) -> Floats:
+    """Seconds of each row's floor."""
+    return np.array([floors.get(label, 0.0) for label in rows.floor]) * units(rows)
+
+
+def units(rows: Rows) -> Floats:
+    """Seconds of what the floor of each row counts, on its own device; see `Family.floor_unit`."""
+    out, ids = np.ones(len(rows)), rows.frame["device_id"].to_numpy()
+    if rows.family.floor_unit is not None:
+        for id_ in sorted(set(ids)):
+            own = rows.frame[ids == id_]
+            out[ids == id_] = rows.family.floor_unit(own, rates(device.load(str(id_))), base_terms())
+    return out
+
+
+def _on_chip(rows: Rows, terms: Terms, share: float | None) -> Floats:
+    """Seconds of the kernels of one chip at a sustained share: of the matrix rate, of the clock of the vector lanes, or, of
+    streams, of the bandwidth."""
+    if share is None:
+        return priced(rows, terms, is_abroad=True).time
+    if rows.name in lanes.PARTS:
+        most = max(share, LANES)
+        boost = priced(rows, terms, lanes.at_clock(most), is_abroad=True).time
+        if share == most:
+            return boost
+        return lanes.throttled(boost, priced(rows, terms, lanes.at_clock(share), is_abroad=True).time)
+
+    def change(on: Rates) -> Rates:
+        if rows.family.name in STREAMS:
+            return replace(on, hbm_bandwidth=on.hbm_bandwidth * share, tensor_sustained=1.0)
+        return replace(on, tensor_sustained=share)
+
+    return priced(rows, terms, change, is_abroad=True).time
+
+
+def with_edges(rows: Rows, floors: Mapping[str, float], share: Mapping[str, float]) -> Rows:
+    """Batched fp32 products with the least tile edge that each chip's library seems to have: BATCHED_EDGE, or another of EDGES
+    where errors under the shared terms are half as wide. Like the sustained share it belongs to a chip, and is not carried on."""
+    if rows.name != BATCHED:
+        return rows
+    known, edge = chips(rows.frame), np.zeros(len(rows))
+    for chip in sorted(set(known)):
+        mask = known == chip
+        some = rows.take(mask)
+        off = {e: _width(_with_edge(some, e), floors, share) * (1.0 if e == BATCHED_EDGE else CLEARLY) for e in EDGES}
+        edge[mask] = min(EDGES, key=lambda e: off[e])
+    return _with_edge(rows, edge)
+
+
+def _with_edge(rows: Rows, edge: Any) -> Rows:
+    return replace(rows, frame=rows.frame.assign(**{EDGE: edge}))
+
+
+def _width(rows: Rows, floors: Mapping[str, float], share: Mapping[str, float]) -> float:
+    away = np.log(rows.measured / predicted(rows, {}, share, floors))
+    return float(np.median(np.abs(away - np.median(away))))
 
 
 def _shares(rows: Rows, id_: str) -> dict[str, float]:
-    """The sustained share of a chip from its spec: by the law of power, without it; on the vector lanes, their own."""
-    if _on_lanes(rows):
-        return {power.chip(id_): 1.0 if rows.family.name in STREAMS else LANES}
+    """The sustained share of a chip from its spec: by the law of power, without it; on the vector lanes from their energy."""
+    if rows.family.name in STREAMS:
+        return {power.chip(id_): 1.0}
+    if rows.name in lanes.PARTS:  # convolutions leave lanes idle between transforms: no power limit is seen in them
+        return {power.chip(id_): lanes.share(device.load(id_)) if rows.name == BATCHED else LANES}
     return {power.chip(id_): power.law([id_]).share(device.load(id_))}
 
 
@@ -205,7 +264,8 @@ def _start(name: str) -> Start:
 def _least(rows: Rows) -> dict[str, float]:
     """Where the floor of each label starts: its smallest latencies."""
     labels = sorted(set(rows.floor) - {""})
-    return {label: float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+    counted = rows.measured / units(rows)
+    return {label: float(np.quantile(counted[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
 
 
 def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:

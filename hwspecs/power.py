@@ -6,8 +6,8 @@ of the dies and standby of the memory; the board loses a share of all. Array cod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ TERMS = (
 )  # of the energy of work, beside `idle` and `board`
 UNTHROTTLED = (
     0.9  # sustained / peak matrix rate where no power limit binds: V100 0.90, P100 0.92, A100 SXM 0.87 (their files)
+)
+LANES = (
+    0.95  # the same of the vector lanes: fp32 products of A100 and V100 in public tables reach 0.93 to 0.96 of the peak
 )
 MMA = (384.0, 1024.0, 4096.0)  # mma m16n8k16: elements of A and B, bytes of C read and written in fp32, FLOPs (PTX ISA)
 MMA_RATE = (
@@ -171,10 +174,32 @@ def _products(on: Rates, dtype: str, share: Any, clock: Any) -> Activity:
 def sustained_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:
     """Hz at which matrix products at `UNTHROTTLED` of the peak and all of the memory bandwidth draw `cap` W: at most the boost
     clock; 0 where the memory alone draws more."""
+
+    def draws(clock: Any) -> Any:
+        return _at(on, silicon, anchored, UNTHROTTLED, clock, _volts(clock, silicon)).value
+
+    return _fastest(on, draws, cap)
+
+
+def lane_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:
+    """Hz at which long fp32 products on the vector lanes draw `cap` W: at most the boost clock. Their operands come from L2; the
+    memory is at rest, since a product long enough to be throttled reads little of it."""
+
+    def draws(clock: Any) -> Any:
+        volts = _volts(clock, silicon)
+        done = replace(_products(on, "fp32", LANES, clock), hbm_bytes=0.0)
+        terms = work(done, on, silicon, volts) | {"idle": _idle(on, silicon, anchored, volts)}
+        return at_board(terms, silicon).value
+
+    return _fastest(on, draws, cap)
+
+
+def _fastest(on: Rates, draws: Callable[[Any], Any], cap: Any) -> Any:
+    """Hz up to the boost clock at which a load draws `cap` W."""
     low, high = np.zeros(np.shape(on.sm_clock)), np.asarray(on.sm_clock, dtype=np.float64)
     for step in range(BISECTIONS):
         middle = high if step == 0 else (low + high) / 2.0  # the boost clock itself is tried first
-        fits = _at(on, silicon, anchored, UNTHROTTLED, middle, _volts(middle, silicon)).value <= cap
+        fits = draws(middle) <= cap
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     return low
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 K_STEP = 32.0  # k that one main-loop step covers
+LANE_STEP = 8.0  # the same of 4-byte operands, as SIMT kernels take them (CUTLASS, default blocks of 128 x 128 x 8)
 STAGES = 3.0  # operand tiles in shared memory at a time
 ACCUMULATOR = 4.0 * 1.5  # B of registers per element of C: fp32, and half as much again for operands and addresses
 KEY_BLOCK = 64.0  # keys of one main-loop step of fused attention
@@ -158,13 +159,14 @@ def gemm(
     al. 2017, loads the next weights meanwhile).
     """
     blocks = batch * np.ceil(m / bm) * np.ceil(n / bn) * split
-    depth = np.ceil(k / split / K_STEP) * K_STEP
+    step = LANE_STEP + (itemsize < 4.0) * (K_STEP - LANE_STEP)
+    depth = np.ceil(k / split / step) * step
     rows, columns = np.maximum(bm, chip.unit_m) + chip.fill, np.maximum(bn, chip.unit_n)  # powers of two, all of them
     issued = 2.0 * rows * columns * whole(k / split, K_STEP, chip.unit_k)  # FLOP of a block on the matrix unit
     cycles = np.minimum(issued * chip.matrix, 2.0 * bm * bn * depth * chip.lanes)
     per_sm = blocks / chip.sm_count
     waves = paid_waves(per_sm, p.wave_share)
-    fits = occupancy(bm * bn, (bm + bn) * K_STEP * itemsize * STAGES, chip)
+    fits = occupancy(bm * bn, (bm + bn) * step * itemsize * STAGES, chip)
     parts = (split > 1) * 8.0 * split * batch * m * n  # fp32 partial sums, written and read
     moved = blocks * depth * (bm + bn) * itemsize + itemsize * batch * m * n + parts
     reduction = (split > 1) * p.split_reduction * chip.cycle

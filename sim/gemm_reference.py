@@ -88,18 +88,19 @@ class Priced:
     landscape: Floats  # (len(LANDSCAPE), rows)
 
 
-def price(shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False) -> Priced:
+def price(shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False, least: Floats | None = None) -> Priced:
     """Time of every product on one device, without the gap before the next kernel.
 
     `writes_stay`: products that are written over and over to the same buffer leave L2 only where its traffic exceeds it.
+    `least`: edge (rows,) below which the library has no tile for a product, whose k it does not split either; 0: whole menu.
     """
     on = tiles.chip(rates, terms, rates.tensor[shapes.dtype], rates.vector[shapes.dtype])
     missing = traffic.miss(shapes.distance, rates, terms)
     hbm_bytes = shapes.reads * missing + shapes.writes * (missing if writes_stay else 1.0)
     hbm = hbm_bytes / (np.asarray(rates.hbm_bandwidth) * terms.hbm_tile)
-    chosen = [
-        _best(shapes.part(slice(i, i + CHUNK)), hbm[i : i + CHUNK], on, terms) for i in range(0, len(shapes), CHUNK)
-    ]
+    edge = np.zeros(len(shapes)) if least is None else least
+    parts = [slice(i, i + CHUNK) for i in range(0, len(shapes), CHUNK)]
+    chosen = [_best(shapes.part(some), hbm[some], on, terms, edge[some]) for some in parts]
     tile = np.concatenate([c for c, _ in chosen]) if chosen else np.zeros(0, dtype=np.int64)
     landscape = np.concatenate([seen for _, seen in chosen], axis=1) if chosen else np.zeros((len(LANDSCAPE), 0))
     t = _terms(shapes, on, terms, tiles.MENU[tile].T)
@@ -130,10 +131,15 @@ def _terms(shapes: Shapes, on: formulas.Chip, terms: Terms, menu: Floats) -> for
     )
 
 
-def _best(shapes: Shapes, hbm: Floats, on: formulas.Chip, terms: Terms) -> tuple[NDArray[np.int64], Floats]:
+def _best(
+    shapes: Shapes, hbm: Floats, on: formulas.Chip, terms: Terms, least: Floats
+) -> tuple[NDArray[np.int64], Floats]:
     """The fastest tile of the menu for each shape, and the landscape around it."""
     t = _terms(shapes, on, terms, tiles.MENU.T[:, :, None])
     times = np.asarray(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed)
+    if least.any():
+        edge, split = tiles.MENU[:, :2].min(axis=1)[:, None], tiles.MENU[:, 2:]
+        times = np.where((edge >= least) & ((split == 1) | (least == 0)), times, np.inf)
     best = np.argmin(times, axis=0)
     menu = times.reshape(len(tiles.TILES), len(tiles.SPLITS), -1)
     least = np.concatenate([menu.min(axis=1), menu.min(axis=0)])

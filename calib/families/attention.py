@@ -69,6 +69,13 @@ def _software(frame: pd.DataFrame) -> pd.Series[Any]:
     return (frame["software"].fillna("").astype(str) + " " + frame["implementation"].fillna("").astype(str)).str.strip()
 
 
+def small_kernels(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Floats:
+    """Seconds of one of the small kernels that a layer runs beside the fused one: the gap before it, and its start and end. Where
+    a row holds the host's dispatch, which no device changes, a second."""
+    one = float(np.max(rates.launch_gap)) + terms.fill_drain_stream / float(np.max(rates.sm_clock))
+    return np.where((frame["timing"] == "kernel").to_numpy(), one, 1.0)
+
+
 FAMILY = Family(
     name="attention",
     ops=("prefill", "decode", "encoder"),
@@ -84,6 +91,7 @@ FAMILY = Family(
     ),
     part=_part,
     abroad=abroad,
+    floor_unit=small_kernels,
     size=(128, 160),
     recipe={"depth": 4, "rate": 5e-3},
 )  # fmt: skip

@@ -68,6 +68,8 @@ class Family:
         fitted: names of `Terms` that the fit may change, and of RATES, which belong to the device; most telling first.
         size: hidden width and epochs of the correction's network.
         abroad: `physical` on a device that no fit is for, where that differs; None: it does not.
+        floor_unit: seconds (rows,) on a device of what a floor counts where floors are carried from one chip to another, such as
+            small kernels; None: floors are seconds.
         recipe: what else of `calib.network.Recipe` differs for this family.
     """
 
@@ -84,6 +86,7 @@ class Family:
     size: tuple[int, int] = (96, 80)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     abroad: Callable[[pd.DataFrame, Rates, Terms], Physical] | None = None
+    floor_unit: Callable[[pd.DataFrame, Rates, Terms], Floats] | None = None
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calib import streaming
 from calib.families.base import Family, Floats, Physical, floats, joined
 from hwspecs.rates import Rates
 from sim import gemm_reference as reference
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEIGHT_COPIES = 6.0  # aiconfigurator collectors/gemm: weights in turn; the shared tables' README, quirks
+BATCHED_EDGE = 64.0  # least tile edge of batched fp32 products (CUTLASS, SIMT kernels: 64 and 128)
 A100_RATIO = 16.0  # 16-bit rate of the matrix unit over the fp32 rate of the lanes (A100 whitepaper, table 1)
 TERMS = ("tensor", "l2", "hbm", "latency", "fixed")
+EDGE = "least_edge"  # column of a frame that names another edge for its batched fp32 products
 
 
 def shapes(frame: pd.DataFrame, dtype: str) -> reference.Shapes:
@@ -57,8 +60,18 @@ def _each_dtype(frame: pd.DataFrame, of: Callable[[pd.DataFrame, str], dict[str,
 def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
     """The same on a device that no fit is for: there, products that a benchmark writes over and over stay in an L2 that holds
     them, and fp32 operands come from L2 as fast as the lanes want them. On the device that the shipped fit is of, hardly any row
-    fits into L2, its lanes have the ratio to the matrix unit that is taken, and its correction was learned without."""
-    return physical(frame, rates, terms, writes_stay=True)
+    fits into L2, its lanes have the ratio to the matrix unit that is taken, and its correction was learned without. Batched fp32
+    products take few tiles, and a kernel that is short beside the host's dispatch hides behind it, as streams do."""
+    p = physical(frame, rates, terms, writes_stay=True)
+    launched = (frame["timing"] == "with_launch").to_numpy()
+    return replace(p, time=np.where(launched, streaming.hidden(p.time), p.time))
+
+
+def least_edge(frame: pd.DataFrame) -> Floats:
+    """The least tile edge of each row, 0 where the library has the whole menu."""
+    batched = ((frame["op"] == "bmm") & (frame["dtype"] == "fp32")).to_numpy()
+    edge = frame[EDGE].to_numpy(dtype=np.float64) if EDGE in frame else BATCHED_EDGE
+    return np.where(batched, edge, 0.0)
 
 
 def _delivered(rates: Rates, dtype: str) -> Rates:
@@ -74,7 +87,8 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, writes_stay: bool 
 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         on = _delivered(rates, dtype) if writes_stay else rates
-        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay)))
+        least = least_edge(part) if writes_stay else None
+        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay, least)))
         return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 
     p = _each_dtype(frame, of)

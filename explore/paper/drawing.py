@@ -27,8 +27,15 @@ OF_GROUP = dict(COLOURS) | {
     "attention, self": ORANGE,
     "attention, cross": "#F0A07A",
     "attention, temporal": "#7A2E00",
-    PROJECTIONS: "#8CD3B9",
+    f"{PROJECTIONS}self": "#F7C9A9",
+    f"{PROJECTIONS}cross": "#FBE3D3",
+    f"{PROJECTIONS}temporal": "#B98A6C",
 }
+# Bands of a bar, the attentions and their projections together.
+STACKED = (
+    *(g for g in GROUPS if g.startswith(("attention", PROJECTIONS))),
+    *(g for g in GROUPS if not g.startswith(("attention", PROJECTIONS))),
+)
 OF_CALL = {"spatial": ORANGE, "temporal": BLACK, "joint": BLUE}
 LINE = {"unfused": "--", "flash-2": "-"}
 
@@ -96,7 +103,7 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
 def _breakdown(title: str, tables: Sequence[Table], source: str, path: Path) -> None:
     made, axes = _figure(10.5, 5.6, 1, 1)
     panel, models = axes[0, 0], list(dict.fromkeys(tables[0].column("model")))
-    shown = [g for g in GROUPS if any(r[5] > 0.004 for r in tables[0].where(**{"class": g}).rows)]
+    shown = [g for g in STACKED if any(r[5] > 0.004 for r in tables[0].where(**{"class": g}).rows)]
     speed = {row[1]: row[2] for row in tables[1].rows}
     for i, model in enumerate(models):
         for j, way in enumerate(WAYS):

@@ -72,6 +72,12 @@ def needed(ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
         yield from ((SD, request_of(SD, height=side, width=side)) for side in SIDES)
 
 
+def scenarios_of(name: str, suite: Suite) -> list[str]:
+    """Names of the scenarios that a claim or a figure rests on, as files under scenarios/ have them."""
+    asked = list(needed([name])) if name not in APART else []
+    return [m.scenario.name for m in suite.members() if (m.scenario.model, m.scenario.request) in asked]
+
+
 def answer(ids: Sequence[str], suite: Suite | None = None, done: Callable[[str], object] | None = None) -> Answer:
     """The claims and figures asked for. `done` is called with each id. Raises SpecError where a model cannot be captured."""
     suite = suite or Suite()

@@ -1,4 +1,4 @@
-"""What holds of a claim whatever the cost model says: counts of FLOPs and bytes against the device's peaks, for claims that disagree.
+"""What holds of a claim whatever the cost model says: counts of FLOPs and bytes against the device's peaks.
 
 Each is one sentence with its numbers, which anyone can compute again from the trace (`framecast trace`) and the device's file.
 """
@@ -34,7 +34,7 @@ def flops_by_group(suite: Suite, model: str, component: str = "") -> Floats:
     trace = member.trace
     inside = np.array([s.name.startswith(component) for s in trace.segments])[trace.call_segment()]
     each = trace.op_flops()[trace.call_op].astype(float) * trace.call_repeats() * inside
-    return np.bincount(member.call_group(), each, len(GROUPS))
+    return np.asarray(np.bincount(member.call_group(), each, len(GROUPS)), dtype=np.float64)
 
 
 def convolution_floor(suite: Suite, model: str, way: str) -> float:
@@ -56,7 +56,7 @@ def convolution(suite: Suite, model: str, way: str) -> str:
 
 
 def group_norm_floor(suite: Suite, model: str, way: str) -> float:
-    """Percent of kernel time that group norms would take if each read its input twice and wrote it once at the HBM's peak rate."""
+    """Percent of kernel time of group norms that read their input twice and write it once at the HBM's peak rate."""
     member, times = suite.member(model), Times(suite)
     trace = member.trace
     mine = np.flatnonzero(call_class(trace) == REPORT_CLASSES.index(GROUP_NORM))
@@ -106,7 +106,10 @@ def weights_bound(suite: Suite) -> str:
     read = sum(s.weight_bytes * s.repeats for s in member.trace.segments if s.name.startswith("decode"))
     least = read / member.scenario.device.hbm.bandwidth
     tokens = sum(s.repeats for s in member.trace.segments if s.name.startswith("decode"))
-    return f"Parti reads {number(read / tokens / 1e9)} GB of weights for each of {tokens:,} tokens, at the HBM's peak {least:.1f} s"
+    each = number(read / tokens / 1e9)
+    return (
+        f"Parti reads {each} GB of weights for each of {tokens:,} tokens, which takes {least:.1f} s at the HBM's peak"
+    )
 
 
 def tokens_at_ridge(suite: Suite) -> str:
@@ -132,7 +135,39 @@ def reading(suite: Suite) -> str:
     linear = float(by[GROUPS.index("Linear")])
     projections = float(sum(v for v, g in zip(by, GROUPS, strict=True) if g.startswith(PROJECTIONS)))
     return (
-        f"of the bytes of Parti's decode, {linear:.0f} % are those of linear layers outside attention modules and {projections:.0f} % "
-        f"of projections inside them, so that linear layers would take some {linear + projections:.0f} % of its time if "
-        "projections were among them, and the study has at most 49 % for any transformer"
+        f"of the bytes of Parti's decode {linear:.0f} % are those of linear layers outside attention modules, "
+        f"{projections:.0f} % of projections inside; were these linear layers too, linear layers would take some "
+        f"{linear + projections:.0f} % of its time on any device that its bytes bound; the study has at most 49 %"
+    )
+
+
+def moved(suite: Suite, models: tuple[str, ...]) -> str:
+    """How many times the bytes of flash-2 the attention modules of models read and write unfused."""
+    ratios = []
+    for model in models:
+        member = suite.member(model)
+        runs, totals = member.trace.call_repeats(), []
+        mine = np.array([g.startswith(("attention", PROJECTIONS)) for g in GROUPS])[member.call_group()]
+        for way in (UNFUSED, FLASH):
+            cost = member.priced[way].cost
+            each = cost.per_call(cost.kernels.reads.sum(axis=0) + cost.kernels.write_bytes)
+            totals.append(float(np.where(mine, runs, 0) @ each))
+        ratios.append(f"{TITLE[model]}'s {totals[0] / totals[1]:.2f}")
+    return f"attention modules move {', '.join(ratios)} times the bytes unfused that they move with flash-2"
+
+
+def scores(suite: Suite) -> str:
+    """Sizes of the score matrices of both attentions against the L2, by which reads miss it."""
+    member = suite.member(VIDEO)
+    trace = member.trace
+    calls = np.flatnonzero(trace.call_kind() == trace.kinds.index("attention"))
+    d, itemsize = trace.dims("attention", trace.call_op[calls]), trace.op_itemsize()[trace.call_op[calls]]
+    size = itemsize * d.batch * d.heads * d.q_len * d.kv_len / 1e6
+    inside = np.isin(
+        trace.call_segment()[calls], np.unique(trace.call_segment()[calls][d.role == ROLES.index("temporal")])
+    )
+    spatial, temporal = (float(np.median(size[inside & (d.role == ROLES.index(r))])) for r in ("self", "temporal"))
+    return (
+        f"a longer access means more misses, and temporal attention has the smaller score matrices (median {temporal:,.0f} MB "
+        f"against {spatial:,.0f} MB; the L2 holds {member.scenario.device.l2.capacity / 1e6:.0f} MB)"
     )

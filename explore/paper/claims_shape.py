@@ -147,9 +147,9 @@ def c17(suite: Suite) -> Finding:
     each = ", ".join(f"{1000 * t['convolution']:.0f} / {1000 * t['attention']:.0f} ms" for t in both.values())
     more = ", ".join(f"{name} {both[FAR][name] / both[high][name]:.1f}x" for name in both[FAR])
     why = (
-        f"convolution / attention at {', '.join(map(str, both))}: {each}; as a factor from {low} to {high}, without projections: "
-        f"convolution {factor['convolution']:.2f}x, attention {factor['attention']:.1f}x, since at {low} both wait for launches and "
-        f"weights; from {high} to {FAR} the other way round: {more}"
+        f"convolution / attention at {', '.join(map(str, both))}: {each}; as a factor from {low} to {high}, without "
+        f"projections: convolution {factor['convolution']:.2f}x, attention {factor['attention']:.1f}x, since at {low} both wait "
+        f"for launches and weights; from {high} to {FAR} the other way round: {more}"
     )
     faster = "convolution faster"
     found = exact("C17", added, {faster: added["convolution"] > added["attention"]}, why)

@@ -100,7 +100,8 @@ def c08(suite: Suite) -> Finding:
     """Linear layers after flash-2."""
     values = _share(TRANSFORMER_TTI, FLASH, LINEAR)
     found = timed(suite, "C08", lambda t: greatest(values(t)))
-    return replace(found, reason=f"{listed(values(Times(suite)), ' %')}; {_transformers(suite)}")
+    why = f"{listed(values(Times(suite)), ' %')}; {_transformers(suite)}; {checks.reading(suite)}"
+    return replace(found, reason=why)
 
 
 def c09(suite: Suite) -> Finding:
@@ -129,7 +130,8 @@ def c12(suite: Suite) -> Finding:
         return {f"{TITLE[d]} / {TITLE[x]}": _sped(t, d) / _sped(t, x) for d in DIFFUSION_TTI for x in TRANSFORMER_TTI}
 
     each = named((*DIFFUSION_TTI, *TRANSFORMER_TTI), lambda m: _sped(Times(suite), m))
-    return timed(suite, "C12", ratios, f"speed-up of the modules: {listed(each, 'x')}")
+    found = timed(suite, "C12", ratios, f"speed-up of the modules: {listed(each, 'x')}")
+    return replace(found, check=checks.moved(suite, (SD, MUSE, PARTI)))
 
 
 def c18(suite: Suite) -> Finding:

@@ -55,6 +55,20 @@ def claims_csv(found: Answer) -> str:
     return out.getvalue()
 
 
+def values_csv(found: Answer) -> str:
+    """Every number of ours that is held against a claim, by both readings of attention, with the scenarios that it is of."""
+    from explore.paper.answer import scenarios_of
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("id", "of", "value", "unit", "projections", "scenarios"))
+    for f in found.findings:
+        of = " ".join(scenarios_of(f.claim.id, found.suite))
+        for counted, values in (("attention", f.values), ("linear", f.other)):
+            writer.writerows((f.claim.id, name, f"{v:.9g}", f.claim.unit, counted, of) for name, v in values.items())
+    return out.getvalue()
+
+
 def to_json(found: Answer) -> str:
     """Claims and figures as one object."""
     tables = {

@@ -126,8 +126,9 @@ def call_group(trace: Trace) -> Ints:
 
 def module_role(trace: Trace) -> Ints:
     """Index into ROLES of the attention call in the nearest module around each call, self where there is none; (calls,)."""
-    at = np.flatnonzero(trace.call_kind() == trace.kinds.index("attention")) if "attention" in trace.kinds else []
-    roles = trace.dims("attention", trace.call_op[at]).role if len(at) else []
+    kind = trace.kinds.index("attention") if "attention" in trace.kinds else -1
+    at = np.flatnonzero(trace.call_kind() == kind)
+    roles: Ints = trace.dims("attention", trace.call_op[at]).role if len(at) else at
     of_path = {trace.paths[int(trace.call_path[c])]: int(r) for c, r in zip(at, roles, strict=True)}
 
     def nearest(path: str) -> int:

@@ -1,11 +1,12 @@
 """What a projection says to someone who chooses hardware or a model: what dominates and where attention over frames overtakes
-the rest, the longest clip that fits, what other devices and each improved number of the device change, and what windowed or sparse
-temporal attention and generation in overlapping chunks would give.
+the rest, the longest clip that fits, what other devices and each improved number of the device change, and what windowed or
+sparse temporal attention and generation in overlapping chunks would give.
 
 Attention over frames is temporal attention, or, in a model that has none, the joint attention over space and time. Windowed
-attention lets each frame attend to the `window` frames around it: a kernel that works on TILE queries at a time reads the keys of
-all their windows. Sparse attention lets every frame attend to the same frames, each `stride`-th one. Chunked generation makes clips of `frames` that share `overlap` frames with the one before, one after the other: its
-time is that of a chunk times their number, its memory that of one chunk. Neither is a statement about the quality of the video.
+attention lets each frame attend to the `window` frames around it: a kernel that works on TILE queries at a time reads the keys
+of all their windows. Sparse attention lets every frame attend to the same frames, each `stride`-th one. Chunked generation makes
+clips of `frames` that share `overlap` frames with the one before, one after the other: its time is that of a chunk times their
+number, its memory that of one chunk. None of them says anything about the quality of the video.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ BETTER = 2.0  # times a number of the device, for what it moves
 # Numbers that are doubled, as far as the device has them; the matrix rate is that of the request's dtype.
 LEVERS = ("sm_count", "tensor.{dtype}", "exp", "l2.capacity", "l2.bandwidth", "hbm.bandwidth")
 CAPACITY = "hbm.capacity"  # changes no time, only what fits
-LINK = "link"  # carries nothing on one device: `Rates` has no link
+LINK = "silicon.link"  # carries nothing on one device: `Rates` has no link
 TILE = 128  # queries that a block of FlashAttention-2 works on at head_dim 64 (its kernels' kBlockM)
 
 
@@ -209,7 +210,11 @@ def horizon(
         Curve("as it is", name, other.hbm.capacity, tuple(p.others[name] for p in found))
         for name, other in others.items()
     )
-    return Horizon(*size, (own, *shorter, *chunked, *elsewhere), tuple(_moved(own, found, scenario.device.link > 0)))
+    return Horizon(
+        *size,
+        (own, *shorter, *chunked, *elsewhere),
+        tuple(_moved(own, found, bool(scenario.device.silicon and scenario.device.silicon.link))),
+    )
 
 
 def run(scenario: Scenario, trace: Trace, groups: NDArray[np.int64], on: Device) -> Run:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from explore.project import Projection
+from explore.project_plots import frames_axis
 from sim.slide import STYLE, patch, save, source
 
 COLOURS = (
@@ -37,11 +38,15 @@ def ways(found: Projection, path: Path) -> None:
             colour = COLOURS[i % len(COLOURS)]
             named.setdefault(f"{curve.name}, {curve.device}", colour)
             x, y = [r.frames for r in curve.runs], [r.latency for r in curve.runs]
-            panel.loglog(x, y, color=colour, linewidth=1.8, linestyle="-" if curve.device == s.device.name else "--")
+            style, wide = "-" if curve.device == s.device.name else "--", 3.4 - 2.4 * i / len(h.curves)
+            panel.loglog(x, y, color=colour, linewidth=wide, linestyle=style)
             for run in curve.runs:
-                _dot(panel, run.frames, run.latency, colour, run.peak_bytes <= curve.capacity)
+                _dot(panel, run.frames, run.latency, colour, run.peak_bytes <= curve.capacity, 4 + 2 * wide)
         panel.set_title(f"{h.height} × {h.width}", loc="left", fontsize=11)
-        panel.set_xlabel("frames (hollow: does not fit)")
+        panel.set_xlabel("frames, length of the clip (hollow: does not fit)")
+        frames_axis(panel, [r.frames for r in h.own.runs], found.frames_per_second)
+        panel.margins(x=0.02)
+        panel.autoscale(axis="x")
         panel.grid(color="#e4e4e4", linewidth=0.6)
         for size, label in ((60.0, "1 min"), (3600.0, "1 h"), (86400.0, "1 day")):
             panel.axhline(size, color="#bbbbbb", linewidth=0.8, linestyle=":")
@@ -63,5 +68,5 @@ def ways(found: Projection, path: Path) -> None:
     save(figure, source(s), path)
 
 
-def _dot(panel: Any, x: float, y: float, colour: str, fits: bool) -> None:
-    panel.plot([x], [y], "o", color=colour, markerfacecolor=colour if fits else "white", markersize=6)
+def _dot(panel: Any, x: float, y: float, colour: str, fits: bool, size: float) -> None:
+    panel.plot([x], [y], "o", color=colour, markerfacecolor=colour if fits else "white", markersize=size)

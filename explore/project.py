@@ -46,13 +46,7 @@ def _pair(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) == 2:
         return tuple(value)
     if isinstance(value, list | tuple | dict | str):
-        found = (
-            f"'{value}'"
-            if isinstance(value, str)
-            else "fields"
-            if isinstance(value, dict)
-            else f"a list of {len(value)}"
-        )
+        found = {str: f"'{value}'", dict: "fields"}.get(type(value), f"a list of {len(value)}")
         raise ValueError(f"found {found}, expected a side in pixels, or [height, width]")
     return (value, value)
 
@@ -312,8 +306,8 @@ def _point(scenario: Scenario, trace: Trace, groups: Ints) -> Point:
     time = {covered: cost.time * (cost.covered == covered) for covered in (True, False)}
     backed, other = (float(trace.call_repeats() @ cost.per_call(time[c])) for c in (True, False))
     return Point(
-        request["height"], request["width"], request["frames"], dict(_groups(trace, groups, priced, held.profile)), priced.latency,
-        held.peak, held.at, held.peak <= scenario.device.hbm.capacity, other / (backed + other),
+        request["height"], request["width"], request["frames"], dict(_groups(trace, groups, priced, held.profile)),
+        priced.latency, held.peak, held.at, held.peak <= scenario.device.hbm.capacity, other / (backed + other),
     )  # fmt: skip
 
 

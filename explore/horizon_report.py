@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from explore.horizon import BETTER, ELSE, OVERTAKEN, SPATIAL, TEMPORAL, Curve, Horizon, Lever, Run
+from explore.horizon import BETTER, CONVOLUTION, ELSE, LINEAR, OVERTAKEN, SPATIAL, TEMPORAL, Curve, Horizon, Lever, Run
 from sim.report import number, percent
 
+SHORT = {SPATIAL: "spatial", CONVOLUTION: "convolution", LINEAR: "linear", ELSE: "all else"}  # in the heads of tables
 MATTERS = 1.01  # times as fast, below which a change is not named
 UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
@@ -24,13 +25,13 @@ def _size(h: Horizon, rate: float) -> Iterator[str]:
     rows = [_row(c, rate, against) for c in h.curves]
     heads = (
         "", "device", "longest clip\nthat fits", f"{last} frames:\nlatency", "energy", "peak\nGB", "most time in",
-        *(f"overtakes\n{name}" for name in against),
+        *(f"overtakes\n{SHORT[name]}" for name in against),
     )  # fmt: skip
     title = f"{h.height} x {h.width}: what to act on; a clip of {last} frames lasts {span(last / rate)} at {rate:g} frames/s"
     yield f"{title}\n{_table(rows, heads, 2)}"
     levers = [_lever_row(x, h, rate, against) for x in h.levers]
     heads = (
-        f"{BETTER:g} times the", *(f"overtakes\n{name}" for name in against), "longest clip\nthat fits",
+        f"{BETTER:g} times the", *(f"overtakes\n{SHORT[name]}" for name in against), "longest clip\nthat fits",
         "latency, of\nthe device's",
     )  # fmt: skip
     what = f"what a better device moves (frames from which {h.own.over_frames} takes longer)"
@@ -158,7 +159,8 @@ def to_json(found: Sequence[Horizon]) -> list[dict[str, Any]]:
 
 def _curve(c: Curve) -> dict[str, Any]:
     return {
-        "way": c.name, "device": c.device, "memory_capacity_bytes": int(c.capacity), **_reached(c.overtakes(), c.longest()),
+        "way": c.name, "device": c.device, "memory_capacity_bytes": int(c.capacity),
+        "over_frames": c.over_frames.replace(" ", "_"), **_reached(c.overtakes(), c.longest()),
         "runs": [_run(r, c) for r in c.runs],
     }  # fmt: skip
 

@@ -29,7 +29,7 @@ from sim.result import Floats, Priced, call_class, call_role
 from sim.scenario import Scenario, section, uncorrected
 from sim.simulate import price
 from workloads.kind import REPORT_CLASSES, Ints
-from workloads.model import find, models
+from workloads.model import denoising, find, models
 from workloads.ops.attention import ROLES
 from workloads.parametric import missing, over_frames
 from workloads.trace import Trace
@@ -265,14 +265,14 @@ def project(scenario: Scenario, done: Callable[[int], object] | None = None) -> 
 def groups_of(trace: Trace, denoiser: Collection[str] = ()) -> Ints:
     """Index into GROUPS of each call, (calls,). Attention counts where temporal attention runs in the same segment.
 
-    Where none does, self-attention of the segments in `denoiser` is over space and time jointly.
+    Where none runs in the segments of `denoiser`, self-attention there is over space and time jointly, and no other counts.
     """
     index, role = call_class(trace), call_role(trace)
     temporal = role == ROLES.index("temporal")
     segment = trace.call_segment()
-    joint = not temporal.any()
-    names = np.array([s.name in denoiser for s in trace.segments])
-    video = names[segment] if joint else np.isin(segment, np.unique(segment[temporal]))
+    denoises = np.array([s.name in denoiser for s in trace.segments])[segment]
+    joint = bool(denoises.any() and not (temporal & denoises).any())
+    video = denoises if joint else np.isin(segment, np.unique(segment[temporal]))
     group = np.full(trace.calls, GROUPS.index(REST))
     group[index == REPORT_CLASSES.index("Convolution")] = GROUPS.index(CONVOLUTION)
     group[index == REPORT_CLASSES.index("Linear")] = GROUPS.index(LINEAR)
@@ -282,8 +282,12 @@ def groups_of(trace: Trace, denoiser: Collection[str] = ()) -> Ints:
 
 
 def _denoiser(scenario: Scenario, size: Size) -> set[str]:
-    """Names of the segments that denoising steps run."""
-    return {stage.name for stage in find(scenario.model).stages(_sized(scenario, size)) if stage.steps}
+    """Names of the segments that a denoising step runs; of a user's own model, none are known."""
+    model, request = find(scenario.model), _sized(scenario, size)
+    if model.trace is not None:
+        return set()
+    stages = model.stages(request)
+    return {stages[i].name for i in denoising(model, request)}
 
 
 def _check_temporal(scenario: Scenario, groups: Ints, asked: Project) -> None:

@@ -100,6 +100,8 @@ def _mark(axes: Any, frames_: float, x: list[int], y: Sequence[float], text: str
     where, place = (
         (x[-1], {"xytext": (-3, -22), "ha": "right"}) if late else (frames_, {"xytext": (4, -22), "ha": "left"})
     )
+    if text:  # of a curve that rises above the others: there is room on its left
+        where, place = frames_, {"xytext": (-8, 5), "ha": "right"}
     axes.annotate(
         text or counted(frames_), (where, height), textcoords="offset points", fontsize=9.5, bbox=BEHIND, **place
     )

@@ -1,17 +1,17 @@
-"""What a projection says to someone who chooses hardware or a model: what dominates and where temporal attention
-overtakes the rest,
-the longest clip that fits, what other devices and each improved number of the device change, and what windowed temporal attention
-and generation in overlapping chunks would give.
+"""What a projection says to someone who chooses hardware or a model: what dominates and where attention over frames overtakes
+the rest, the longest clip that fits, what other devices and each improved number of the device change, and what windowed or
+sparse temporal attention and generation in overlapping chunks would give.
 
-Windowed attention lets each frame attend to the `window` frames around it; a sparse pattern with as many keys a
-frame costs the same.
-Chunked generation makes clips of `frames` that share `overlap` frames with the one before, one after the other: its
-time is that of a chunk times their number, its memory that of one chunk. Neither is a statement about the quality of the video.
+Attention over frames is temporal attention, or, in a model that has none, the joint attention over space and time. Windowed
+attention lets each frame attend to the `window` frames around it: a kernel that works on TILE queries at a time reads the keys
+of all their windows. Sparse attention lets every frame attend to the same frames, each `stride`-th one. Chunked generation makes
+clips of `frames` that share `overlap` frames with the one before, one after the other: its time is that of a chunk times their
+number, its memory that of one chunk. None of them says anything about the quality of the video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -34,15 +34,17 @@ from workloads.ops.attention import DIMS, ROLES
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
-SPATIAL, TEMPORAL, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = (
-    "spatial attention", "temporal attention", "cross attention", "convolution", "linear", "rest",
+SPATIAL, TEMPORAL, JOINT, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = (
+    "spatial attention", "temporal attention", "joint attention", "cross attention", "convolution", "linear", "rest",
 )  # fmt: skip
+ELSE = "everything else"
+OVERTAKEN = (SPATIAL, CONVOLUTION, LINEAR, ELSE)  # what attention over frames is held against
 BETTER = 2.0  # times a number of the device, for what it moves
-# Numbers that are doubled, as far as the device has them; the matrix rate is that of the request's dtype. Links
-# carry nothing on one
-# device, and say so by their absence.
+# Numbers that are doubled, as far as the device has them; the matrix rate is that of the request's dtype.
 LEVERS = ("sm_count", "tensor.{dtype}", "exp", "l2.capacity", "l2.bandwidth", "hbm.bandwidth")
 CAPACITY = "hbm.capacity"  # changes no time, only what fits
+LINK = "silicon.link"  # carries nothing on one device: `Rates` has no link
+TILE = 128  # queries that a block of FlashAttention-2 works on at head_dim 64 (its kernels' kBlockM)
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,23 @@ class Curve:
     capacity: float
     runs: tuple[Run, ...]
 
-    def overtakes(self) -> dict[str, float | None]:
-        """Frames from which temporal attention takes longer than spatial attention, than convolution, than all else together.
+    @property
+    def over_frames(self) -> str:
+        """The group that attends over frames: TEMPORAL, or JOINT where that takes no time."""
+        return TEMPORAL if any(run.groups[GROUPS.index(TEMPORAL)] for run in self.runs) else JOINT
 
-        None where it does not within the frames asked for; the least count asked for where it does from there on.
+    def overtakes(self) -> dict[str, float | None]:
+        """Frames from which attention over frames takes longer than each of OVERTAKEN.
+
+        None where it does not within the frames asked for, or where there is nothing to overtake; the least count asked for where
+        it does from there on.
         """
         times = np.array([run.groups for run in self.runs])
-        temporal = times[:, GROUPS.index(TEMPORAL)]
-        against = {name: times[:, GROUPS.index(name)] for name in (SPATIAL, CONVOLUTION)}
-        against["everything else"] = times.sum(axis=1) - temporal
+        over = times[:, GROUPS.index(self.over_frames)]
+        against = {name: times[:, GROUPS.index(name)] for name in OVERTAKEN if name != ELSE}
+        against[ELSE] = times.sum(axis=1) - over
         frames = [run.frames for run in self.runs]
-        return {name: last_rise(frames, other, temporal) for name, other in against.items()}
+        return {name: last_rise(frames, other, over) if other.any() else None for name, other in against.items()}
 
     def longest(self) -> float:
         """Frames of the longest clip that fits: between two counts asked for, on a line; 0 where none does, inf where all do.
@@ -131,13 +139,13 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Compared:
-    """One trace of a size on all that is compared: the scenario's own device, others by name, windows, and levers'
-    groups and latency.
+    """One trace of a size on all that is compared: the scenario's own device, others by name, fewer keys by what it is called,
+    and levers' groups and latency.
     """
 
     own: Run
     others: Mapping[str, Run]
-    windows: Mapping[int, Run]
+    fewer: Mapping[str, Run]
     levers: Mapping[str, tuple[Floats, float]]
 
 
@@ -176,13 +184,16 @@ def checked(scenario: Scenario, names: Sequence[str]) -> dict[str, Device]:
 
 
 def priced(
-    scenario: Scenario, trace: Trace, groups: NDArray[np.int64], others: Mapping[str, Device], windows: Sequence[int]
-) -> Compared:
-    """One trace on every device and under every window; `groups` (calls,) index GROUPS."""
+    scenario: Scenario, trace: Trace, groups: NDArray[np.int64], others: Mapping[str, Device], windows: Sequence[int],
+    strides: Sequence[int] = (),
+) -> Compared:  # fmt: skip
+    """One trace on every device and with every choice of fewer keys; `groups` (calls,) index GROUPS."""
+    fewer = {f"window of {w} frames": windowed(trace, w) for w in windows}
+    fewer |= {f"every {n}{'nd' if n == 2 else 'rd' if n == 3 else 'th'} frame": sparse(trace, n) for n in strides}
     return Compared(
         run(scenario, trace, groups, scenario.device),
         {name: run(scenario, trace, groups, other) for name, other in others.items()},
-        {w: run(scenario, windowed(trace, w), groups, scenario.device) for w in windows},
+        {name: run(scenario, other, groups, scenario.device) for name, other in fewer.items()},
         _levers(scenario, trace, groups),
     )
 
@@ -193,15 +204,17 @@ def horizon(
 ) -> Horizon:  # fmt: skip
     """One size from its frame counts in ascending order; `chunks` are (frames, overlap), whose frames are among them."""
     own = Curve("as it is", scenario.device.name, scenario.device.hbm.capacity, tuple(p.own for p in found))
-    shorter = (
-        replace(own, name=f"window of {w} frames", runs=tuple(p.windows[w] for p in found)) for w in found[0].windows
-    )
+    shorter = (replace(own, name=name, runs=tuple(p.fewer[name] for p in found)) for name in found[0].fewer)
     chunked = (replace(own, name=f"chunks of {c}, {o} shared", runs=tuple(_chunked(own.runs, c, o))) for c, o in chunks)
     elsewhere = (
         Curve("as it is", name, other.hbm.capacity, tuple(p.others[name] for p in found))
         for name, other in others.items()
     )
-    return Horizon(*size, (own, *shorter, *chunked, *elsewhere), tuple(_moved(own, found)))
+    return Horizon(
+        *size,
+        (own, *shorter, *chunked, *elsewhere),
+        tuple(_moved(own, found, bool(scenario.device.silicon and scenario.device.silicon.link))),
+    )
 
 
 def run(scenario: Scenario, trace: Trace, groups: NDArray[np.int64], on: Device) -> Run:
@@ -212,11 +225,21 @@ def run(scenario: Scenario, trace: Trace, groups: NDArray[np.int64], on: Device)
 
 
 def windowed(trace: Trace, window: int) -> Trace:
-    """The trace with at most `window` keys for each frame of temporal attention."""
+    """The trace with as many keys in temporal attention as a block of TILE queries with windows of `window` frames reads."""
+    return _with_keys(trace, lambda keys, queries: np.minimum(keys, window + np.minimum(queries, TILE) - 1))
+
+
+def sparse(trace: Trace, stride: int) -> Trace:
+    """The trace with one key for every `stride` frames of temporal attention."""
+    return _with_keys(trace, lambda keys, _: -(-keys // stride))
+
+
+def _with_keys(trace: Trace, keys: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]) -> Trace:
     d = trace.op_dims.copy()
     kind = trace.kinds.index("attention") if "attention" in trace.kinds else -1
     mine = (trace.op_kind == kind) & (d[:, DIMS.index("role")] == ROLES.index("temporal"))
-    d[mine, DIMS.index("kv_len")] = np.minimum(d[mine, DIMS.index("kv_len")], window)
+    kv_len, q_len = (d[mine, DIMS.index(name)] for name in ("kv_len", "q_len"))
+    d[mine, DIMS.index("kv_len")] = keys(kv_len, q_len)
     return replace(trace, op_dims=d)
 
 
@@ -276,13 +299,15 @@ def _numbers(scenario: Scenario) -> list[Number]:
     return [of[path] for path in asked if path in of]
 
 
-def _moved(own: Curve, found: Sequence[Compared]) -> Iterator[Lever]:
+def _moved(own: Curve, found: Sequence[Compared], linked: bool) -> Iterator[Lever]:
     last = own.runs[-1]
     for path in found[0].levers:
         groups = [p.levers[path][0] for p in found]
         runs = tuple(replace(r, groups=g) for r, g in zip(own.runs, groups, strict=True))
         yield Lever(path, replace(own, runs=runs).overtakes(), own.longest(), found[-1].levers[path][1] / last.latency)
     yield Lever(CAPACITY, own.overtakes(), replace(own, capacity=BETTER * own.capacity).longest(), 1.0)
+    if linked:
+        yield Lever(LINK, own.overtakes(), own.longest(), 1.0)
 
 
 def _joules(trace: Trace, done: Priced, on: Device) -> float | None:

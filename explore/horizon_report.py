@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from explore.horizon import BETTER, Curve, Horizon, Lever, Run
+from explore.horizon import BETTER, CONVOLUTION, ELSE, LINEAR, OVERTAKEN, SPATIAL, TEMPORAL, Curve, Horizon, Lever, Run
 from sim.report import number, percent
 
-OVERTAKEN = ("spatial attention", "convolution", "everything else")
+SHORT = {SPATIAL: "spatial", CONVOLUTION: "convolution", LINEAR: "linear", ELSE: "all else"}  # in the heads of tables
 MATTERS = 1.01  # times as fast, below which a change is not named
 UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
@@ -20,40 +20,55 @@ def text(found: Sequence[Horizon], frames_per_second: float) -> str:
 
 
 def _size(h: Horizon, rate: float) -> Iterator[str]:
-    last = h.own.runs[-1].frames
-    rows = [_row(c, rate) for c in h.curves]
+    last, against = h.own.runs[-1].frames, _against(h)
+    yield f"{h.height} x {h.width}: clips as the scenario makes them, at {rate:g} frames/s\n{_clips(h.own, rate)}"
+    rows = [_row(c, rate, against) for c in h.curves]
     heads = (
         "", "device", "longest clip\nthat fits", f"{last} frames:\nlatency", "energy", "peak\nGB", "most time in",
-        *(f"overtakes\n{name}" for name in OVERTAKEN),
+        *(f"overtakes\n{SHORT[name]}" for name in against),
     )  # fmt: skip
-    title = f"{h.height} x {h.width}: what to act on; a clip of {last} frames lasts {_span(last / rate)} at {rate:g} frames/s"
+    title = f"{h.height} x {h.width}: what to act on; a clip of {last} frames lasts {span(last / rate)} at {rate:g} frames/s"
     yield f"{title}\n{_table(rows, heads, 2)}"
-    levers = [_lever_row(x, h, rate) for x in h.levers]
+    levers = [_lever_row(x, h, rate, against) for x in h.levers]
     heads = (
-        f"{BETTER:g} times the",
-        *(f"overtakes\n{name}" for name in OVERTAKEN),
-        "longest clip\nthat fits",
+        f"{BETTER:g} times the", *(f"overtakes\n{SHORT[name]}" for name in against), "longest clip\nthat fits",
         "latency, of\nthe device's",
-    )
-    yield (
-        f"{h.height} x {h.width}: what a better device moves (frames from which temporal attention takes "
-        f"longer)\n{_table(levers, heads, 1)}"
-    )
+    )  # fmt: skip
+    what = f"what a better device moves (frames from which {h.own.over_frames} takes longer)"
+    yield f"{h.height} x {h.width}: {what}\n{_table(levers, heads, 1)}"
     yield _advice(h)
 
 
-def _row(c: Curve, rate: float) -> list[str]:
+def _against(h: Horizon) -> list[str]:
+    """Of OVERTAKEN, what is there: a model without temporal attention has no spatial attention of its own."""
+    return [name for name in OVERTAKEN if name != SPATIAL or h.own.over_frames == TEMPORAL]
+
+
+def _clips(c: Curve, rate: float) -> str:
+    """A row a frame count: how long the clip lasts, and what it takes."""
+    rows = [
+        [
+            span(r.frames / rate), f"{r.frames:,}", span(r.latency), "-" if r.energy is None else _joules(r.energy),
+            number(r.peak_bytes / 1e9), "yes" if r.peak_bytes <= c.capacity else "no",
+            f"{r.dominant[0]} {percent(r.dominant[1])} %",
+        ]
+        for r in c.runs
+    ]  # fmt: skip
+    return _table(rows, ("clip", "frames", "latency", "energy", "peak GB", "fits", "most time in"), 0)
+
+
+def _row(c: Curve, rate: float, against: Sequence[str]) -> list[str]:
     run, overtakes = c.runs[-1], c.overtakes()
     name, share = run.dominant
     return [
-        c.name, c.device, _longest(c.longest(), c, rate), _span(run.latency),
+        c.name, c.device, _longest(c.longest(), c, rate), span(run.latency),
         "-" if run.energy is None else _joules(run.energy), number(run.peak_bytes / 1e9), f"{name} {percent(share)} %",
-        *(_frames(overtakes[n], c) for n in OVERTAKEN),
+        *(_frames(overtakes[n], c) for n in against),
     ]  # fmt: skip
 
 
-def _lever_row(x: Lever, h: Horizon, rate: float) -> list[str]:
-    over = (_frames(x.overtakes[n], h.own) for n in OVERTAKEN)
+def _lever_row(x: Lever, h: Horizon, rate: float, against: Sequence[str]) -> list[str]:
+    over = (_frames(x.overtakes[n], h.own) for n in against)
     return [x.path, *over, _longest(x.longest, h.own, rate), number(x.latency)]
 
 
@@ -75,10 +90,10 @@ def _from(value: float | None, c: Curve) -> str:
 def _longest(frames: float, c: Curve, rate: float) -> str:
     if math.isinf(frames):
         return f"over {c.runs[-1].frames:,}"
-    return f"{frames:,.0f} ({_span(frames / rate)})" if frames else f"less than {c.runs[0].frames}"
+    return f"{frames:,.0f} ({span(frames / rate)})" if frames else f"less than {c.runs[0].frames}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """'95.6 s', '1.59 min', '74.3 h'."""
     unit, size = next((u for u in UNITS if seconds >= 2 * u[1]), UNITS[-1])
     return f"{number(seconds / size)} {unit}"
@@ -94,7 +109,7 @@ def _advice(h: Horizon) -> str:
     """Which change does most, each in one line; nothing where there is nothing to move."""
     lines = []
     own = h.own.overtakes()
-    for name in ("spatial attention", "everything else"):
+    for name in (_against(h)[0], ELSE):
         start = own[name]
         moved = {x.path: x.overtakes[name] for x in h.levers}
         known = {p: abs(math.log(v / start)) for p, v in moved.items() if v is not None and start is not None}
@@ -144,7 +159,8 @@ def to_json(found: Sequence[Horizon]) -> list[dict[str, Any]]:
 
 def _curve(c: Curve) -> dict[str, Any]:
     return {
-        "way": c.name, "device": c.device, "memory_capacity_bytes": int(c.capacity), **_reached(c.overtakes(), c.longest()),
+        "way": c.name, "device": c.device, "memory_capacity_bytes": int(c.capacity),
+        "over_frames": c.over_frames.replace(" ", "_"), **_reached(c.overtakes(), c.longest()),
         "runs": [_run(r, c) for r in c.runs],
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, Any
@@ -29,12 +29,12 @@ from sim.result import Floats, Priced, call_class, call_role
 from sim.scenario import Scenario, section, uncorrected
 from sim.simulate import price
 from workloads.kind import REPORT_CLASSES, Ints
-from workloads.model import find, models
+from workloads.model import denoising, find, models
 from workloads.ops.attention import ROLES
 from workloads.parametric import missing, over_frames
 from workloads.trace import Trace
 
-SPATIAL, TEMPORAL, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = horizon.GROUPS
+SPATIAL, TEMPORAL, JOINT, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = horizon.GROUPS
 CAPTURE_SECONDS = 3.0  # one capture on two CPU cores (a UNet of 1,600 calls, twice); for what is said before the start
 POINT_SECONDS = 0.4  # pricing one point, with what it is compared to
 
@@ -46,13 +46,7 @@ def _pair(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) == 2:
         return tuple(value)
     if isinstance(value, list | tuple | dict | str):
-        found = (
-            f"'{value}'"
-            if isinstance(value, str)
-            else "fields"
-            if isinstance(value, dict)
-            else f"a list of {len(value)}"
-        )
+        found = {str: f"'{value}'", dict: "fields"}.get(type(value), f"a list of {len(value)}")
         raise ValueError(f"found {found}, expected a side in pixels, or [height, width]")
     return (value, value)
 
@@ -96,13 +90,16 @@ class Project:
     windows: Annotated[
         tuple[Annotated[int, Quantity(ge=1)], ...], Doc("frames that one attends to in windowed temporal attention")
     ] = ()
+    strides: Annotated[
+        tuple[Annotated[int, Quantity(ge=2)], ...], Doc("sparse temporal attention to every so many-th frame")
+    ] = ()
     chunks: Annotated[tuple[Chunk, ...], Doc("clips made of chunks that overlap, one after the other")] = ()
 
     def __post_init__(self) -> None:
         """Nothing twice."""
         twice = [("frames", str(n)) for n in dict.fromkeys(self.frames) if self.frames.count(n) > 1]
         twice += [("sizes", f"{h} x {w}") for h, w in dict.fromkeys(self.sizes) if self.sizes.count((h, w)) > 1]
-        for name in ("seconds", "devices", "windows", "chunks"):
+        for name in ("seconds", "devices", "windows", "strides", "chunks"):
             values = getattr(self, name)
             twice += [(name, _named(v)) for v in dict.fromkeys(values) if values.count(v) > 1]
         if twice:
@@ -251,8 +248,11 @@ def project(scenario: Scenario, done: Callable[[int], object] | None = None) -> 
     for size in sizes:
         compared = []
         for trace in over_frames(scenario.model, _sized(scenario, size), frames):
-            points.append(_point(scenario, trace))
-            compared.append(horizon.priced(scenario, trace, groups_of(trace), others, asked.windows))
+            groups = groups_of(trace, _denoiser(scenario, size))
+            if not points:
+                _check_temporal(scenario, groups, asked)
+            points.append(_point(scenario, trace, groups))
+            compared.append(horizon.priced(scenario, trace, groups, others, asked.windows, asked.strides))
             if done:
                 done(len(points))
         chunks = [(c.frames, c.overlap) for c in asked.chunks]
@@ -262,38 +262,61 @@ def project(scenario: Scenario, done: Callable[[int], object] | None = None) -> 
     return Projection(scenario, tuple(points), crossovers, tuple(horizons), asked.frames_per_second)
 
 
-def groups_of(trace: Trace) -> Ints:
-    """Index into GROUPS of each call, (calls,). Attention counts where temporal attention runs in the same segment."""
+def groups_of(trace: Trace, denoiser: Collection[str] = ()) -> Ints:
+    """Index into GROUPS of each call, (calls,). Attention counts where temporal attention runs in the same segment.
+
+    Where none runs in the segments of `denoiser`, self-attention there is over space and time jointly, and no other counts.
+    """
     index, role = call_class(trace), call_role(trace)
     temporal = role == ROLES.index("temporal")
     segment = trace.call_segment()
-    video = np.isin(segment, np.unique(segment[temporal]))
+    denoises = np.array([s.name in denoiser for s in trace.segments])[segment]
+    joint = bool(denoises.any() and not (temporal & denoises).any())
+    video = denoises if joint else np.isin(segment, np.unique(segment[temporal]))
     group = np.full(trace.calls, GROUPS.index(REST))
     group[index == REPORT_CLASSES.index("Convolution")] = GROUPS.index(CONVOLUTION)
     group[index == REPORT_CLASSES.index("Linear")] = GROUPS.index(LINEAR)
-    for name, of in ((SPATIAL, "self"), (TEMPORAL, "temporal"), (CROSS, "cross")):
+    for name, of in ((JOINT if joint else SPATIAL, "self"), (TEMPORAL, "temporal"), (CROSS, "cross")):
         group[video & (role == ROLES.index(of))] = GROUPS.index(name)
     return group
+
+
+def _denoiser(scenario: Scenario, size: Size) -> set[str]:
+    """Names of the segments that a denoising step runs; of a user's own model, none are known."""
+    model, request = find(scenario.model), _sized(scenario, size)
+    if model.trace is not None:
+        return set()
+    stages = model.stages(request)
+    return {stages[i].name for i in denoising(model, request)}
+
+
+def _check_temporal(scenario: Scenario, groups: Ints, asked: Project) -> None:
+    """Fewer keys are for temporal attention. SpecError for a model that has none."""
+    wanted = [name for name in ("windows", "strides") if getattr(asked, name)]
+    if wanted and not (groups == GROUPS.index(TEMPORAL)).any():
+        node = scenario.sections["project"]
+        text = f"{scenario.model} has no temporal attention; it attends over space and time jointly"
+        raise SpecError((node.get(name) or node).problem(f"project.{name}", text) for name in wanted)
 
 
 def _sized(scenario: Scenario, size: Size) -> Any:
     return replace(scenario.request, height=size[0], width=size[1])
 
 
-def _point(scenario: Scenario, trace: Trace) -> Point:
+def _point(scenario: Scenario, trace: Trace, groups: Ints) -> Point:
     priced = price(trace, scenario.software, rates(scenario.device), scenario.level)
     held = memory(trace, priced.cost)
     request, cost = trace.request, priced.cost
     time = {covered: cost.time * (cost.covered == covered) for covered in (True, False)}
     backed, other = (float(trace.call_repeats() @ cost.per_call(time[c])) for c in (True, False))
     return Point(
-        request["height"], request["width"], request["frames"], dict(_groups(trace, priced, held.profile)), priced.latency,
-        held.peak, held.at, held.peak <= scenario.device.hbm.capacity, other / (backed + other),
+        request["height"], request["width"], request["frames"], dict(_groups(trace, groups, priced, held.profile)),
+        priced.latency, held.peak, held.at, held.peak <= scenario.device.hbm.capacity, other / (backed + other),
     )  # fmt: skip
 
 
-def _groups(trace: Trace, priced: Priced, profile: Floats) -> Iterator[tuple[str, Group]]:
-    group, repeats, flops = groups_of(trace), trace.call_repeats(), trace.op_flops()[trace.call_op]
+def _groups(trace: Trace, group: Ints, priced: Priced, profile: Floats) -> Iterator[tuple[str, Group]]:
+    repeats, flops = trace.call_repeats(), trace.op_flops()[trace.call_op]
     time, hbm = priced.cost.per_call(priced.cost.time), priced.cost.per_call(priced.cost.hbm_bytes)
     scores = _scores(trace)
     for i, name in enumerate(GROUPS):
@@ -309,7 +332,7 @@ def _groups(trace: Trace, priced: Priced, profile: Floats) -> Iterator[tuple[str
                 hbm_bytes=float(runs @ hbm[mine]),
                 calls=int(runs.sum()),
                 peak_bytes=float(profile[mine].max(initial=0.0)),
-                scores_bytes=float(scores[mine].max(initial=0)) if name in (SPATIAL, TEMPORAL, CROSS) else 0.0,
+                scores_bytes=float(scores[mine].max(initial=0)) if name in (SPATIAL, TEMPORAL, JOINT, CROSS) else 0.0,
             ),
         )
 
@@ -341,7 +364,11 @@ def closed_form(points: Sequence[Point]) -> Fraction | None:
 
 
 def crossings(frames: Sequence[float], one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:
-    """Where the order of two positive curves changes, interpolated on logarithmic axes; a touch is no change."""
+    """Where the order of two positive curves changes, interpolated on logarithmic axes; a touch is no change. () for curves of
+    zeros, which nothing overtakes.
+    """
+    if not (np.all(one) and np.all(other)):
+        return ()
     x, ratio = np.log(np.asarray(frames, float)), np.log(np.asarray(other, float) / np.asarray(one, float))
     apart = np.flatnonzero(ratio)
     x, ratio = x[apart], ratio[apart]

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from explore import horizon_report
-from explore.project import CROSS, GROUPS, REST, SPATIAL, TEMPORAL, Crossover, Point, Projection
+from explore.project import CROSS, GROUPS, JOINT, REST, SPATIAL, TEMPORAL, Crossover, Point, Projection
 from sim.report import number, percent
 from sim.words import request_words
 from workloads.kind import REPORT_CLASSES
 
 SCHEMA_VERSION = 1  # of the JSON; raised when a key changes its meaning or goes away
-SHORT = {SPATIAL: "spatial", TEMPORAL: "temporal", CROSS: "cross"}  # of the attentions, in the heads of tables
+SHORT = {
+    SPATIAL: "spatial", TEMPORAL: "temporal", JOINT: "joint", CROSS: "cross",
+}  # of the attentions, in the heads of tables  # fmt: skip
 NOT_REST = ("Attention", "Convolution", "Linear")
 
 
@@ -86,11 +88,13 @@ def _title(found: Projection) -> str:
 
 
 def _times(c: Crossover, points: Sequence[Point]) -> str:
-    heads = ("frames", *(SHORT.get(n, n) for n in GROUPS), "all", "temporal\n/ spatial", "latency s", "peak GB", "fits")
+    shown, both = _shown(points), _both(points)
+    ratio = ("temporal\n/ spatial",) if both else ()
+    heads = ("frames", *(SHORT.get(n, n) for n in shown), "all", *ratio, "latency s", "peak GB", "fits")
     rows = [
         [
-            str(p.frames), *(number(p.groups[n].time) for n in GROUPS), number(p.gpu_time),
-            _ratio(p.groups[TEMPORAL].time, p.groups[SPATIAL].time), number(p.latency), number(p.peak_bytes / 1e9),
+            str(p.frames), *(number(p.groups[n].time) for n in shown), number(p.gpu_time),
+            *(_ratio(p.groups[a].time, p.groups[b].time) for a, b in both), number(p.latency), number(p.peak_bytes / 1e9),
             "yes" if p.fits else "no",
         ]
         for p in points
@@ -99,17 +103,17 @@ def _times(c: Crossover, points: Sequence[Point]) -> str:
 
 
 def _flops(c: Crossover, points: Sequence[Point]) -> str:
-    groups = [n for n in GROUPS if n != REST]
-    both = (SPATIAL, TEMPORAL)
+    groups, both = [n for n in _shown(points) if n != REST], _both(points)
+    own = [n for n in (SPATIAL, TEMPORAL, JOINT) if n in groups]
     heads = (
-        "frames", *(f"{SHORT.get(n, n)}\nTFLOP" for n in groups), "temporal\n/ spatial",
-        *(f"{SHORT[n]}\n{what}" for what in ("HBM GB", "scores GB") for n in both),
+        "frames", *(f"{SHORT.get(n, n)}\nTFLOP" for n in groups), *(("temporal\n/ spatial",) if both else ()),
+        *(f"{SHORT[n]}\n{what}" for what in ("HBM GB", "scores GB") for n in own),
     )  # fmt: skip
     rows = [
         [
             str(p.frames), *(number(p.groups[n].flops / 1e12) for n in groups),
-            _ratio(p.groups[TEMPORAL].flops, p.groups[SPATIAL].flops),
-            *(number(p.groups[n].hbm_bytes / 1e9) for n in both), *(number(p.groups[n].scores_bytes / 1e9) for n in both),
+            *(_ratio(p.groups[a].flops, p.groups[b].flops) for a, b in both),
+            *(number(p.groups[n].hbm_bytes / 1e9) for n in own), *(number(p.groups[n].scores_bytes / 1e9) for n in own),
         ]
         for p in points
     ]  # fmt: skip
@@ -117,7 +121,19 @@ def _flops(c: Crossover, points: Sequence[Point]) -> str:
     return f"{c.height} x {c.width}: {what}\n{_table(rows, heads)}"
 
 
+def _shown(points: Sequence[Point]) -> list[str]:
+    """Groups that take any time at some point, in order."""
+    return [name for name in GROUPS if any(p.groups[name].time for p in points)]
+
+
+def _both(points: Sequence[Point]) -> list[tuple[str, str]]:
+    """The two attentions that are set against each other, where there are both."""
+    return [(TEMPORAL, SPATIAL)] if {TEMPORAL, SPATIAL} <= set(_shown(points)) else []
+
+
 def _overtaken(found: Projection) -> str:
+    if not any(_both(found.of(c.height, c.width)) for c in found.crossovers):
+        return "No temporal attention: attention is over space and time jointly, and stands for it below."
     rows = [
         [f"{c.height} x {c.width}", number(float(c.flops)) if c.flops else "-", _when(found, c), note(found, c)]
         for c in found.crossovers

@@ -30,7 +30,9 @@ def register(cli: click.Group) -> None:
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="Output on stdout."
 )
 @click.option(
-    "--out", metavar="DIR", help="Also write study.html, claims.csv, figures (PNG, SVG, CSV) and scenarios to DIR."
+    "--out",
+    metavar="DIR",
+    help="Also write study.html, claims.csv, values.csv, figures (PNG, SVG, CSV) and scenarios to DIR.",
 )
 def study(only: str, form: str, out: str | None) -> int:
     """Hold the simulator against the reference study, claim by claim.
@@ -111,6 +113,7 @@ def files(found: Answer) -> Iterator[tuple[str, Callable[[Path], object]]]:
 
     if found.findings:
         yield "claims.csv", text_file(report.claims_csv(found))
+        yield "values.csv", text_file(report.values_csv(found))
     for name, tables in found.figures.items():
         for table in tables:
             yield f"figures/{table.name}.csv", text_file(table.csv())

@@ -85,6 +85,30 @@ def attention() -> Any:
 
 
 @cache
+def map_attention() -> Any:
+    """Attention of feature maps: over the pixels of an image, or over the frames of every pixel.
+
+    The map becomes tokens once, and back (guided-diffusion's AttentionBlock, Make-A-Video's ATTN_P3D, section 3.2.2): both moves
+    are kernels of the attention module, as its products are.
+    """
+    Attention = attention()
+
+    class SpaceAttention(Attention):  # type: ignore[misc,valid-type]
+        """Maps [n, width, h, w] over their pixels, with a context as `attention` has it."""
+
+        def forward(self, x: Any, context: Any = None) -> Any:
+            return super().forward(x.flatten(2).mT.contiguous(), context).mT.reshape(x.shape)
+
+    class TimeAttention(Attention):  # type: ignore[misc,valid-type]
+        """Maps [clips frames, width, h, w] over the frames of every pixel."""
+
+        def forward(self, x: Any, frames: int) -> Any:
+            return over_time(super().forward, x, frames)
+
+    return SpaceAttention, TimeAttention
+
+
+@cache
 def multi_axis_attention() -> Any:
     """Self-attention: half the heads stay inside blocks of an image, half step across them (Zhao et al., HiT, 2021)."""
     import torch

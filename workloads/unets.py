@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from workloads.blocks import GROUPS, attention, convolution, over_time
+from workloads.blocks import GROUPS, attention, convolution, map_attention
 
 
 @cache
@@ -76,22 +76,21 @@ def _attended() -> Any:
     """Spatial attention, its keys joined by the context's; then, if temporal, attention over the frames of every pixel."""
     from torch import nn
 
-    Attention = attention()
+    SpaceAttention, TimeAttention = map_attention()
 
     class Attended(nn.Module):  # type: ignore[misc]
         def __init__(self, width: int, head_dim: int, context_width: int, temporal: bool) -> None:
             super().__init__()
             heads = width // head_dim
             self.norm = nn.GroupNorm(GROUPS, width)
-            self.space = Attention(width, heads, context_width=context_width, joined=bool(context_width))
+            self.space = SpaceAttention(width, heads, context_width=context_width, joined=bool(context_width))
             if temporal:
-                self.time_norm, self.time = nn.LayerNorm(width), Attention(width, heads)
+                self.time_norm, self.time = nn.GroupNorm(GROUPS, width), TimeAttention(width, heads)
             self.temporal = temporal
 
         def forward(self, x: Any, context: Any, frames: int) -> Any:
-            tokens = self.norm(x).flatten(2).mT
-            x = x + self.space(tokens, context).mT.reshape(x.shape)
-            return x + over_time(lambda rows: self.time(self.time_norm(rows)), x, frames) if self.temporal else x
+            x = x + self.space(self.norm(x), context)
+            return x + self.time(self.time_norm(x), frames) if self.temporal else x
 
     return Attended
 
@@ -222,7 +221,7 @@ def _level() -> Any:
     """What DBlock and UBlock share (figures A.28 and A.29): embeddings combined, residual blocks, one attention."""
     from torch import nn
 
-    Attention, Plain = attention(), _plain()
+    (SpaceAttention, _), Plain = map_attention(), _plain()
 
     class Level(nn.Module):  # type: ignore[misc]
         """attend: '' none, 'joined' self-attention with the text's keys, 'cross' attention to the text alone."""
@@ -235,7 +234,7 @@ def _level() -> Any:
             self.blocks = nn.ModuleList(Plain(inputs if i == 0 else channels, channels) for i in range(blocks))
             if attend:
                 self.norm = nn.GroupNorm(GROUPS, channels)
-                self.attend = Attention(
+                self.attend = SpaceAttention(
                     channels, HEADS, inner=2 * channels, context_width=context_width, joined=attend == "joined"
                 )
             self.attends = bool(attend)
@@ -245,7 +244,7 @@ def _level() -> Any:
             x = x * (1 + scale) + shift
             for part in self.blocks:
                 x = part(x)
-            return x + self.attend(self.norm(x).flatten(2).mT, context).mT.reshape(x.shape) if self.attends else x
+            return x + self.attend(self.norm(x), context) if self.attends else x
 
     return Level
 

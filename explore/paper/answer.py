@@ -12,11 +12,10 @@ from typing import Any
 from explore.paper import claims_memory, claims_shape, claims_time
 from explore.paper.claims_shape import SIDES
 from explore.paper.finding import Finding
-from explore.paper.suite import IMAGEN, LLM, PARTI, SD, SUITE, TRANSFORMER_TTI, VIDEO, Suite
+from explore.paper.suite import IMAGEN, LLM, PARTI, SD, SUITE, TRANSFORMER_TTI, VIDEO, Suite, request_of
 from explore.paper.table import CLAIMS
 from explore.paper.tables import FIGURES, Table
 from hwspecs.errors import SpecError, nearest
-from workloads.model import find
 
 # Why a claim has no value.
 APART = {
@@ -68,9 +67,15 @@ def chosen(only: str) -> list[str]:
 def needed(ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Models and requests that claims and figures read: of the suite, and Stable Diffusion at its sizes."""
     asked = {model for i in ids if i not in (*APART, *WITH_SIZES) for model in READS.get(i, SUITE)}
-    yield from ((model, find(model).request()) for model in SUITE if model in asked)
+    yield from ((model, request_of(model)) for model in SUITE if model in asked)
     if any(i in WITH_SIZES for i in ids):
-        yield from ((SD, find(SD).request(height=side, width=side)) for side in SIDES)
+        yield from ((SD, request_of(SD, height=side, width=side)) for side in SIDES)
+
+
+def scenarios_of(name: str, suite: Suite) -> list[str]:
+    """Names of the scenarios that a claim or a figure rests on, as files under scenarios/ have them."""
+    asked = list(needed([name])) if name not in APART else []
+    return [m.scenario.name for m in suite.members() if (m.scenario.model, m.scenario.request) in asked]
 
 
 def answer(ids: Sequence[str], suite: Suite | None = None, done: Callable[[str], object] | None = None) -> Answer:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from explore.paper import checks
 from explore.paper.caches import ELEMENTWISE, GEMM, SOFTMAX, differences, ratios, spread
 from explore.paper.claims_shape import of_component
 from explore.paper.finding import Finding
@@ -29,10 +31,11 @@ def c21(suite: Suite) -> Finding:
 
 def c22(suite: Suite) -> Finding:
     """Mean access time."""
-    return _varied(suite, "C22", differences, lambda d: {
+    found = _varied(suite, "C22", differences, lambda d: {
         **{f"{kind} above 0": d[kind] > 0 for kind in (GEMM, ELEMENTWISE, SOFTMAX)},
         "GEMM above softmax": d[GEMM] > d[SOFTMAX], "softmax above elementwise": d[SOFTMAX] > d[ELEMENTWISE],
     })  # fmt: skip
+    return replace(found, check=checks.scores(suite))
 
 
 def _varied(

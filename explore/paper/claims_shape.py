@@ -11,9 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from explore.paper.finding import Finding, exact, greatest, named
+from explore.paper import checks
+from explore.paper.finding import Finding, Times, exact, greatest, named
 from explore.paper.frames import Shape, crossover, exact_flops, shapes
-from explore.paper.suite import DIFFUSION_TTI, FLASH, GROUPS, LLM, MUSE, PARTI, SD, TITLE, TRANSFORMER_TTI, VIDEO, Suite
+from explore.paper.suite import DIFFUSION_TTI, FLASH, LLM, MUSE, PARTI, SD, TITLE, TRANSFORMER_TTI, VIDEO, Suite
 from workloads.ops.attention import ROLES
 from workloads.views import Attention, attention, histogram, intensities, matrix_bytes_per_pass, period
 
@@ -69,7 +70,8 @@ def c02(suite: Suite) -> Finding:
     values = named(TRANSFORMER_TTI, lambda m: rows[m][-1].of_traffic[1])
     cases = {name: v < ridge for name, v in values.items()}
     study = ", ".join(f"{TITLE[m]} {rows[m][-1].of_study:,.0f}" for m in TRANSFORMER_TTI)
-    return exact("C02", values, cases, f"ridge {ridge:.0f} FLOP/B; by the study's own intensity: {study}")
+    found = exact("C02", values, cases, f"ridge {ridge:.0f} FLOP/B; by the study's own intensity: {study}")
+    return replace(found, check=checks.tokens_at_ridge(suite))
 
 
 def c13(suite: Suite) -> Finding:
@@ -137,24 +139,38 @@ def c16(suite: Suite) -> Finding:
 
 def c17(suite: Suite) -> Finding:
     """Growth of time with the image."""
-    low, high = (suite.member(SD, height=s, width=s).times[FLASH].sum(axis=(0, 2)) for s in GROWN)
-    ratio = {
-        "convolution": _sum(high, "Convolution") / _sum(low, "Convolution"),
-        "attention": _sum(high, "attention") / _sum(low, "attention"),
-    }
-    far = suite.member(SD, height=FAR, width=FAR).times[FLASH].sum(axis=(0, 2))
-    steps = [suite.member(SD, height=n, width=n).times[FLASH].sum(axis=(0, 2)) for n in (64, 128, 256, 512)]
-    each = ", ".join(f"{1000 * _sum(t, 'Convolution'):.0f} / {1000 * _sum(t, 'attention'):.0f} ms" for t in steps)
-    more = [_sum(far, name) / _sum(high, name) for name in ("Convolution", "attention")]
-    later = (
-        f"convolution / attention at 64, 128, 256, 512: {each}: up to 256 convolutions wait for weights and launches; "
-        f"from 512 to {FAR}: {more[0]:.1f}x and {more[1]:.1f}x"
+    both, apart = (_convolution_attention(suite, which) for which in (True, False))
+    low, high = GROWN
+    added = {name: 1000 * (both[high][name] - both[low][name]) for name in both[high]}
+    alone = {name: 1000 * (apart[high][name] - apart[low][name]) for name in apart[high]}
+    factor = {name: apart[high][name] / apart[low][name] for name in apart[high]}
+    each = ", ".join(f"{1000 * t['convolution']:.0f} / {1000 * t['attention']:.0f} ms" for t in both.values())
+    more = ", ".join(f"{name} {both[FAR][name] / both[high][name]:.1f}x" for name in both[FAR])
+    why = (
+        f"convolution / attention at {', '.join(map(str, both))}: {each}; as a factor from {low} to {high}, without "
+        f"projections: convolution {factor['convolution']:.2f}x, attention {factor['attention']:.1f}x, since at {low} both wait "
+        f"for launches and weights; from {high} to {FAR} the other way round: {more}"
     )
-    return exact("C17", ratio, {"convolution faster": ratio["convolution"] > ratio["attention"]}, later)
+    faster = "convolution faster"
+    found = exact("C17", added, {faster: added["convolution"] > added["attention"]}, why)
+    return replace(
+        found, other=alone, other_cases={faster: alone["convolution"] > alone["attention"]},
+        first_cases={faster: factor["convolution"] > factor["attention"]},
+    )  # fmt: skip
 
 
-def _sum(groups: np.ndarray[tuple[int, ...], np.dtype[np.float64]], begins: str) -> float:
-    return float(sum(v for v, g in zip(groups, GROUPS, strict=True) if g.startswith(begins)))
+def _convolution_attention(suite: Suite, projections: bool) -> dict[int, dict[str, float]]:
+    """Image side -> seconds after flash-2 of convolution and of attention."""
+    found = {}
+    names = {"convolution": "Convolution", "attention": "attention"}
+    for side in dict.fromkeys((GROWN[0], *(s for s in SIDES if s in range(GROWN[0], GROWN[1])), GROWN[1], FAR)):
+        times = suite.member(SD, height=side, width=side).times[FLASH].sum(axis=(0, 2))
+        counted = Times(suite, projections=projections).names
+        found[side] = {
+            name: float(sum(t for t, n in zip(times, counted, strict=True) if n.startswith(begins)))
+            for name, begins in names.items()
+        }
+    return found
 
 
 def c19(suite: Suite) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from explore.paper import checks
 from explore.paper.finding import Finding, Times, greatest, listed, named, timed
 from explore.paper.frames import exact_flops, shapes
 from explore.paper.suite import (
@@ -50,12 +51,14 @@ def c04(suite: Suite) -> Finding:
     """Convolution, unfused."""
     values = _share(DIFFUSION, UNFUSED, CONVOLUTION)
     found = timed(suite, "C04", lambda t: greatest(values(t)))
-    return replace(found, reason=f"{listed(values(Times(suite)), ' %')}; {_pixels(suite)}")
+    why = f"{listed(values(Times(suite)), ' %')}; {_pixels(suite)}"
+    return replace(found, reason=why, check=checks.convolution(suite, IMAGEN, UNFUSED))
 
 
 def c05(suite: Suite) -> Finding:
     """GroupNorm, unfused."""
-    return timed(suite, "C05", _share(DIFFUSION, UNFUSED, GROUP_NORM), _pixels(suite, GROUP_NORM))
+    found = timed(suite, "C05", _share(DIFFUSION, UNFUSED, GROUP_NORM), _pixels(suite, GROUP_NORM))
+    return replace(found, check=checks.group_norm(suite, IMAGEN, UNFUSED))
 
 
 def c06(suite: Suite) -> Finding:
@@ -76,28 +79,29 @@ def c06(suite: Suite) -> Finding:
         f"{points:.1f} points, {relative:.0f} % relative; with Imagen's base network alone {base:.1f} "
         f"points, {base_relative:.0f} %"
     )
-    return timed(suite, "C06", nearer, why)
+    return replace(timed(suite, "C06", nearer, why), check=checks.convolution(suite, IMAGEN, UNFUSED))
 
 
 def c07(suite: Suite) -> Finding:
     """Convolution after flash-2, and whether it is the largest class."""
     values = _share(DIFFUSION_TTI, FLASH, CONVOLUTION)
+
+    def largest(t: Times) -> dict[str, bool]:
+        return {TITLE[m]: _largest(t, m) == CONVOLUTION for m in DIFFUSION_TTI}
+
     times = Times(suite)
-    largest = {m: _largest(times, m) == CONVOLUTION for m in DIFFUSION_TTI}
-    first = ", ".join(TITLE[m] for m, yes in largest.items() if yes)
-    found = timed(suite, "C07", lambda t: greatest(values(t)))
-    return replace(
-        found,
-        cases={TITLE[m]: yes for m, yes in largest.items()},
-        reason=f"{listed(values(times), ' %')}; the largest class of {first}; {_pixels(suite, way=FLASH)}",
-    )
+    first = ", ".join(name for name, yes in largest(times).items() if yes)
+    found = timed(suite, "C07", lambda t: greatest(values(t)), cases=largest)
+    why = f"{listed(values(times), ' %')}; the largest class of {first}; {_pixels(suite, way=FLASH)}"
+    return replace(found, reason=why, check=checks.convolution(suite, IMAGEN, FLASH))
 
 
 def c08(suite: Suite) -> Finding:
     """Linear layers after flash-2."""
     values = _share(TRANSFORMER_TTI, FLASH, LINEAR)
     found = timed(suite, "C08", lambda t: greatest(values(t)))
-    return replace(found, reason=f"{listed(values(Times(suite)), ' %')}; {_transformers(suite)}")
+    why = f"{listed(values(Times(suite)), ' %')}; {_transformers(suite)}; {checks.reading(suite)}"
+    return replace(found, reason=why)
 
 
 def c09(suite: Suite) -> Finding:
@@ -107,7 +111,8 @@ def c09(suite: Suite) -> Finding:
 
 def c10(suite: Suite) -> Finding:
     """Attention after flash-2, diffusion."""
-    return timed(suite, "C10", _share(DIFFUSION, FLASH, ATTENTION), _pixels(suite, ATTENTION, FLASH))
+    found = timed(suite, "C10", _share(DIFFUSION, FLASH, ATTENTION), _pixels(suite, ATTENTION, FLASH))
+    return replace(found, check="; ".join(checks.attention_flops(suite, m) for m in (IMAGEN, VIDEO)))
 
 
 def c11(suite: Suite) -> Finding:
@@ -125,7 +130,8 @@ def c12(suite: Suite) -> Finding:
         return {f"{TITLE[d]} / {TITLE[x]}": _sped(t, d) / _sped(t, x) for d in DIFFUSION_TTI for x in TRANSFORMER_TTI}
 
     each = named((*DIFFUSION_TTI, *TRANSFORMER_TTI), lambda m: _sped(Times(suite), m))
-    return timed(suite, "C12", ratios, f"speed-up of the modules: {listed(each, 'x')}")
+    found = timed(suite, "C12", ratios, f"speed-up of the modules: {listed(each, 'x')}")
+    return replace(found, check=checks.moved(suite, (SD, MUSE, PARTI)))
 
 
 def c18(suite: Suite) -> Finding:
@@ -137,14 +143,15 @@ def c18(suite: Suite) -> Finding:
     times = Times(suite)
     parts = {n: ratio(times, component=n) for n in NETWORKS}
     work = {g: sum(exact_flops(shapes(suite, n))[i] for n in NETWORKS) for i, g in enumerate((SELF, TEMPORAL))}
-    rates = {g: work[g] / _video(times, UNFUSED, g) / 1e12 for g in work}
+    alone = Times(suite, projections=False)
+    rates = {g: work[g] / _video(alone, UNFUSED, g) / 1e12 for g in work}
     why = (
-        f"by network: {listed(parts, 'x')}; with flash-2 {ratio(times, FLASH):.2f}x; temporal attention "
+        f"by network: {listed(parts, 'x')}; with flash-2 {ratio(times, FLASH):.2f}x; without projections temporal attention "
         f"reaches {rates[TEMPORAL]:.1f} TFLOP/s "
         f"and spatial {rates[SELF]:.1f}, twice the time for {work[TEMPORAL] / work[SELF]:.3f} of the FLOPs would need "
         f"{rates[SELF] * work[TEMPORAL] / work[SELF] / 2:.2f}"
     )
-    return timed(suite, "C18", lambda t: {"": ratio(t)}, why)
+    return replace(timed(suite, "C18", lambda t: {"": ratio(t)}, why), check=checks.twice_spatial(suite))
 
 
 def c20(suite: Suite) -> Finding:
@@ -161,19 +168,24 @@ def c20(suite: Suite) -> Finding:
         f"with flash-2 {share(times, FLASH):.1f} %; text encoder and prior take {100 * text:.1f} % of "
         f"it; the cause is that of C18"
     )
-    return timed(suite, "C20", lambda t: {"": share(t)}, why)
+    return replace(timed(suite, "C20", lambda t: {"": share(t)}, why), check=checks.twice_spatial(suite))
 
 
 def c28(suite: Suite) -> Finding:
     """Attention's speed-up, transformers against the language model."""
-    values = named((LLM, *TRANSFORMER_TTI), lambda m: _sped(Times(suite), m))
-    cases = {TITLE[m]: values[TITLE[m]] < values[TITLE[LLM]] for m in TRANSFORMER_TTI}
-    parts = {c: _sped(Times(suite), LLM, c) for c in ("prefill", "decode")}
-    found = timed(suite, "C28", lambda t: named((LLM, *TRANSFORMER_TTI), lambda m: _sped(t, m)))
+
+    def smaller(t: Times) -> dict[str, bool]:
+        return {TITLE[m]: _sped(t, m) < _sped(t, LLM) for m in TRANSFORMER_TTI}
+
+    t = Times(suite)
+    parts = {c: _sped(t, LLM, c) for c in ("prefill", "decode")}
+    share = 100 * t.of(LLM, UNFUSED, ATTENTION, "prefill") / t.of(LLM, UNFUSED, ATTENTION)
+    found = timed(suite, "C28", lambda t: named((LLM, *TRANSFORMER_TTI), lambda m: _sped(t, m)), cases=smaller)
     return replace(
         found,
-        cases=cases,
-        reason=f"LLaMA by phase: {listed(parts, 'x')}; flash-2 does not split the keys of one query over SMs",
+        reason=f"LLaMA by phase: {listed(parts, 'x')}, of which prefill is {share:.0f} % of its attention's time, unfused",
+        check="it turns on how many tokens are decoded for one prompt, which the study does not say: of prefill alone it would "
+        f"be {'met' if parts['prefill'] > max(_sped(t, m) for m in TRANSFORMER_TTI) else 'missed'}",
     )
 
 
@@ -191,23 +203,30 @@ def c30(suite: Suite) -> Finding:
         found,
         values=values,
         cases=cases,
+        other_cases={},
         reason=f"{f'not: {missed}; ' if missed else ''}image sides: {sizes}; interval of kernel time",
+        check=checks.weights_bound(suite),
     )
 
 
 def c32(suite: Suite) -> Finding:
     """Attention and linear layers together, and how many classes a model has."""
-    few, times = (LLM, *TRANSFORMER_TTI), Times(suite)
-    values = named(few, lambda m: times.share(m, UNFUSED, ATTENTION) + times.share(m, UNFUSED, LINEAR))
-    counts = {m: _classes(times, m) for m in (*few, *DIFFUSION_TTI)}
-    cases = {f"{TITLE[m]} mostly": values[TITLE[m]] > 50 for m in few} | {
-        f"{TITLE[m]} narrower than {TITLE[d]}": counts[m] < counts[d] for m in few for d in DIFFUSION_TTI
-    }
-    found = timed(
-        suite, "C32", lambda t: named(few, lambda m: t.share(m, UNFUSED, ATTENTION) + t.share(m, UNFUSED, LINEAR))
-    )
-    why = f"classes above {SEEN:g} %: {', '.join(f'{TITLE[m]} {n}' for m, n in counts.items())}"
-    return replace(found, cases=cases, reason=why)
+    few = (LLM, *TRANSFORMER_TTI)
+
+    def both(t: Times) -> dict[str, float]:
+        return named(few, lambda m: t.share(m, UNFUSED, ATTENTION) + t.share(m, UNFUSED, LINEAR))
+
+    def counts(t: Times) -> dict[str, int]:
+        return {m: _classes(t, m) for m in (*few, *DIFFUSION_TTI)}
+
+    def cases(t: Times) -> dict[str, bool]:
+        values, many = both(t), counts(t)
+        return {f"{TITLE[m]} mostly": values[TITLE[m]] > 50 for m in few} | {
+            f"{TITLE[m]} narrower than {TITLE[d]}": many[m] < many[d] for m in few for d in DIFFUSION_TTI
+        }
+
+    said = ", ".join(f"{TITLE[m]} {n}" for m, n in counts(Times(suite)).items())
+    return timed(suite, "C32", both, f"classes above {SEEN:g} %: {said}", cases)
 
 
 def _largest(t: Times, model: str) -> str:

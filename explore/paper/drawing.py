@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from explore.paper.suite import DEVICE, GROUPS, PROJECTIONS, TITLE, VIDEO, WAYS
+from explore.paper.suite import DEVICE, GROUPS, PROJECTIONS, TITLE, UNFUSED, VIDEO, WAYS
 from explore.paper.tables import FIGURES, PROFILED, Table
 from hwspecs import device
 from sim.slide import COLOURS, STYLE, legend, patch, save
@@ -27,10 +27,19 @@ OF_GROUP = dict(COLOURS) | {
     "attention, self": ORANGE,
     "attention, cross": "#F0A07A",
     "attention, temporal": "#7A2E00",
-    PROJECTIONS: "#8CD3B9",
+    f"{PROJECTIONS}self": "#F7C9A9",
+    f"{PROJECTIONS}cross": "#FBE3D3",
+    f"{PROJECTIONS}temporal": "#B98A6C",
 }
+# Bands of a bar, the attentions and their projections together.
+STACKED = (
+    *(g for g in GROUPS if g.startswith(("attention", PROJECTIONS))),
+    *(g for g in GROUPS if not g.startswith(("attention", PROJECTIONS))),
+)
 OF_CALL = {"spatial": ORANGE, "temporal": BLACK, "joint": BLUE}
 LINE = {"unfused": "--", "flash-2": "-"}
+CROWDED = 1.3  # times the rate of a point, below which the label of that point goes under it
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # a label
 
 
 def draw(name: str, tables: Sequence[Table], source: str, path: Path) -> None:
@@ -62,17 +71,20 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
     made, axes = _figure(9.5, 5.4, 1, 1)
     panel, on = axes[0, 0], device.load(DEVICE)
     peak, bandwidth = on.matmul_rate("bf16"), on.hbm.bandwidth
-    x = [0.5, peak / bandwidth, 1e7]
+    x = [0.5, peak / bandwidth, 5e7]
     panel.loglog(x, [min(v * bandwidth, peak) / 1e12 for v in x], color=BLACK, linewidth=1.6)
     found = tables[0].where(attention="flash-2")
-    for i, row in enumerate(found.rows):
+    placed = [(row[found.columns.index("study_flop_per_byte")], row[-1]) for row in found.rows]
+    for row in found.rows:
         of = dict(zip(found.columns, row, strict=True))
         rate, study, traffic = of["flop_per_s"] / 1e12, of["study_flop_per_byte"], of["traffic_flop_per_byte"]
         panel.plot([traffic, study], [rate, rate], color=GREY, linewidth=1, zorder=1)
         panel.plot(study, rate, "o", color=ORANGE, markersize=8)
         panel.plot(traffic, rate, "o", markerfacecolor="white", markeredgecolor=BLUE, markersize=8, markeredgewidth=1.8)
-        panel.annotate(of["model"], (study, rate), (8, (-3, 5)[i % 2]), textcoords="offset points", fontsize=9)
-    panel.set_xlim(0.5, 1e7)
+        crowded = any(x / 10 < study < 10 * x and 1 < y / of["flop_per_s"] < CROWDED for x, y in placed)
+        at = {"textcoords": "offset points", "ha": "center", "va": "top" if crowded else "bottom"}
+        panel.annotate(of["model"], (study, rate), (0, -7 if crowded else 6), fontsize=9, bbox=BEHIND, zorder=1.5, **at)
+    panel.set_xlim(0.5, 5e7)
     panel.set_xlabel("arithmetic intensity (FLOP/B)")
     panel.set_ylabel("TFLOP/s over one inference")
     panel.grid(color="#e4e4e4", linewidth=0.6)
@@ -96,7 +108,7 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
 def _breakdown(title: str, tables: Sequence[Table], source: str, path: Path) -> None:
     made, axes = _figure(10.5, 5.6, 1, 1)
     panel, models = axes[0, 0], list(dict.fromkeys(tables[0].column("model")))
-    shown = [g for g in GROUPS if any(r[5] > 0.004 for r in tables[0].where(**{"class": g}).rows)]
+    shown = [g for g in STACKED if any(r[5] > 0.004 for r in tables[0].where(**{"class": g}).rows)]
     speed = {row[1]: row[2] for row in tables[1].rows}
     for i, model in enumerate(models):
         for j, way in enumerate(WAYS):
@@ -183,17 +195,17 @@ def _sequence(title: str, tables: Sequence[Table], source: str, path: Path) -> N
 def _growth(title: str, tables: Sequence[Table], source: str, path: Path) -> None:
     made, axes = _figure(9, 4.8, 1, 1)
     panel = axes[0, 0]
-    for name, colour in (("convolution_s", BLUE), ("attention_s", ORANGE)):
-        for way in WAYS:
-            found = tables[0].where(attention=way)
+    for way in WAYS:
+        found = tables[0].where(attention=way)
+        attended = [a + p for a, p in zip(found.column("attention_s"), found.column("projections_s"), strict=True)]
+        for name, values, colour in (
+            ("attention", attended, ORANGE),
+            ("convolution", found.column("convolution_s"), BLUE),
+        ):
             panel.loglog(
-                found.column("side_px"),
-                found.column(name),
-                LINE[way],
-                color=colour,
-                marker="o",
-                label=f"{name[:-2]}, {way}",
-            )
+                found.column("side_px"), values, LINE[way], color=colour, marker="o", label=f"{name}, {way}",
+                markersize=4 + 3 * (way == UNFUSED), markerfacecolor="white" if way == UNFUSED else colour,
+            )  # fmt: skip
     x = sorted(set(tables[0].column("side_px")))
     panel.set_xticks(x, [str(v) for v in x])
     panel.minorticks_off()

@@ -20,8 +20,10 @@ MANY = 4  # values from which a row says them as a range, and the reason one by 
 class Finding:
     """One claim's row. `values` and `cases` by what each is of; low and high None where there is no interval to give.
 
-    other: the values by the other reading of the class Attention, in which the linear layers of attention modules belong to it;
-    {} where that makes no difference.
+    other, other_cases: values and cases by the other reading of the class Attention, in which the linear layers of attention
+    modules are Linear; {} where that makes no difference. first: values and cases by the reading of the claim that was committed
+    first, where another took its place (`Claim.before`), with linear layers as in `other`.
+    check: what holds whatever the cost model says, where the claim disagrees.
     """
 
     claim: Claim
@@ -31,20 +33,29 @@ class Finding:
     high: float | None = None
     reason: str = ""
     other: Mapping[str, float] = field(default_factory=dict)
+    other_cases: Mapping[str, bool] = field(default_factory=dict)
+    first_cases: Mapping[str, bool] = field(default_factory=dict)
+    check: str = ""
 
     @property
     def other_verdict(self) -> Verdict:
-        """By the other reading."""
-        if not self.other or self.claim.rule.kind == "order":
-            return self.verdict
-        return verdict(self.claim.rule, tuple(self.other.values())) if all(self.cases.values()) else "disagrees"
+        """By the other reading of attention."""
+        return self._judged(self.other or self.values, self.other_cases or self.cases)
+
+    @property
+    def first_verdict(self) -> Verdict:
+        """By the readings that were committed first."""
+        return self._judged(self.values, self.first_cases) if self.first_cases else self.other_verdict
 
     @property
     def verdict(self) -> Verdict:
         """By the rules; a claim of a number that also claims a shape disagrees where that does not hold."""
-        if self.claim.rule.kind != "order" and not all(self.cases.values()):
+        return self._judged(self.values, self.cases)
+
+    def _judged(self, values: Mapping[str, float], cases: Mapping[str, bool]) -> Verdict:
+        if self.claim.rule.kind != "order" and not all(cases.values()):
             return "disagrees"
-        return verdict(self.claim.rule, tuple(self.values.values()), tuple(self.cases.values()))
+        return verdict(self.claim.rule, tuple(values.values()), tuple(cases.values()))
 
     @property
     def value(self) -> str:
@@ -65,10 +76,10 @@ class Finding:
 class Times:
     """Seconds of the suite's kernels, each kind of kernel (KERNELS) times a factor.
 
-    projections: the linear layers of attention modules count as attention.
+    projections: the linear layers of attention modules count as attention (see `explore.paper.table`).
     """
 
-    def __init__(self, suite: Suite, factor: Floats | None = None, projections: bool = False) -> None:
+    def __init__(self, suite: Suite, factor: Floats | None = None, projections: bool = True) -> None:
         self.suite, self.projections = suite, projections
         self.factor = np.ones(len(KERNELS)) if factor is None else factor
 
@@ -85,9 +96,13 @@ class Times:
     def of(self, model: str, way: str, group: str, component: str = "") -> float:
         """Of one group, or of several whose names begin so ('attention')."""
         found = self.groups(model, way, component)
-        moved = PROJECTIONS if self.projections else ""
-        names = ["attention, projections" if name == moved else name for name in GROUPS]
-        return float(sum(t for t, name in zip(found, names, strict=True) if name.startswith(group)))
+        return float(sum(t for t, name in zip(found, self.names, strict=True) if name.startswith(group)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each of GROUPS counts as."""
+        instead = "attention, " if self.projections else "Linear, "
+        return tuple(name.replace(PROJECTIONS, instead) for name in GROUPS)
 
     def share(self, model: str, way: str, group: str, component: str = "") -> float:
         """Percent of the kernel time."""
@@ -95,12 +110,19 @@ class Times:
 
 
 def timed(
-    suite: Suite, claim: str, values: Callable[[Times], Mapping[str, float]], reason: str = "", **more: bool
-) -> Finding:
-    """A claim about times: its values, and how far they go with the errors of the cost model."""
+    suite: Suite, claim: str, values: Callable[[Times], Mapping[str, float]], reason: str = "",
+    cases: Callable[[Times], Mapping[str, bool]] = lambda _: {},
+) -> Finding:  # fmt: skip
+    """A claim about times: its values and cases, by both readings of attention, and how far the values go with the errors of
+    the cost model.
+    """
     low, high = doubt.interval(lambda factor: tuple(values(Times(suite, factor)).values()))
-    base, other = values(Times(suite)), values(Times(suite, projections=True))
-    return Finding(CLAIMS[claim], base, more, low, high, reason, other if other != base else {})
+    times, apart = Times(suite), Times(suite, projections=False)
+    base, other = values(times), values(apart)
+    return Finding(
+        CLAIMS[claim], base, cases(times), low, high, reason, other if other != base else {},
+        cases(apart) if other != base else {},
+    )  # fmt: skip
 
 
 def exact(

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-from explore.paper import rules
-from explore.paper.answer import Answer, calibration_hash
+from explore.paper import rules, table
+from explore.paper.answer import Answer, calibration_hash, scenarios_of
 from explore.paper.drawing import svg
 from explore.paper.report import ORDER, command, rows, summary
 from explore.paper.tables import FIGURES
@@ -37,7 +37,7 @@ def page(found: Answer) -> str:
         (
             _section("claims", "The claims", _claims(found)) if found.findings else "",
             *(_section(name, f"{name}: {FIGURES[name][0]}", _figure(found, name)) for name in found.figures),
-            _section("rules", "The rules", f"<pre>{escape(str(rules.__doc__))}</pre>"),
+            _section("rules", "The rules", f"<pre>{escape(str(rules.__doc__))}\n{escape(str(table.__doc__))}</pre>"),
             _section("scenarios", "The scenarios", _scenarios(found)),
         )
     )
@@ -74,15 +74,18 @@ def _claims(found: Answer) -> str:
         )
     counts = found.counts()
     tiles = "".join(f"<div><dt>{v}</dt><dd>{counts[v]}</dd></div>" for v in ORDER)
-    return f'<dl class="figures">{tiles}</dl>\n{chr(10).join(lines)}<p class="quiet">The same rows: claims.csv.</p>'
+    same = '<p class="quiet">The same rows: claims.csv; every number of ours with its scenarios: values.csv.</p>'
+    return f'<dl class="figures">{tiles}</dl>\n{chr(10).join(lines)}{same}'
 
 
 def _figure(found: Answer, name: str) -> str:
     picture = base64.b64encode(svg(name, tuple(found.figures[name]), source(found)).encode()).decode()
+    of = ", ".join(scenarios_of(name, found.suite))
     files = ", ".join(f"figures/{t.name}.csv ({len(t.rows)} rows)" for t in found.figures[name])
     note = f"<p>{escape(NOTES[name])}</p>" if name in NOTES else ""
     image = f'<figure><img alt="{escape(FIGURES[name][0])}" src="data:image/svg+xml;base64,{picture}"></figure>'
-    return f'{image}{note}<p class="quiet">Rows: {escape(files)}. Again: <code>{escape(command(name))}</code></p>'
+    rows_ = f"Rows: {escape(files)}. Scenarios: {escape(of)}. Again: <code>{escape(command(name))}</code>"
+    return f'{image}{note}<p class="quiet">{rows_}</p>'
 
 
 def source(found: Answer) -> str:

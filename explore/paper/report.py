@@ -30,13 +30,15 @@ def _row(f: Finding) -> dict[str, Any]:
 
 
 def why(f: Finding) -> str:
-    """What is compared, what came out beside it, and the verdict by the other reading of attention where there is one."""
-    other = (
-        f" By the other reading (projections of attention modules are attention) {f.said(f.other)}: {f.other_verdict}."
-        if f.other
-        else ""
-    )
-    return f"{f.claim.measured}. {f.reason}.{other}" if f.reason else f"{f.claim.measured}.{other}"
+    """What is compared, what came out beside it, what can be checked where it disagrees, and the verdict by other readings."""
+    parts = [f.claim.measured, f.reason]
+    if f.check and f.verdict == "disagrees":
+        parts.append(f"To check: {f.check}")
+    if f.other:
+        parts.append(f"With projections of attention modules as Linear {f.said(f.other)}: {f.other_verdict}")
+    if f.claim.before:
+        parts.append(f"Read otherwise at first ({f.first_verdict}); {f.claim.before}")
+    return " ".join(f"{part}." for part in parts if part)
 
 
 def command(name: str) -> str:
@@ -53,6 +55,20 @@ def claims_csv(found: Answer) -> str:
     return out.getvalue()
 
 
+def values_csv(found: Answer) -> str:
+    """Every number of ours that is held against a claim, by both readings of attention, with the scenarios that it is of."""
+    from explore.paper.answer import scenarios_of
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("id", "of", "value", "unit", "projections", "scenarios"))
+    for f in found.findings:
+        of = " ".join(scenarios_of(f.claim.id, found.suite))
+        for counted, values in (("attention", f.values), ("linear", f.other)):
+            writer.writerows((f.claim.id, name, f"{v:.9g}", f.claim.unit, counted, of) for name, v in values.items())
+    return out.getvalue()
+
+
 def to_json(found: Answer) -> str:
     """Claims and figures as one object."""
     tables = {
@@ -60,15 +76,20 @@ def to_json(found: Answer) -> str:
     }
     data = {
         "schema_version": SCHEMA_VERSION, "calibration": calibration_hash(), "level": found.suite.level,
-        "counts": dict(found.counts()),
-        "other_reading_agrees_or_close": other_reading(found), "claims": rows(found), "figures": tables,
+        "counts": dict(found.counts()), "other_reading_agrees_or_close": other_reading(found),
+        "first_readings_agree_or_close": first_readings(found), "claims": rows(found), "figures": tables,
     }  # fmt: skip
     return json.dumps(data, indent=2) + "\n"
 
 
 def other_reading(found: Answer) -> int:
-    """Claims that agree or are close when the projections of attention modules count as attention."""
+    """Claims that agree or are close when the projections of attention modules count as linear layers."""
     return sum(f.other_verdict in ORDER[:2] for f in found.findings)
+
+
+def first_readings(found: Answer) -> int:
+    """Claims that agree or are close by every reading that was committed first."""
+    return sum(f.first_verdict in ORDER[:2] for f in found.findings)
 
 
 def summary(found: Answer) -> str:
@@ -76,8 +97,9 @@ def summary(found: Answer) -> str:
     counts = found.counts()
     said = ", ".join(f"{counts[v]} {v}" for v in ORDER if counts[v])
     return (
-        f"{len(found.findings)} claims: {said}. With the projections of attention modules counted as attention, "
-        f"{other_reading(found)} agree or are close. Level {found.suite.level}, calibration {calibration_hash()}."
+        f"{len(found.findings)} claims: {said}. With the projections of attention modules counted as linear layers, "
+        f"{other_reading(found)} agree or are close; by the readings committed first, {first_readings(found)}. "
+        f"Level {found.suite.level}, calibration {calibration_hash()}."
     )
 
 

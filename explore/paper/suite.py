@@ -37,11 +37,16 @@ TITLE = {
     LLM: "LLaMA-2 7B", SD: "Stable Diffusion 1.5", IMAGEN: "Imagen", PRODUCTION: "production TTI", VIDEO: "Make-A-Video",
     MUSE: "Muse", PARTI: "Parti", PHENAKI: "Phenaki",
 }  # fmt: skip
+# What the study says of a request where a model's default is another; all else is the default (docs/assumptions.md).
+ASKED: Mapping[str, Mapping[str, Any]] = {IMAGEN: {"middle": "768"}}  # "SR UNets, to 768x768 and 1024x1024"
 DEVICE, SOFTWARE = "a100-sxm-80gb", "pytorch-eager"
 UNFUSED, FLASH = WAYS = ("unfused", "flash-2")
-# What is added up: the report classes, Attention by the role of its call, Linear by whether it is under an attention module.
-PROJECTIONS = "Linear, in attention"
-GROUPS = (*(f"attention, {role}" for role in ROLES), *(c for c in REPORT_CLASSES if c != "Attention"), PROJECTIONS)
+# What is added up: the report classes, Attention by the role of its call, and the linear layers of attention modules by its too.
+PROJECTIONS = "projections, "
+GROUPS = (
+    *(f"attention, {role}" for role in ROLES), *(c for c in REPORT_CLASSES if c != "Attention"),
+    *(f"{PROJECTIONS}{role}" for role in ROLES),
+)  # fmt: skip
 # Kernels whose errors are taken to be one: see explore/paper/doubt.py.
 KERNELS = ("GEMM", "fused attention", "convolution", "norm", "softmax", "element-wise")
 
@@ -77,11 +82,10 @@ class Suite:
         return rates(device.load(DEVICE))
 
     def scenario(self, model: str, way: str = FLASH, **request: Any) -> Scenario:
-        """A model at its default request with some fields changed."""
-        known = find(model)
+        """A model at the study's request with some fields changed."""
         sizes = "-".join(str(value) for value in request.values())
         return Scenario(
-            name="-".join(part for part in (model, sizes) if part), model=model, request=known.request(**request),
+            name="-".join(part for part in (model, sizes) if part), model=model, request=request_of(model, **request),
             device=device.load(DEVICE), software=with_attention(way), level=self.level,
             path=f"{model}.yaml",
         )  # fmt: skip
@@ -101,6 +105,11 @@ class Suite:
         return tuple(self._made.values())
 
 
+def request_of(model: str, **fields: Any) -> Any:
+    """The request of a model in the study, with some fields changed."""
+    return find(model).request(**{**ASKED.get(model, {}), **fields})
+
+
 def with_attention(way: str) -> Software:
     """The study's software with a way to run attention."""
     return replace(software.load(SOFTWARE), attention=way)  # type: ignore[arg-type]
@@ -111,7 +120,23 @@ def call_group(trace: Trace) -> Ints:
     role = call_role(trace)
     of_class = np.array([-1 if c == "Attention" else GROUPS.index(c) for c in REPORT_CLASSES])
     plain = np.where(role >= 0, role, of_class[call_class(trace)]).astype(np.int64)
-    return np.where(trace.call_in_attention & (plain == GROUPS.index("Linear")), GROUPS.index(PROJECTIONS), plain)
+    projection = trace.call_in_attention & (plain == GROUPS.index("Linear"))
+    return np.where(projection, GROUPS.index(f"{PROJECTIONS}{ROLES[0]}") + module_role(trace), plain)
+
+
+def module_role(trace: Trace) -> Ints:
+    """Index into ROLES of the attention call in the nearest module around each call, self where there is none; (calls,)."""
+    kind = trace.kinds.index("attention") if "attention" in trace.kinds else -1
+    at = np.flatnonzero(trace.call_kind() == kind)
+    roles: Ints = trace.dims("attention", trace.call_op[at]).role if len(at) else at
+    of_path = {trace.paths[int(trace.call_path[c])]: int(r) for c, r in zip(at, roles, strict=True)}
+
+    def nearest(path: str) -> int:
+        while path and path not in of_path:
+            path = path.rpartition(".")[0]
+        return of_path.get(path, 0)
+
+    return np.array([nearest(path) for path in trace.paths], dtype=np.int64)[trace.call_path]
 
 
 def kernel_kind(kernels: Kernels) -> Ints:

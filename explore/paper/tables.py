@@ -14,7 +14,21 @@ from explore.paper import caches
 from explore.paper.claims_memory import over_calls
 from explore.paper.claims_shape import RESOLUTIONS, SIDES, UNET, lengths
 from explore.paper.frames import CALLS, crossover, exact_flops, shapes, times
-from explore.paper.suite import GROUPS, IMAGEN, MUSE, PARTI, SD, SUITE, TITLE, UNFUSED, VIDEO, WAYS, Member, Suite
+from explore.paper.suite import (
+    GROUPS,
+    IMAGEN,
+    MUSE,
+    PARTI,
+    PROJECTIONS,
+    SD,
+    SUITE,
+    TITLE,
+    UNFUSED,
+    VIDEO,
+    WAYS,
+    Member,
+    Suite,
+)
 from workloads.ops.attention import ROLES
 from workloads.views import attention, histogram, intensities, matrix_bytes_per_pass, period
 
@@ -99,12 +113,14 @@ def breakdown(suite: Suite) -> Sequence[Table]:
         for model in SUITE:
             member = suite.member(model)
             t = [member.times[way].sum(axis=(0, 2)) for way in WAYS]
-            attended = [float(x[: len(ROLES)].sum()) for x in t]
-            yield (member.scenario.name, TITLE[model], float(t[0].sum() / t[1].sum()), attended[0] / attended[1])
+            apart = [float(x[: len(ROLES)].sum()) for x in t]
+            whole = [a + float(x[-len(ROLES) :].sum()) for a, x in zip(apart, t, strict=True)]
+            speeds = (float(t[0].sum() / t[1].sum()), whole[0] / whole[1], apart[0] / apart[1])
+            yield (member.scenario.name, TITLE[model], *speeds)
 
     return (
         _table("fig2", "scenario model attention class time_s of_unfused", rows()),
-        _table("fig2_speedup", "scenario model end_to_end attention_modules", speed()),
+        _table("fig2_speedup", "scenario model end_to_end attention_modules without_projections", speed()),
         _table(
             "fig2_correspondence",
             "scenario model component runs queries keys flop_per_weight_byte resembles",
@@ -226,11 +242,11 @@ def growth(suite: Suite) -> Sequence[Table]:
                 groups = _sd(suite, side).times[way].sum(axis=(0, 2))
                 found = {
                     p: float(sum(v for v, g in zip(groups, GROUPS, strict=True) if g.startswith(p)))
-                    for p in ("Convolution", "attention")
+                    for p in ("Convolution", "attention", PROJECTIONS)
                 }
                 yield (_sd(suite, side).scenario.name, side, way, *found.values(), float(groups.sum()))
 
-    return (_table("fig5", "scenario side_px attention convolution_s attention_s all_s", rows()),)
+    return (_table("fig5", "scenario side_px attention convolution_s attention_s projections_s all_s", rows()),)
 
 
 def temporal(suite: Suite) -> Sequence[Table]:

@@ -13,11 +13,25 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explore.horizon import GROUPS, TEMPORAL, chunk_count, last_rise, longest_fit, windowed
+from explore.horizon import (
+    ELSE,
+    GROUPS,
+    JOINT,
+    SPATIAL,
+    TEMPORAL,
+    TILE,
+    chunk_count,
+    last_rise,
+    longest_fit,
+    sparse,
+    windowed,
+)
 from explore.project import Projection, project
 from explore.project_cli import project as command
+from explore.project_report import text as report
 from explore.project_report import to_json
 from hwspecs.errors import SpecError
+from hwspecs.rates import rates
 from sim.energy import of_result
 from sim.scenario import load
 from sim.simulate import replay
@@ -31,7 +45,8 @@ SECTION = """project:
   frames_per_second: 16
   devices: [h200]
   axis: {field: hbm.capacity, factors: [0.05]}
-  windows: [1, 16]
+  windows: [1, 256]
+  strides: [4]
   chunks: [{frames: 16, overlap: 4}]
 """
 
@@ -52,7 +67,8 @@ def seen(film: Path) -> Projection:
 def test_every_way_and_device_is_a_curve_over_the_same_frames(seen: Projection) -> None:
     (h,) = seen.horizons
     assert [(c.name, c.device) for c in h.curves] == [
-        ("as it is", "a100-sxm-80gb"), ("window of 1 frames", "a100-sxm-80gb"), ("window of 16 frames", "a100-sxm-80gb"),
+        ("as it is", "a100-sxm-80gb"), ("window of 1 frames", "a100-sxm-80gb"), ("window of 256 frames", "a100-sxm-80gb"),
+        ("every 4th frame", "a100-sxm-80gb"),
         ("chunks of 16, 4 shared", "a100-sxm-80gb"), ("as it is", "h200"), ("as it is", "hbm.capacity x0.05"),
     ]  # fmt: skip
     assert {tuple(r.frames for r in c.runs) for c in h.curves} == {
@@ -72,23 +88,51 @@ def test_the_own_curve_is_a_replay(seen: Projection, film: Path) -> None:
     assert last.energy == pytest.approx(float(energy.total.value), rel=1e-9)
 
 
-def test_a_window_as_long_as_the_clip_changes_nothing_and_a_shorter_one_saves_flops(
-    seen: Projection, film: Path
-) -> None:
-    own, one, sixteen = seen.horizons[0].curves[:3]
-    assert sixteen.runs[2].latency == own.runs[2].latency
+def test_fewer_keys_save_flops_and_as_many_as_frames_change_nothing(seen: Projection, film: Path) -> None:
+    own, one, wide, fourth = seen.horizons[0].curves[:4]
+    assert wide.runs[2].latency == own.runs[2].latency  # 16 frames, all of them in the window
     temporal = GROUPS.index(TEMPORAL)
-    assert one.runs[-1].groups[temporal] < sixteen.runs[-1].groups[temporal] < own.runs[-1].groups[temporal]
-    request = replace(load(film).request, height=64, width=64, frames=64)
+    assert one.runs[-1].groups[temporal] < wide.runs[-1].groups[temporal] < own.runs[-1].groups[temporal]
+    assert fourth.runs[-1].groups[temporal] < own.runs[-1].groups[temporal]
+    request = replace(load(film).request, height=64, width=64, frames=1024)
     trace = trace_of("modelscope-t2v", request)
-    d = trace.dims("attention")
-    ops = trace.ops_of("attention")
-    saved = (trace.op_flops()[ops] - windowed(trace, 16).op_flops()[ops])[d.role == 2]
-    assert np.array_equal(saved, (4 * d.batch * d.heads * d.q_len * (64 - 16) * d.head_dim)[d.role == 2])
+    d, ops = trace.dims("attention"), trace.ops_of("attention")
+    for fewer, keys in ((windowed(trace, 16), 16 + TILE - 1), (windowed(trace, 1), TILE), (sparse(trace, 3), 342)):
+        saved = (trace.op_flops()[ops] - fewer.op_flops()[ops])[d.role == 2]
+        assert np.array_equal(saved, (4 * d.batch * d.heads * d.q_len * (1024 - keys) * d.head_dim)[d.role == 2])
+    assert np.array_equal(
+        windowed(trace, 16).op_dims[trace.op_kind != trace.kinds.index("attention")],
+        trace.op_dims[trace.op_kind != trace.kinds.index("attention")],
+    )
+
+
+@pytest.mark.usefixtures("found")
+def test_a_model_without_temporal_attention_attends_jointly(tmp_path: Path) -> None:
+    text = "model: phenaki\nrequest: {height: 32, width: 32, text_len: 8}\ndevice: a100-sxm-80gb\nsoftware: pytorch-eager\n"
+    spatial = "project: {frames: [3, 33, 1025]}\n"
+    found = project(load(write(tmp_path, text + spatial)))
+    groups = found.points[-1].groups
+    assert groups[JOINT].time > 0
+    assert groups[SPATIAL].time == groups[TEMPORAL].time == 0
+    joint = [p.groups[JOINT].flops for p in found.points]
+    assert joint[2] / joint[1] == pytest.approx((513 / 17) ** 2, rel=1e-9)  # pairs of frames, and the first
+    own = found.horizons[0].own
+    assert own.over_frames == JOINT
+    assert own.overtakes()[SPATIAL] is None
+    later = own.overtakes()[ELSE]
+    assert later is None or later >= 3
+    said = report(found)
+    assert "joint\nTFLOP" in said or "joint" in said
+    assert "No temporal attention" in said
+    assert "nan" not in said
+    with pytest.raises(SpecError) as error:
+        project(load(write(tmp_path, text + spatial), ["project.windows=[4]"]))
+    (line,) = error.value.problems
+    assert "project.windows: phenaki has no temporal attention; it attends over space and time jointly" in line
 
 
 def test_chunks_cost_their_number(seen: Projection) -> None:
-    own, chunked = seen.horizons[0].own, seen.horizons[0].curves[3]
+    own, chunked = seen.horizons[0].own, seen.horizons[0].curves[4]
     assert chunk_count(64, 16, 4) == 5
     assert chunked.runs[3].latency == pytest.approx(5 * own.runs[2].latency)
     assert chunked.runs[3].peak_bytes == own.runs[2].peak_bytes
@@ -113,9 +157,21 @@ def test_a_better_number_never_makes_a_clip_slower(seen: Projection) -> None:
         "l2.bandwidth",
         "hbm.bandwidth",
         "hbm.capacity",
+        "silicon.link",
     }
     assert all(x.latency <= 1 + 1e-12 for x in levers.values())
-    assert levers["hbm.capacity"].latency == 1
+    assert levers["hbm.capacity"].latency == levers["silicon.link"].latency == 1
+
+
+def test_the_link_and_the_capacity_are_read_by_no_rate(film: Path) -> None:
+    """Their levers say 1 without being priced."""
+    import yaml
+
+    changed = {"hbm.capacity": "160 GB", "silicon.link": "1.2 TB/s"}
+    assert yaml.safe_load(film.read_text())["device"] == "a100-sxm-80gb"
+    own, other = (load(film, [f"device.{k}={v}" for k, v in c.items()]).device for c in ({}, changed))
+    assert own != other
+    assert replace(rates(other), hbm_capacity=rates(own).hbm_capacity) == rates(own)
 
 
 @given(st.floats(1.5, 900), st.floats(0.1, 10))
@@ -164,6 +220,7 @@ def test_the_table_to_act_on(film: Path, tmp_path: Path) -> None:
         ("seconds=[1000000 s]",
         "project.seconds.0: found '16000000', expected a whole number of at least 1 and at most 262144 frames"),
         ("windows=[0]", "project.windows.0: found '0', expected a whole number of at least 1"),
+        ("strides=[1]", "project.strides.0: found '1', expected a whole number of at least 2"),
         ("windows=[4, 4]", "4 is listed twice; leave one of them out"),
     ],
 )  # fmt: skip

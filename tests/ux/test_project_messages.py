@@ -14,7 +14,7 @@ from sim.scenario import load
 from tests.sim.toy import write
 from workloads.model import models
 
-FIELDS = "frames, sizes, seconds, frames_per_second, devices, axis, windows, chunks"
+FIELDS = "frames, sizes, seconds, frames_per_second, devices, axis, windows, strides, chunks"
 VIDEO = "model: modelscope-t2v\ndevice: a100-sxm-80gb\n"
 
 

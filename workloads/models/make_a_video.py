@@ -15,6 +15,7 @@ The prior's 64 steps and the upsamplers' 27 and 15 are unCLIP's; 50 for decoder 
 from __future__ import annotations
 
 from functools import cache, partial
+from math import ceil
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -57,10 +58,13 @@ class Request:
     ] = 5
     batch: Clips = 1
     prior_steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the prior")] = 64
-    steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the decoder; not published")] = 50
-    interpolation_steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the interpolation")] = 50
+    steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the decoder")] = 250
+    interpolation_steps: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the interpolation")] = 250
     upscale_steps_1: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the first super-resolution")] = 27
     upscale_steps_2: Annotated[int, Quantity(ge=1, le=1000, doc="denoising steps of the second super-resolution")] = 15
+    upscale_frames: Annotated[
+        int, Quantity(ge=1, le=64, doc="frames of each clip that the second super-resolution takes at a time")
+    ] = 4
     guidance: Guidance = True
     dtype: Dtype = "fp16"
     images: Images = None
@@ -69,11 +73,12 @@ class Request:
 
 @transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
-    """Text encoder, prior, decoder, interpolation, the two super-resolutions; the last one frame of all clips at a time."""
+    """Text encoder, prior, decoder, interpolation, the two super-resolutions; the last one `upscale_frames` at a time."""
     dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     n = guided.rows * batch
     small, middle, large = (tuple(side // part for side in (request.height, request.width)) for part in (12, 3, 1))
     frames, shown = request.frames, (request.frames - 1) * request.interpolation + 1
+    together = min(request.upscale_frames, shown)
 
     def clip(channels: int, count: int) -> Any:
         return (meta(dtype, n, channels, count, *small), meta("fp32", n), meta(dtype, n, TEXT_WIDTH)), {}
@@ -100,8 +105,9 @@ def stages(request: Request) -> tuple[Stage, ...]:
             steps=request.upscale_steps_1,
         ),
         Stage(
-            "super_resolution_2", "super_resolution_2", request.upscale_steps_2 * shown, partial(super_resolution_2, dtype),
-            lambda: ((meta(dtype, batch, 6, *large), meta("fp32", batch)), {}), frames=0,
+            "super_resolution_2", "super_resolution_2", request.upscale_steps_2 * ceil(shown / together),
+            partial(super_resolution_2, dtype),
+            lambda: ((meta(dtype, batch * together, 6, *large), meta("fp32", batch * together)), {}), frames=0,
             steps=request.upscale_steps_2,
         ),
     )  # fmt: skip

@@ -3,8 +3,10 @@
 The study names no architecture. Emu is a production model whose outline is published (Dai et al. 2023, arXiv 2309.15807,
 section 3.1): a latent UNet of 2.8 B parameters with more channels and more residual blocks than Stable Diffusion's, text
 from CLIP ViT-L and T5-XXL, latents of 16 channels, images of 1024 x 1024. Its widths are not published: levels of 512, 1024,
-2048 and 2048 channels (Stable Diffusion's multipliers), three residual blocks each, attention with the text at the upper
-three with heads of 64 make 3.1 B. Both texts enter as one sequence, CLIP's padded to T5's width.
+2048 and 2048 channels (Stable Diffusion's multipliers), three residual blocks each, attention with the text at the middle two
+with heads of 64 make 3.0 B. The upper level has none: the study says that today's models drop attention at high resolution for
+its memory, and so does the public model of this size and resolution (SDXL, Podell et al. 2023, arXiv 2307.01952, section 2.1).
+Both texts enter as one sequence, CLIP's padded to T5's width.
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ def unet(dtype: str) -> Any:
             block_out_channels=CHANNELS, attention_head_dim=tuple(c // HEAD_DIM for c in CHANNELS),
             cross_attention_dim=text.T5_WIDTH, act_fn="silu", norm_num_groups=32, norm_eps=1e-5,
             use_linear_projection=True,
-            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         ),
         dtype,
     )  # fmt: skip

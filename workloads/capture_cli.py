@@ -43,6 +43,11 @@ def _files(_context: click.Context, _parameter: click.Parameter, incomplete: str
 @click.option("--dtype", metavar="DTYPE", help="Of the weights; if left out, that of the floating inputs.")
 @click.option("--repeats", metavar="N|{DIM}", help="How often it runs in one inference (1).")
 @click.option("--correct", "corrections", multiple=True, metavar="PATH=ROLE", help="Role of an attention; repeatable.")
+@click.option(
+    "--by-hand",
+    type=click.Choice(["as-written", "fused"]),
+    help="Attention written as products and a softmax: as the kernels that it is, or as an attention call.",
+)
 @click.option("--assume", "answers", multiple=True, metavar="OPERATOR=ANSWER", help="In place of values; repeatable.")
 @click.option("--real", is_flag=True, help="Run it on the CPU where a capture without values fails, whatever the size.")
 @click.option("--out", metavar="PATH", help="Write a capture file (.yaml) or the trace at this one size (.trace).")
@@ -144,7 +149,7 @@ def _captured(file: str | None, typed: Mapping[str, Any], dims: Sequence[str]) -
 
 _OPTIONS = {
     "module": "--from", "config": "--config", "inputs": "--input", "dtype": "--dtype", "repeats": "--repeats",
-    "corrections": "--correct", "answers": "--assume", "real": "--real",
+    "corrections": "--correct", "answers": "--assume", "real": "--real", "by_hand": "--by-hand",
 }  # fmt: skip
 
 
@@ -171,6 +176,7 @@ def _from_options(typed: Mapping[str, Any], dims: Sequence[str]) -> CaptureFile:
         "stages": _mapping({name: _mapping(stage, "--from")}, "--from"),
         "corrections": _pairs(typed["corrections"], "--correct", "'*.temporal.*=temporal'"),
         "assume": _pairs(typed["answers"], "--assume", "aten.nonzero=all", parse=True),
+        "by_hand": _node(typed["by_hand"] or "as-written", "--by-hand"),
         "real": _node("true" if typed["real"] else "false", "--real", parse=True),
     }
     try:
@@ -266,7 +272,7 @@ def _plain(captured: Captured, folder: Path) -> dict[str, Any]:
         if isinstance(stage["config"], str):
             stage["config"] = _moved(captured.folder / stage["config"], folder)
         stages[name] = {k: v for k, v in stage.items() if k == "module" or v not in (None, {}, 1)}
-    kept = {key: value for key, value in data.items() if value not in ("", {}, False)}
+    kept = {key: value for key, value in data.items() if value not in ("", {}, False, "as-written")}
     dims = kept.pop("dims", None)
     return {**({"dims": dims} if dims else {}), "stages": stages, **kept}
 

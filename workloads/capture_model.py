@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass as spec_dataclass
@@ -30,13 +30,10 @@ from workloads.capture_source import Source, searched, source_key
 from workloads.model import Model, Stage
 from workloads.trace import Trace
 
-if TYPE_CHECKING:
-    from workloads.capture import CapturedPass
-
 STORED = ".trace"  # a trace in a file: one size, no torch needed
 IMPORTED = (".npz", ".parquet", ".et", ".json", ".json.gz")  # traces as `workloads.formats` reads them
 CODE = (
-    "aten.py", "capture*.py", "dtypes.py", "kept.py", "kind.py", "ops/*.py", "temporal.py", "trace.py",
+    "aten.py", "by_hand.py", "capture*.py", "dtypes.py", "kept.py", "kind.py", "ops/*.py", "temporal.py", "trace.py",
 )  # decide what a capture holds  # fmt: skip
 
 
@@ -156,17 +153,17 @@ def fresh(captured: Captured, dims: Mapping[str, int]) -> Trace:
     file = captured.file
     seen = {d: n for d, n in dims.items() if d not in repeat_only(file)}
     _check_used(captured, seen)
-    passes: list[CapturedPass] = []
-    notes: list[str] = []
+    fuse = file.by_hand == "fused"
+    seen_stages = []
     for name, stage in file.stages.items():
-        how = How(name, partial(_build, captured, name, stage), file.corrections, file.assume, file.real)
+        how = How(name, partial(_build, captured, name, stage), file.corrections, file.assume, file.real, fuse)
         with searched(Source(stage.module, captured.folder)):
-            found, said = observed(how, seen)
-        passes.append(found)
-        notes += said
-    check(passes, file.corrections)
-    runs = [(name, name, repeats_of(s, dims), p) for (name, s), p in zip(file.stages.items(), passes, strict=True)]
-    return assemble("", dict(dims), runs, notes)
+            seen_stages.append(observed(how, seen))
+    check(seen_stages, file.corrections)
+    stages = zip(file.stages.items(), seen_stages, strict=True)
+    runs = [(name, name, repeats_of(stage, dims), found.passed) for (name, stage), found in stages]
+    trace = assemble("", dict(dims), runs, [note for found in seen_stages for note in found.notes])
+    return replace(trace, by_hand=tuple(row for found in seen_stages for row in found.by_hand))
 
 
 def _check_used(captured: Captured, dims: Mapping[str, int]) -> None:
@@ -294,7 +291,16 @@ def _key(captured: Captured, dims: Mapping[str, int]) -> str:
     here = Path(__file__).parent
     code = [hashlib.sha256(p.read_bytes()).hexdigest() for pattern in CODE for p in sorted(here.glob(pattern))]
     return _digest(
-        [stages, sizes, list(file.corrections.items()), dict(file.assume), file.real, _sources(captured), code]
+        [
+            stages,
+            sizes,
+            list(file.corrections.items()),
+            dict(file.assume),
+            file.real,
+            file.by_hand,
+            _sources(captured),
+            code,
+        ]
     )[:24]
 
 

@@ -9,7 +9,7 @@ whether it is true is proven at samples that took no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
@@ -57,9 +57,10 @@ class _Products:
     slopes: dict[bytes, int]
 
 
-def fit(symbols: Ints, columns: Ints) -> tuple[Formulas, list[int]]:
+def fit(symbols: Ints, columns: Ints, whole: Collection[int] = ()) -> tuple[Formulas, list[int]]:
     """Expressions of the columns (samples, columns) in the symbols (samples, symbols).
 
+    whole: symbols that stand only as they are, one a product at most.
     Returns them, and the columns that have none (their expression is the constant 0).
     """
     kept = [i for i in range(symbols.shape[1]) if (symbols[:, i] != symbols[0, i]).any()]
@@ -69,18 +70,20 @@ def fit(symbols: Ints, columns: Ints) -> tuple[Formulas, list[int]]:
         if (column == column[0]).all():
             found[which] = (((int(column[0]), ()),), 1)
     if kept:
-        _search(atoms, [k + 1 for k in kept], columns, found)
+        _search(atoms, [k + 1 for k in kept], frozenset(k + 1 for k in whole), columns, found)
     missing = [i for i in range(columns.shape[1]) if i not in found]
     expressions = [found.get(i, (((0, ()),), 1)) for i in range(columns.shape[1])]
     return _used(atoms, symbols.shape[1], expressions), missing
 
 
-def _search(atoms: _Atoms, symbols: list[int], columns: Ints, found: dict[int, Expression]) -> None:
+def _search(
+    atoms: _Atoms, symbols: list[int], whole: frozenset[int], columns: Ints, found: dict[int, Expression]
+) -> None:
     """Add to `found` what expressions there are."""
-    families = _families(atoms, symbols)
+    families = _families(atoms, [s for s in symbols if s not in whole])
     sums: list[int] = []
     while True:
-        products = _products(atoms, symbols, families, sums)
+        products = _products(atoms, symbols, whole, families, sums)
         simple = [i for i, factors in enumerate(products.factors) if len(factors) <= 4 and i < 400]
         before, known = len(found), len(sums)
         for which in [i for i in range(columns.shape[1]) if i not in found]:
@@ -120,11 +123,17 @@ def _rests(atoms: _Atoms, symbols: Sequence[int], q: int, r: int) -> dict[int, i
 
 
 def _products(
-    atoms: _Atoms, symbols: Sequence[int], families: Sequence[dict[int, int]], sums: Sequence[int]
+    atoms: _Atoms,
+    symbols: Sequence[int],
+    whole: frozenset[int],
+    families: Sequence[dict[int, int]],
+    sums: Sequence[int],
 ) -> _Products:
     """Products of symbols; of symbols with atoms of one family; of any of them with a sum or its square."""
-    plain = [tuple(c) for n in range(1, len(symbols) + 1) for c in combinations(symbols, n)]
-    mixed = list(_mixed(symbols, families))
+    sizes, hints = [s for s in symbols if s not in whole], [s for s in symbols if s in whole]
+    plain = [tuple(c) for n in range(1, len(sizes) + 1) for c in combinations(sizes, n)]
+    plain += [(*base, hint) for base in [(), *plain] for hint in hints]
+    mixed = list(_mixed(sizes, families))
     summed = [(*base, *more) for base in [(), *plain] for s in sums for more in ((s,), (s, s))]
     summed += [(*base, *pair) for base in [(), *plain] for pair in combinations(sums[:12], 2)]
     doubled = [(*base, s) for base in plain for s in symbols if s in base]

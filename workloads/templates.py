@@ -91,8 +91,10 @@ class Family:
             return None
 
     def symbols(self, numbers: Sequence[int]) -> Ints | None:
-        """The values of the symbols; None where a fixed number differs, or two that are one symbol."""
+        """The values of the symbols; None where a fixed number differs, or two that are one symbol, or there are others."""
         given = np.array(numbers, dtype=np.int64)
+        if len(given) != len(self.places):
+            return None
         count = int(self.places.max(initial=NONE)) + 1
         values = np.zeros(count, dtype=np.int64)
         free = self.places != NONE

@@ -50,7 +50,11 @@ def _files(_context: click.Context, _parameter: click.Parameter, incomplete: str
 )
 @click.option("--assume", "answers", multiple=True, metavar="OPERATOR=ANSWER", help="In place of values; repeatable.")
 @click.option("--real", is_flag=True, help="Run it on the CPU where a capture without values fails, whatever the size.")
-@click.option("--out", metavar="PATH", help="Write a capture file (.yaml) or the trace at this one size (.trace).")
+@click.option(
+    "--out",
+    metavar="PATH",
+    help="Write a capture file (.yaml), a model for any size (.sizes), or the trace at this size (.trace).",
+)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 def capture(file: str | None, form: str, out: str | None, dims: tuple[str, ...], **typed: Any) -> None:
     """Record any torch module: from a capture FILE, or --from where it is, with its inputs.
@@ -65,6 +69,7 @@ def capture(file: str | None, form: str, out: str | None, dims: tuple[str, ...],
       framecast capture video.yaml --dim frames=16 --dim height=64
       framecast capture --from torch.nn:TransformerEncoderLayer --config examples/capture/layer.json --input 0=64,8,512:fp16
       framecast capture examples/capture/unet.yaml --out unet.trace
+      framecast capture video.yaml --out video.sizes
       framecast run examples/own-unet.yaml --set request.height=768
     """
     from hwspecs.errors import SpecError
@@ -230,20 +235,25 @@ def _pairs(texts: Sequence[str], option: str, example: str, parse: bool = False)
 def _check_out(out: str | None) -> None:
     from hwspecs.errors import SpecError
     from workloads.capture_file import SUFFIXES
-    from workloads.capture_model import STORED
+    from workloads.capture_model import SIZES, STORED
 
-    if out is not None and not out.endswith((*SUFFIXES, STORED)):
-        raise SpecError(f"--out {out}: expected a name that ends in .yaml (a capture file) or {STORED} (one size)")
+    if out is not None and not out.endswith((*SUFFIXES, SIZES, STORED)):
+        names = f".yaml (a capture file), {SIZES} (any size, without the module) or {STORED} (one size)"
+        raise SpecError(f"--out {out}: expected a name that ends in {names}")
 
 
 def _write(captured: Captured, trace: Trace, out: str | None) -> None:
     """The capture file or the trace at `out`; SpecError where it cannot be written."""
     from hwspecs import spec
     from hwspecs.errors import SpecError
-    from workloads import capture_file
+    from workloads import capture_file, capture_sizes
     from workloads import trace as traces
+    from workloads.capture_model import SIZES
 
     if out is None:
+        return
+    if out.endswith(SIZES):
+        capture_sizes.write(Path(out), capture_sizes.find(captured))
         return
     if not out.endswith(capture_file.SUFFIXES):
         traces.save(trace, Path(out))

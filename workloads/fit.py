@@ -1,10 +1,10 @@
 """Columns of whole numbers -> exact expressions of a few symbols, by search and rational arithmetic. For maintainers.
 
 A column holds the values of one quantity over the samples. It is tried, in this order, as a constant; as c m; as c m + b; as
-g (a m + b), for products g and m of at most one atom a symbol; as a m + b m', for products of symbols. An atom is a symbol x,
-or floor((p x + q) / r), such as an extent halved and rounded up, or padded, or the rest of a division. A sum found in one
-column (text tokens + image tokens) is an atom to the others. Nothing is taken that does not give every sample exactly;
-whether it is true is proven at samples that took no part.
+g (a m + b), for products g and m of at most one atom a symbol; as a m + b m' and a m + b m' + c, for products of symbols. An
+atom is a symbol x, or floor((p x + q) / r), such as an extent halved and rounded up, or padded, or the rest of a division. A
+sum found in one column (text tokens + image tokens) is an atom to the others. Nothing is taken that does not give every sample
+exactly; whether it is true is proven at samples that took no part.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _search(
         for which in [i for i in range(columns.shape[1]) if i not in found]:
             column = columns[:, which]
             made = _scaled(products, column) or _shifted(products, atoms, sums, column, simple)
-            made = made or _paired(products, atoms, sums, column, len(symbols))
+            made = made or _paired(products, atoms, sums, column, len(symbols)) or _affine_pair(products, atoms, column)
             if made:
                 found[which] = made
         if len(found) == before or len(sums) == known:
@@ -250,6 +250,47 @@ def _pair(
     if len(sums) < SUMS and divisor == 1:
         sums.append(atoms.add((terms, 1), column))
     return terms, divisor
+
+
+def _affine_pair(products: _Products, atoms: _Atoms, column: Ints) -> Expression | None:
+    """a m1 + b m2 + c, for products of symbols alone."""
+    plain = [i for i, f in enumerate(products.factors) if max(f) <= len(atoms.columns) - len(atoms.derived) - 1]
+    moved = products.columns[plain] - products.columns[plain][:, :1]
+    wanted = (column - column[0]).astype(np.float64)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    wanted /= np.linalg.norm(wanted)
+    gram, ones = moved @ moved.T, moved @ wanted
+    first, second = np.triu_indices(len(plain), 1)
+    determinant = 1 - gram[first, second] ** 2
+    safe = np.where(determinant > NEAR, determinant, 1)
+    a = (ones[first] - ones[second] * gram[first, second]) / safe
+    b = (ones[second] - ones[first] * gram[first, second]) / safe
+    rest = np.abs(1 - a * ones[first] - b * ones[second])
+    for pair in np.flatnonzero((rest < NEAR) & (determinant > NEAR)):
+        made = _exact_pair(products, column, (plain[first[pair]], plain[second[pair]]))
+        if made:
+            return made
+    return None
+
+
+def _exact_pair(products: _Products, column: Ints, pair: tuple[int, int]) -> Expression | None:
+    """a m1 + b m2 + c exactly, or None."""
+    wanted = [int(v) for v in column]
+    one, two = (_exact(products, i) for i in pair)
+    rows = [(x - one[0], y - two[0], w - wanted[0]) for x, y, w in zip(one, two, wanted, strict=True)]
+    first = next((r for r in rows if r[0] or r[1]), (0, 0, 0))
+    other = next((r for r in rows if first[0] * r[1] != r[0] * first[1]), None)
+    if other is None:
+        return None
+    determinant = first[0] * other[1] - other[0] * first[1]
+    a = Fraction(first[2] * other[1] - other[2] * first[1], determinant)
+    b = Fraction(first[0] * other[2] - other[0] * first[2], determinant)
+    c = wanted[0] - a * one[0] - b * two[0]
+    if not (a and b and c) or any(a * x + b * y + c != w for x, y, w in zip(one, two, wanted, strict=True)):
+        return None
+    divisor = lcm(a.denominator, b.denominator, c.denominator)
+    factors = (products.factors[pair[0]], products.factors[pair[1]], ())
+    return tuple((int(k * divisor), f) for k, f in zip((a, b, c), factors, strict=True)), divisor
 
 
 def _affine(

@@ -145,13 +145,7 @@ def _found(key: str, group: list[Sample], far: list[Sample], entries: Mapping[st
     found = find_family(group, far, templates.family(like, entries) if like else None)
     count, share = len(found.family.templates), f"{found.covered} of {found.drawn}"
     print(f"  {key[:100]}: {count} structures, {share} drawn sizes", flush=True)
-    return {
-        "key": key[:200],
-        "places": found.family.places.tolist(),
-        "fixed": found.family.fixed.tolist(),
-        "tree": found.family.tree,
-        "templates": [templates.template_data(t) for t in found.family.templates],
-    }
+    return {"key": key[:200], **templates.family_data(found.family)}
 
 
 if __name__ == "__main__":

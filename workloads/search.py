@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from workloads.borders import tree
 from workloads.join import join
 from workloads.kind import Ints
 from workloads.looped import Looped
-from workloads.samples import Sample
+from workloads.signature import Signature
 from workloads.structure import Form, form, template
 from workloads.templates import NONE, Family, Template, chosen
 from workloads.trace import Trace, same
@@ -31,17 +32,42 @@ ATTEMPTS = 3  # at templates that proofs do not contradict
 SEED = 2  # of the draws near a rare structure
 
 
+class Sample(Protocol):
+    """A stage of a request: `workloads.samples.Sample`, or one of a user's own model."""
+
+    @property
+    def model(self) -> str:
+        """For messages."""
+
+    @property
+    def signature(self) -> Signature:
+        """Its numbers, and what else it depends on."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another."""
+
+    capture: Callable[[Any], Trace] = lambda sample: samples.captured(sample)
+    near: Callable[[Any, random.Random], Iterable[Any]] = samples.siblings
+    quiet: bool = False  # about sizes that cannot be captured
+
+
+BUILT_IN = Ways()
+
+
 class Contradicted(Exception):  # noqa: N818  # a finding, caught by `workloads.regenerate`
     """A capture that a template does not give."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The templates of a key, and how many of the drawn requests they cover."""
+    """The templates of a key, how many of the drawn requests they cover, and how many captures it took without proofs."""
 
     family: Family
     covered: int
     drawn: int
+    captures: int
 
 
 @dataclass
@@ -49,6 +75,7 @@ class _Pool:
     """Samples of a key that may be captured, the values of their symbols, and the captures so far, by sample."""
 
     empty: Family
+    ways: Ways
     samples: list[Sample] = field(default_factory=list)
     symbols: list[Ints] = field(default_factory=list)
     held: dict[int, Form | None] = field(default_factory=dict)
@@ -67,7 +94,7 @@ class _Pool:
     def capture(self, wanted: Iterable[int]) -> None:
         """Capture some, those first whose modules are alike."""
         for i in sorted(wanted, key=lambda i: self.samples[i].signature.module):
-            trace = capture(self.samples[i])
+            trace = capture(self.samples[i], self.ways)
             self.held[i] = None if trace is None else form(trace)
 
     @property
@@ -84,7 +111,9 @@ class _Grown:
     leaves: Mapping[int, int]
 
 
-def find_family(group: list[Sample], far: list[Sample], like: Family | None = None) -> Found:
+def find_family(
+    group: Sequence[Sample], far: Sequence[Sample], like: Family | None = None, ways: Ways = BUILT_IN
+) -> Found:
     """The family of a key from its samples. Raises Contradicted where proofs keep failing.
 
     like: of a key that differs in the dtype; the first captures are then some of each of its structures.
@@ -95,7 +124,7 @@ def find_family(group: list[Sample], far: list[Sample], like: Family | None = No
     whole = _whole(places, hints)
     group = _alternating(empty, group)
     reserved = min(PROOFS - LARGE, len(group) // 3)  # left for proofs
-    pool = _Pool(empty)
+    pool = _Pool(empty, ways)
     pool.add(group[: len(group) - reserved])
     pool.capture(_first(len(pool.samples), pool.symbols) if like is None else _seeds(like, pool.symbols))
     proofs = group[len(group) - reserved :]
@@ -105,7 +134,7 @@ def find_family(group: list[Sample], far: list[Sample], like: Family | None = No
         unseen = [s for s in [*proofs, *(pool.samples[i] for i in reversed(pool.rest))] if _promised(family, s)]
         beyond = [s for s in far if empty.symbols(s.signature.numbers) is not None]
         try:
-            proven = prove(family, [*unseen[: PROOFS - LARGE], *beyond[:LARGE]])
+            proven = prove(family, [*unseen[: PROOFS - LARGE], *beyond[:LARGE]], ways)
         except Contradicted as error:
             last = error
             proofs = []
@@ -117,12 +146,12 @@ def find_family(group: list[Sample], far: list[Sample], like: Family | None = No
         if not proven and len(group) > 1:
             raise Contradicted(f"no structure could be proven in {len(pool.held)} captures ({group[0].model})")
         count = sum(family.at(s.signature.numbers) is not None for s in group)
-        return Found(family, count, len(group))
+        return Found(family, count, len(group), len(pool.held))
     assert last is not None
     raise last
 
 
-def prove(family: Family, group: Iterable[Sample]) -> int:
+def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int:
     """Compare with fresh captures; how many were covered. Raises Contradicted."""
     covered = 0
     for sample in group:
@@ -132,20 +161,21 @@ def prove(family: Family, group: Iterable[Sample]) -> int:
             if _promised(family, sample):
                 raise Contradicted(f"sizes are not whole at {numbers} ({sample.model})")
             continue
-        fresh = capture(sample)
+        fresh = capture(sample, ways)
         if fresh is not None and not same(join("", {}, [trace]), fresh):
             raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
         covered += 1
     return covered
 
 
-def capture(sample: Sample) -> Trace | None:
+def capture(sample: Sample, ways: Ways) -> Trace | None:
     """None for a size that the module cannot take."""
     try:
-        return samples.captured(sample)
+        return ways.capture(sample)
     except (FramecastError, RuntimeError, ValueError) as error:
         where = f"{sample.signature.function} at {sample.signature.numbers}"
-        print(f"  {where}: {str(error).splitlines()[0]}", file=sys.stderr)
+        if not ways.quiet:
+            print(f"  {where}: {str(error).splitlines()[0]}", file=sys.stderr)
         return None
 
 
@@ -225,7 +255,7 @@ def _grown(pool: _Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Tem
         if tuple(members) not in fitted:
             forms = [f for f in (pool.held[i] for i in members) if f is not None]
             got, missing = template(np.array([pool.symbols[i] for i in members]), forms, whole)
-            if got is None:
+            if got is None and not pool.ways.quiet:
                 print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
             fitted[tuple(members)] = got
         found = fitted[tuple(members)]
@@ -289,7 +319,7 @@ def _wanted(pool: _Pool, grown: _Grown, rng: random.Random) -> list[int]:
             continue
         if expected[n] < ENOUGH and key not in pool.near:
             pool.near.add(key)
-            pool.add(samples.siblings(pool.samples[members[0]], rng))
+            pool.add(pool.ways.near(pool.samples[members[0]], rng))
         mine = [i for i in pool.rest if chosen(guess, pool.symbols[i]) == n]
         wanted += mine[: ENOUGH - len(members)]
     return list(dict.fromkeys(wanted))

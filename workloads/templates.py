@@ -164,6 +164,16 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
+def family_data(found: Family) -> dict[str, Any]:
+    """A family as JSON."""
+    return {
+        "places": found.places.tolist(),
+        "fixed": found.fixed.tolist(),
+        "tree": found.tree,
+        "templates": [template_data(t) for t in found.templates],
+    }
+
+
 def family(entry: Mapping[str, Any], entries: Mapping[str, Any]) -> Family:
     """The family of an entry of a file; it may be that of another with its dtypes renamed."""
     own = entries[entry["like"]] if "like" in entry else entry

@@ -15,9 +15,10 @@ from sim.cost import BOUNDS, Cost
 from sim.memory import Memory
 from sim.scenario import Scenario
 from sim.timeline import Timeline
+from workloads.by_hand import attention_calls
 from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES, Ints, kinds
-from workloads.ops.attention import ROLES
+from workloads.ops.attention import DIMS, ROLES
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -300,11 +301,13 @@ def exact_dot(repeats: Ints, counts: Ints) -> int:
 
 def call_class(trace: Trace) -> Ints:
     """Index into REPORT_CLASSES of each call, (calls,): everything under an attention module that is no linear layer is
-    Attention, as in the reference study; else the class of the operator's kind."""
+    Attention, as in the reference study (a product of two activations is no linear layer); else the class of the kind."""
     of_kind = np.array([REPORT_CLASSES.index(kinds()[k].report_class) for k in trace.kinds], dtype=np.int64)
-    linear = np.array([k == "gemm" for k in trace.kinds])
+    gemms, linear = trace.ops_of("gemm"), np.zeros(len(trace.op_kind), dtype=bool)
+    if len(gemms):
+        linear[gemms] = trace.dims("gemm", gemms).weight == 1
     kind = trace.call_kind()
-    return np.where(trace.call_in_attention & ~linear[kind], REPORT_CLASSES.index("Attention"), of_kind[kind])
+    return np.where(trace.call_in_attention & ~linear[trace.call_op], REPORT_CLASSES.index("Attention"), of_kind[kind])
 
 
 def call_role(trace: Trace) -> Ints:
@@ -312,10 +315,9 @@ def call_role(trace: Trace) -> Ints:
 
     What is no attention call itself has the role of the attention call in the nearest module around it; self where there is none.
     """
-    kind = trace.kinds.index("attention") if "attention" in trace.kinds else -1
-    calls = np.flatnonzero(trace.call_kind() == kind)
+    calls, dims = attention_calls(trace)
     roles = np.full(trace.calls, -1)
-    roles[calls] = trace.dims("attention", trace.call_op[calls]).role if len(calls) else 0
+    roles[calls] = dims[:, DIMS.index("role")]
     of_path = {trace.paths[int(trace.call_path[call])]: int(roles[call]) for call in calls}
     inherited = np.array([_nearest_role(path, of_path) for path in trace.paths])[trace.call_path]
     attention = call_class(trace) == REPORT_CLASSES.index("Attention")

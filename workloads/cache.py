@@ -76,7 +76,13 @@ def trace_of(model_id: str, request: Any) -> Trace:
         trace = join(model.id, data, [part for part in parts if part is not None])
     else:
         trace = _stored(_entry(model, data)) or _captured_once(model, alone, parts)
-    return replace(of_stages(trace, stages), request=to_data(request))
+    return replace(of_stages(trace, stages), request=to_data(request), notes=_assumptions(stages))
+
+
+def _assumptions(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """What was answered in place of a tensor's values, a line each."""
+    lines = (f"{s.name}: {name} taken as {answer}" for s in stages for name, answer in s.assume.items())
+    return tuple(dict.fromkeys(lines))
 
 
 def captured_now(model_id: str, request: Any) -> Trace:
@@ -84,7 +90,8 @@ def captured_now(model_id: str, request: Any) -> Trace:
     model, alone = find(model_id), plain(request)
     stages = model.stages(alone)
     trace = _capture(model, alone, stages, to_data(alone), [None] * len(stages))
-    return replace(of_stages(trace, model.stages(request)), request=to_data(request))
+    stages = model.stages(request)
+    return replace(of_stages(trace, stages), request=to_data(request), notes=_assumptions(stages))
 
 
 def cached(model_id: str, request: Any) -> bool:
@@ -230,8 +237,6 @@ def _captured(stage: Stage, other: Stage, frames: int | None) -> CapturedPass:
 
     asked = [stage, other] if frames and stage.frames != 0 else [stage]
     found, *more = (capture(one.build(), *one.inputs(), path=stage.name, assume=stage.assume) for one in asked)
-    for line in found.assumed if stage.name else ():
-        say(f"note: {line}")
     return with_temporal(found, more[0], stage.frames or frames or 0) if more else found
 
 

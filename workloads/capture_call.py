@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from workloads.trace import Trace
 
@@ -18,6 +19,7 @@ def capture(
     corrections: Mapping[str, str] | None = None,
     assume: Mapping[str, Any] | None = None,
     real: bool = False,
+    by_hand: Literal["as-written", "fused"] = "as-written",
 ) -> Trace:
     """The trace of a torch module; it is not changed, and nothing is computed where that can be avoided.
 
@@ -27,9 +29,11 @@ def capture(
         name: goes before the module paths, and names the segment.
         dims: named dimensions; with `frames` among those of a function, temporal attention is found by its axis.
         repeats: runs in one inference.
-        corrections: roles of attention by module path (* for any part of it): self, cross, temporal, spatial.
+        corrections: roles of attention by module path (* for any part of it): self, cross, temporal, spatial; none for what
+            looks like attention written by hand and is not.
         assume: answers in place of values: {'aten.nonzero': 'all', 'aten._local_scalar_dense': a number}.
         real: run on the CPU, whatever the size, where a capture without values fails.
+        by_hand: attention written by hand, as products and a softmax, stays the kernels that it is, or becomes an attention call.
 
     Raises:
         SpecError: a module that cannot be captured, in one line with the module path.
@@ -40,12 +44,15 @@ def capture(
     from workloads.capture_roles import How, check, observed
 
     _check(dims, repeats, corrections or {}, assume or {})
+    if by_hand not in ("as-written", "fused"):
+        raise ValueError(f"by_hand: found {by_hand!r}, expected as-written or fused")
     known, roles = dict(dims or {}), dict(corrections or {})
-    how = How(name, _builder(module, inputs), roles, dict(assume or {}), real)
+    how = How(name, _builder(module, inputs), roles, dict(assume or {}), real, by_hand == "fused")
     with quiet():
-        found, notes = observed(how, known)
+        found = observed(how, known)
     check([found], roles)
-    return assemble(name, known, [(name, name, repeats, found)], notes)
+    trace = assemble(name, known, [(name, name, repeats, found.passed)], found.notes)
+    return replace(trace, by_hand=found.by_hand)
 
 
 def _builder(module: Any, inputs: Any) -> Callable[[Mapping[str, int]], Any]:

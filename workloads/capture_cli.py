@@ -43,9 +43,18 @@ def _files(_context: click.Context, _parameter: click.Parameter, incomplete: str
 @click.option("--dtype", metavar="DTYPE", help="Of the weights; if left out, that of the floating inputs.")
 @click.option("--repeats", metavar="N|{DIM}", help="How often it runs in one inference (1).")
 @click.option("--correct", "corrections", multiple=True, metavar="PATH=ROLE", help="Role of an attention; repeatable.")
+@click.option(
+    "--by-hand",
+    type=click.Choice(["as-written", "fused"]),
+    help="Attention written as products and a softmax: as the kernels that it is, or as an attention call.",
+)
 @click.option("--assume", "answers", multiple=True, metavar="OPERATOR=ANSWER", help="In place of values; repeatable.")
 @click.option("--real", is_flag=True, help="Run it on the CPU where a capture without values fails, whatever the size.")
-@click.option("--out", metavar="PATH", help="Write a capture file (.yaml) or the trace at this one size (.trace).")
+@click.option(
+    "--out",
+    metavar="PATH",
+    help="Write a capture file (.yaml), a model for any size (.sizes), or the trace at this size (.trace).",
+)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout.")
 def capture(file: str | None, form: str, out: str | None, dims: tuple[str, ...], **typed: Any) -> None:
     """Record any torch module: from a capture FILE, or --from where it is, with its inputs.
@@ -60,6 +69,7 @@ def capture(file: str | None, form: str, out: str | None, dims: tuple[str, ...],
       framecast capture video.yaml --dim frames=16 --dim height=64
       framecast capture --from torch.nn:TransformerEncoderLayer --config examples/capture/layer.json --input 0=64,8,512:fp16
       framecast capture examples/capture/unet.yaml --out unet.trace
+      framecast capture video.yaml --out video.sizes
       framecast run examples/own-unet.yaml --set request.height=768
     """
     from hwspecs.errors import SpecError
@@ -144,7 +154,7 @@ def _captured(file: str | None, typed: Mapping[str, Any], dims: Sequence[str]) -
 
 _OPTIONS = {
     "module": "--from", "config": "--config", "inputs": "--input", "dtype": "--dtype", "repeats": "--repeats",
-    "corrections": "--correct", "answers": "--assume", "real": "--real",
+    "corrections": "--correct", "answers": "--assume", "real": "--real", "by_hand": "--by-hand",
 }  # fmt: skip
 
 
@@ -171,6 +181,7 @@ def _from_options(typed: Mapping[str, Any], dims: Sequence[str]) -> CaptureFile:
         "stages": _mapping({name: _mapping(stage, "--from")}, "--from"),
         "corrections": _pairs(typed["corrections"], "--correct", "'*.temporal.*=temporal'"),
         "assume": _pairs(typed["answers"], "--assume", "aten.nonzero=all", parse=True),
+        "by_hand": _node(typed["by_hand"] or "as-written", "--by-hand"),
         "real": _node("true" if typed["real"] else "false", "--real", parse=True),
     }
     try:
@@ -224,20 +235,25 @@ def _pairs(texts: Sequence[str], option: str, example: str, parse: bool = False)
 def _check_out(out: str | None) -> None:
     from hwspecs.errors import SpecError
     from workloads.capture_file import SUFFIXES
-    from workloads.capture_model import STORED
+    from workloads.capture_model import SIZES, STORED
 
-    if out is not None and not out.endswith((*SUFFIXES, STORED)):
-        raise SpecError(f"--out {out}: expected a name that ends in .yaml (a capture file) or {STORED} (one size)")
+    if out is not None and not out.endswith((*SUFFIXES, SIZES, STORED)):
+        names = f".yaml (a capture file), {SIZES} (any size, without the module) or {STORED} (one size)"
+        raise SpecError(f"--out {out}: expected a name that ends in {names}")
 
 
 def _write(captured: Captured, trace: Trace, out: str | None) -> None:
     """The capture file or the trace at `out`; SpecError where it cannot be written."""
     from hwspecs import spec
     from hwspecs.errors import SpecError
-    from workloads import capture_file
+    from workloads import capture_file, capture_sizes
     from workloads import trace as traces
+    from workloads.capture_model import SIZES
 
     if out is None:
+        return
+    if out.endswith(SIZES):
+        capture_sizes.write(Path(out), capture_sizes.find(captured))
         return
     if not out.endswith(capture_file.SUFFIXES):
         traces.save(trace, Path(out))
@@ -266,7 +282,7 @@ def _plain(captured: Captured, folder: Path) -> dict[str, Any]:
         if isinstance(stage["config"], str):
             stage["config"] = _moved(captured.folder / stage["config"], folder)
         stages[name] = {k: v for k, v in stage.items() if k == "module" or v not in (None, {}, 1)}
-    kept = {key: value for key, value in data.items() if value not in ("", {}, False)}
+    kept = {key: value for key, value in data.items() if value not in ("", {}, False, "as-written")}
     dims = kept.pop("dims", None)
     return {**({"dims": dims} if dims else {}), "stages": stages, **kept}
 

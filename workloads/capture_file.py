@@ -33,7 +33,7 @@ from hwspecs.spec import CONFIG, Doc, Quantity, RuleError
 from workloads.capture_inputs import filled, names, nested, number, read_input
 from workloads.kept import ALL, ITEM, NONZERO
 
-Role: TypeAlias = Literal["self", "cross", "temporal", "spatial"]
+Role: TypeAlias = Literal["self", "cross", "temporal", "spatial", "none"]
 Dim: TypeAlias = Annotated[int, Quantity(ge=1, le=2**31, doc="a dimension of a user's capture file")]
 SUFFIXES = (".yaml", ".yml")
 RESERVED = ("images", "cache")  # fields of a request that transform a built-in model; no dimension may be called so
@@ -88,11 +88,18 @@ class CaptureFile:
     )
     stages: Annotated[dict[str, StageFile], Doc("modules in the order in which they run")]
     corrections: Annotated[
-        dict[str, Role], Doc("attention by module path, * for any part: self, cross, temporal or spatial")
+        dict[str, Role],
+        Doc("attention by module path, * for any part: self, cross, temporal or spatial; none: only looks like it"),
     ] = field(default_factory=dict)
     assume: Annotated[dict[str, Any], Doc(f"answers in place of values: {NONZERO}: {ALL}, {ITEM}: a number")] = field(
         default_factory=dict
     )
+    by_hand: Annotated[
+        Literal["as-written", "fused"],
+        Doc(
+            "attention written as products and a softmax: the kernels that it is, or an attention call, as software runs it"
+        ),
+    ] = "as-written"
     real: Annotated[bool, Doc("run on the CPU where a capture without values fails, whatever the size")] = False
 
     def __post_init__(self) -> None:

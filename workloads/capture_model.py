@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass as spec_dataclass
@@ -30,13 +30,11 @@ from workloads.capture_source import Source, searched, source_key
 from workloads.model import Model, Stage
 from workloads.trace import Trace
 
-if TYPE_CHECKING:
-    from workloads.capture import CapturedPass
-
+SIZES = ".sizes"  # templates in a file (`workloads.capture_sizes`): any size, no torch needed
 STORED = ".trace"  # a trace in a file: one size, no torch needed
 IMPORTED = (".npz", ".parquet", ".et", ".json", ".json.gz")  # traces as `workloads.formats` reads them
 CODE = (
-    "aten.py", "capture*.py", "dtypes.py", "kept.py", "kind.py", "ops/*.py", "temporal.py", "trace.py",
+    "aten.py", "by_hand.py", "capture*.py", "dtypes.py", "kept.py", "kind.py", "ops/*.py", "temporal.py", "trace.py",
 )  # decide what a capture holds  # fmt: skip
 
 
@@ -51,7 +49,7 @@ class Captured:
 
 def is_file(name: str) -> bool:
     """Whether a model's name is the path of a capture file, of a stored trace, or of a trace from outside."""
-    return name.endswith((*capture_file.SUFFIXES, STORED, *IMPORTED))
+    return name.endswith((*capture_file.SUFFIXES, SIZES, STORED, *IMPORTED))
 
 
 def model_of(path: str) -> Model:
@@ -67,6 +65,10 @@ def model_of(path: str) -> Model:
 def _read(path: str, _changed: int, _size: int) -> Model:
     if path.endswith((STORED, *IMPORTED)):
         return _stored(path)
+    if path.endswith(SIZES):
+        from workloads import capture_sizes
+
+        return capture_sizes.model(path)
     return as_model(path, Captured(capture_file.load(path), path, Path(path).parent))
 
 
@@ -76,7 +78,7 @@ def as_model(name: str, captured: Captured) -> Model:
     return Model(
         id=name,
         title=file.title or Path(name).stem,
-        request=_request_type(file.dims),
+        request=request_type(file.dims),
         stages=lambda request: _stages(captured, to_data(request)),
         repeat_fields=repeat_only(file),
         sources=", ".join(stage.module for stage in file.stages.values()),
@@ -86,7 +88,7 @@ def as_model(name: str, captured: Captured) -> Model:
     )
 
 
-def _request_type(dims: Mapping[str, int], only: bool = False) -> type[Any]:
+def request_type(dims: Mapping[str, int], only: bool = False) -> type[Any]:
     """A request with the dimensions as fields; `only`: with no other values than these."""
     fields = [
         (
@@ -121,7 +123,7 @@ def _stored(path: str) -> Model:
     dims = {name: value for name, value in held.request.items() if type(value) is int and name != "steps"}
     stages = tuple(Stage(s.name, s.module, s.repeats, lambda: None, lambda: ((), {})) for s in held.segments)
     return Model(
-        id=path, title=Path(path).stem, request=_request_type(dims, only=True), stages=lambda _: stages, repeat_fields=(),
+        id=path, title=Path(path).stem, request=request_type(dims, only=True), stages=lambda _: stages, repeat_fields=(),
         sources=f"trace of {held.model}", libraries=(), trace=lambda _: replace(held, model=path),
         fingerprint=lambda: hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )  # fmt: skip
@@ -156,17 +158,17 @@ def fresh(captured: Captured, dims: Mapping[str, int]) -> Trace:
     file = captured.file
     seen = {d: n for d, n in dims.items() if d not in repeat_only(file)}
     _check_used(captured, seen)
-    passes: list[CapturedPass] = []
-    notes: list[str] = []
+    fuse = file.by_hand == "fused"
+    seen_stages = []
     for name, stage in file.stages.items():
-        how = How(name, partial(_build, captured, name, stage), file.corrections, file.assume, file.real)
+        how = How(name, partial(build, captured, name, stage), file.corrections, file.assume, file.real, fuse)
         with searched(Source(stage.module, captured.folder)):
-            found, said = observed(how, seen)
-        passes.append(found)
-        notes += said
-    check(passes, file.corrections)
-    runs = [(name, name, repeats_of(s, dims), p) for (name, s), p in zip(file.stages.items(), passes, strict=True)]
-    return assemble("", dict(dims), runs, notes)
+            seen_stages.append(observed(how, seen))
+    check(seen_stages, file.corrections)
+    stages = zip(file.stages.items(), seen_stages, strict=True)
+    runs = [(name, name, repeats_of(stage, dims), found.passed) for (name, stage), found in stages]
+    trace = assemble("", dict(dims), runs, [note for found in seen_stages for note in found.notes])
+    return replace(trace, by_hand=tuple(row for found in seen_stages for row in found.by_hand))
 
 
 def _check_used(captured: Captured, dims: Mapping[str, int]) -> None:
@@ -206,10 +208,10 @@ def _stages(captured: Captured, dims: Mapping[str, int]) -> tuple[Stage, ...]:
 
 def _made(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, int]) -> Any:
     with searched(Source(stage.module, captured.folder)):
-        return _build(captured, name, stage, dims)
+        return build(captured, name, stage, dims)
 
 
-def _build(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, int]) -> Any:
+def build(captured: Captured, name: str, stage: StageFile, dims: Mapping[str, int]) -> Any:
     """(module, (args, kwargs)) on torch's default device; an input that the file gives is a TensorSpec or a plain value."""
     from workloads.capture_source import made
     from workloads.dtypes import torch_dtype
@@ -294,7 +296,16 @@ def _key(captured: Captured, dims: Mapping[str, int]) -> str:
     here = Path(__file__).parent
     code = [hashlib.sha256(p.read_bytes()).hexdigest() for pattern in CODE for p in sorted(here.glob(pattern))]
     return _digest(
-        [stages, sizes, list(file.corrections.items()), dict(file.assume), file.real, _sources(captured), code]
+        [
+            stages,
+            sizes,
+            list(file.corrections.items()),
+            dict(file.assume),
+            file.real,
+            file.by_hand,
+            _sources(captured),
+            code,
+        ]
     )[:24]
 
 

@@ -141,20 +141,22 @@ def request_of(model: str, common: Mapping[str, Any], overrides: Sequence[str]) 
 
 def summary(trace: Any) -> dict[str, Any]:
     """What `trace --format json` prints; its keys are documented in docs/json.md."""
+    from workloads.by_hand import attention_calls
     from workloads.unpriced import unpriced
 
+    attention = attention_calls(trace)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": trace.model,
         "request": dict(trace.request),
-        "components": [_component(trace, segment) for segment in trace.segments],
+        "components": [_component(trace, segment, attention) for segment in trace.segments],
         "unpriced": [vars(operator) for operator in unpriced(trace)],
         "notes": list(trace.notes),
     }
 
 
-def _component(trace: Any, segment: Any) -> dict[str, Any]:
-    """One segment: sizes of one pass."""
+def _component(trace: Any, segment: Any, attention: tuple[Any, Any]) -> dict[str, Any]:
+    """One segment: sizes of one pass. attention: of the trace, as `workloads.by_hand.attention_calls` has it."""
     ops = trace.call_op[segment.start : segment.stop]
     flops = trace.op_flops()
     by_kind: dict[str, list[int]] = {}
@@ -168,15 +170,18 @@ def _component(trace: Any, segment: Any) -> dict[str, Any]:
         "flops": sum(map(sum, by_kind.values())),
         "calls": {kind: len(by_kind[kind]) for kind in sorted(by_kind)},
         "flops_by_kind": {kind: sum(by_kind[kind]) for kind in sorted(by_kind)},
-        "attention": [_attention(trace, op) for op in ops if trace.kinds[trace.op_kind[op]] == "attention"],
+        "attention": [
+            _attention(dims.tolist())
+            for call, dims in zip(*attention, strict=True)
+            if segment.start <= call < segment.stop
+        ],
     }
 
 
-def _attention(trace: Any, op: Any) -> dict[str, Any]:
-    from workloads.kind import kinds
-    from workloads.ops.attention import ROLES
+def _attention(values: list[int]) -> dict[str, Any]:
+    from workloads.ops.attention import DIMS, ROLES
 
-    dims = dict(zip(kinds()["attention"].dims, trace.op_dims[op].tolist(), strict=False))
+    dims = dict(zip(DIMS, values, strict=True))
     sizes = {name: dims[name] for name in ("batch", "heads", "q_len", "kv_len", "head_dim")}
     return {"role": ROLES[dims["role"]], **sizes, "causal": bool(dims["causal"])}
 

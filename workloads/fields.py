@@ -142,3 +142,9 @@ def images_of(request: Any) -> int:
     """Images (or clips) that one inference makes."""
     images = getattr(request, "images", None)
     return int(getattr(request, "batch", 1) if images is None else images)
+
+
+def chunks(total: int, at_once: int) -> tuple[int, int]:
+    """How many chunks of at most `at_once` a number makes, and what is left for the last."""
+    count = -(-total // at_once)
+    return count, total - at_once * (count - 1)

@@ -1,15 +1,15 @@
 """Columns of whole numbers -> exact expressions of a few symbols, by search and rational arithmetic. For maintainers.
 
 A column holds the values of one quantity over the samples. It is tried, in this order, as a constant; as c m; as c m + b; as
-g (a m + b), for products g and m of at most one atom a symbol; as a m + b m', for products of symbols. An atom is a symbol x,
-or floor((p x + q) / r), such as an extent halved and rounded up, or padded, or the rest of a division. A sum found in one
-column (text tokens + image tokens) is an atom to the others. Nothing is taken that does not give every sample exactly;
-whether it is true is proven at samples that took no part.
+g (a m + b), for products g and m of at most one atom a symbol; as a m + b m' and a m + b m' + c, for products of symbols. An
+atom is a symbol x, or floor((p x + q) / r), such as an extent halved and rounded up, or padded, or the rest of a division. A
+sum found in one column (text tokens + image tokens) is an atom to the others. Nothing is taken that does not give every sample
+exactly; whether it is true is proven at samples that took no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
@@ -57,9 +57,10 @@ class _Products:
     slopes: dict[bytes, int]
 
 
-def fit(symbols: Ints, columns: Ints) -> tuple[Formulas, list[int]]:
+def fit(symbols: Ints, columns: Ints, whole: Collection[int] = ()) -> tuple[Formulas, list[int]]:
     """Expressions of the columns (samples, columns) in the symbols (samples, symbols).
 
+    whole: symbols that stand only as they are, one a product at most.
     Returns them, and the columns that have none (their expression is the constant 0).
     """
     kept = [i for i in range(symbols.shape[1]) if (symbols[:, i] != symbols[0, i]).any()]
@@ -69,24 +70,26 @@ def fit(symbols: Ints, columns: Ints) -> tuple[Formulas, list[int]]:
         if (column == column[0]).all():
             found[which] = (((int(column[0]), ()),), 1)
     if kept:
-        _search(atoms, [k + 1 for k in kept], columns, found)
+        _search(atoms, [k + 1 for k in kept], frozenset(k + 1 for k in whole), columns, found)
     missing = [i for i in range(columns.shape[1]) if i not in found]
     expressions = [found.get(i, (((0, ()),), 1)) for i in range(columns.shape[1])]
     return _used(atoms, symbols.shape[1], expressions), missing
 
 
-def _search(atoms: _Atoms, symbols: list[int], columns: Ints, found: dict[int, Expression]) -> None:
+def _search(
+    atoms: _Atoms, symbols: list[int], whole: frozenset[int], columns: Ints, found: dict[int, Expression]
+) -> None:
     """Add to `found` what expressions there are."""
-    families = _families(atoms, symbols)
+    families = _families(atoms, [s for s in symbols if s not in whole])
     sums: list[int] = []
     while True:
-        products = _products(atoms, symbols, families, sums)
+        products = _products(atoms, symbols, whole, families, sums)
         simple = [i for i, factors in enumerate(products.factors) if len(factors) <= 4 and i < 400]
         before, known = len(found), len(sums)
         for which in [i for i in range(columns.shape[1]) if i not in found]:
             column = columns[:, which]
             made = _scaled(products, column) or _shifted(products, atoms, sums, column, simple)
-            made = made or _paired(products, atoms, sums, column, len(symbols))
+            made = made or _paired(products, atoms, sums, column, len(symbols)) or _affine_pair(products, atoms, column)
             if made:
                 found[which] = made
         if len(found) == before or len(sums) == known:
@@ -120,11 +123,17 @@ def _rests(atoms: _Atoms, symbols: Sequence[int], q: int, r: int) -> dict[int, i
 
 
 def _products(
-    atoms: _Atoms, symbols: Sequence[int], families: Sequence[dict[int, int]], sums: Sequence[int]
+    atoms: _Atoms,
+    symbols: Sequence[int],
+    whole: frozenset[int],
+    families: Sequence[dict[int, int]],
+    sums: Sequence[int],
 ) -> _Products:
     """Products of symbols; of symbols with atoms of one family; of any of them with a sum or its square."""
-    plain = [tuple(c) for n in range(1, len(symbols) + 1) for c in combinations(symbols, n)]
-    mixed = list(_mixed(symbols, families))
+    sizes, hints = [s for s in symbols if s not in whole], [s for s in symbols if s in whole]
+    plain = [tuple(c) for n in range(1, len(sizes) + 1) for c in combinations(sizes, n)]
+    plain += [(*base, hint) for base in [(), *plain] for hint in hints]
+    mixed = list(_mixed(sizes, families))
     summed = [(*base, *more) for base in [(), *plain] for s in sums for more in ((s,), (s, s))]
     summed += [(*base, *pair) for base in [(), *plain] for pair in combinations(sums[:12], 2)]
     doubled = [(*base, s) for base in plain for s in symbols if s in base]
@@ -241,6 +250,47 @@ def _pair(
     if len(sums) < SUMS and divisor == 1:
         sums.append(atoms.add((terms, 1), column))
     return terms, divisor
+
+
+def _affine_pair(products: _Products, atoms: _Atoms, column: Ints) -> Expression | None:
+    """a m1 + b m2 + c, for products of symbols alone."""
+    plain = [i for i, f in enumerate(products.factors) if max(f) <= len(atoms.columns) - len(atoms.derived) - 1]
+    moved = products.columns[plain] - products.columns[plain][:, :1]
+    wanted = (column - column[0]).astype(np.float64)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    wanted /= np.linalg.norm(wanted)
+    gram, ones = moved @ moved.T, moved @ wanted
+    first, second = np.triu_indices(len(plain), 1)
+    determinant = 1 - gram[first, second] ** 2
+    safe = np.where(determinant > NEAR, determinant, 1)
+    a = (ones[first] - ones[second] * gram[first, second]) / safe
+    b = (ones[second] - ones[first] * gram[first, second]) / safe
+    rest = np.abs(1 - a * ones[first] - b * ones[second])
+    for pair in np.flatnonzero((rest < NEAR) & (determinant > NEAR)):
+        made = _exact_pair(products, column, (plain[first[pair]], plain[second[pair]]))
+        if made:
+            return made
+    return None
+
+
+def _exact_pair(products: _Products, column: Ints, pair: tuple[int, int]) -> Expression | None:
+    """a m1 + b m2 + c exactly, or None."""
+    wanted = [int(v) for v in column]
+    one, two = (_exact(products, i) for i in pair)
+    rows = [(x - one[0], y - two[0], w - wanted[0]) for x, y, w in zip(one, two, wanted, strict=True)]
+    first = next((r for r in rows if r[0] or r[1]), (0, 0, 0))
+    other = next((r for r in rows if first[0] * r[1] != r[0] * first[1]), None)
+    if other is None:
+        return None
+    determinant = first[0] * other[1] - other[0] * first[1]
+    a = Fraction(first[2] * other[1] - other[2] * first[1], determinant)
+    b = Fraction(first[0] * other[2] - other[0] * first[2], determinant)
+    c = wanted[0] - a * one[0] - b * two[0]
+    if not (a and b and c) or any(a * x + b * y + c != w for x, y, w in zip(one, two, wanted, strict=True)):
+        return None
+    divisor = lcm(a.denominator, b.denominator, c.denominator)
+    factors = (products.factors[pair[0]], products.factors[pair[1]], ())
+    return tuple((int(k * divisor), f) for k, f in zip((a, b, c), factors, strict=True)), divisor
 
 
 def _affine(

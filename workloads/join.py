@@ -32,10 +32,11 @@ def join(model: str, request: Mapping[str, Any], parts: Sequence[Trace]) -> Trac
     tensors = _starts(len(p.tensor_bytes) for p in parts)
     calls = _starts(p.calls for p in parts)
     op_starts = _starts(len(p.op_kind) for p in parts)
+    strings: dict[str, Any] = {name: tuple(merged) for name, (merged, _) in names.items()}
     return Trace(
         model=model,
         request=request,
-        **{name: tuple(merged) for name, (merged, _) in names.items()},
+        **strings,
         op_kind=ops[:, 0], op_dtype=ops[:, 1], op_label=ops[:, 2], op_dims=ops[:, 3:],
         call_op=row_op[np.concatenate([p.call_op + s for p, s in zip(parts, op_starts, strict=True)])],
         call_path=columns["call_path"],
@@ -53,6 +54,7 @@ def join(model: str, request: Mapping[str, Any], parts: Sequence[Trace]) -> Trac
         ),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         unpriced_flops=tuple(row for part in parts for row in part.unpriced_flops),
+        by_hand=tuple(dict.fromkeys(row for part in parts for row in part.by_hand)),
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Looped:
         """
         outer = self.outer.at(symbols)
         counts = np.where(self.counts == ONCE, 1, outer[self.counts])
-        if (counts[self.counts != ONCE] < 2).any():
+        if (counts < 0).any():
             return None
         turns = 1 + np.arange(int(counts.max()))[:, None]
         inner = self.inner.at(np.concatenate([np.broadcast_to(symbols, (len(turns), len(symbols))), turns], axis=1))

@@ -38,6 +38,9 @@ class Stage:
         assume: answers to operators that need a tensor's values; see `workloads.kept.assumed`.
         steps: denoising steps that the repeats are made of; 0 where they are none.
         reuse: of a step that reuses features, which are not captured; see `workloads.transforms`.
+        counts: whole numbers that its operators follow and its inputs do not show, such as how many chunks there are and what
+            is left for the last: where the operators change, the model says by what. None: at this size they are another
+            sequence, for which no template is made.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Stage:
     assume: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 0
     reuse: Reuse | None = None
+    counts: tuple[int, ...] | None = ()
 
 
 @dataclass(frozen=True)

@@ -2,53 +2,29 @@
 
 For every function that builds modules: stages of drawn requests are captured, sorted by structure, and each structure is fitted
 (`workloads.fit`); then it is proven at captures that took no part. Nothing is written that one of those contradicts. Templates
-that are there are proven first, and found anew only where they no longer hold; delete the file to start over.
+that are there are proven first, and found anew only where they no longer hold or cover little.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hwspecs.errors import FramecastError
 from workloads import samples, templates
-from workloads.borders import tree
 from workloads.digest import code_of
-from workloads.join import join
-from workloads.kind import Ints
-from workloads.looped import Looped
 from workloads.model import find, models
 from workloads.samples import Sample
-from workloads.structure import Form, form, template
-from workloads.templates import FOLDER, NONE, Family, Template, chosen, digest, file_of
-from workloads.trace import Trace, same
+from workloads.search import PROOFS, Contradicted, find_family, prove
+from workloads.templates import FOLDER, digest, file_of
 
+MOST = 0.9  # of the drawn sizes: a family that covers less is found anew
 DRAWS, LARGE_DRAWS = 200, 40  # requests drawn of a model; and at sizes beyond those that templates are found at
-FIRST, MORE, ROUNDS = 16, 4, 5  # captures of a key at first, and in each of the rounds that look for more structures
-TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
-ENOUGH = 5  # captures of a structure that make a template
-PROOFS = 3  # captures of a key that a template must give and took no part in finding it
-LARGE = 1  # of the proofs, at sizes beyond those that it was found at
-
-
-class Contradicted(Exception):  # noqa: N818  # a finding, caught below
-    """A capture that a template does not give."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """The templates of a key, and how many of the drawn requests they cover."""
-
-    family: Family
-    covered: int
-    drawn: int
 
 
 def main(names: Sequence[str]) -> int:
@@ -113,12 +89,17 @@ def _kept(stored: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The entry that a key has, if it still gives what captures give."""
+    """The entry that a key has, if it still gives what captures give and covers most of what is drawn."""
     entry: dict[str, Any] | None = entries.get(digest(key))
     if entry is None:
         return None
+    family = templates.family(entry, entries)
+    covered = [s for s in group if family.at(s.signature.numbers) is not None]
+    if len(covered) < MOST * len(group):
+        print(f"  found anew: {len(covered)} of {len(group)} are covered", flush=True)
+        return None
     try:
-        prove(templates.family(entry, entries), group[:PROOFS])
+        prove(family, covered[:PROOFS])
     except Contradicted as error:
         print(f"  found anew: {error}", flush=True)
         return None
@@ -126,16 +107,36 @@ def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict
 
 
 def _alias(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An entry that says that bf16 is fp16 with another name, where captures say so."""
-    like = digest(key.replace("bf16", "fp16"))
-    if like == digest(key) or like not in entries:
-        return None
-    entry = {"key": key[:200], "like": like, "dtypes": {"fp16": "bf16"}}
+    """An entry that says that bf16 is fp16 by another name, or that two keys differ in a constant, where captures say so."""
+    dtype = digest(key.replace("bf16", "fp16"))
+    if dtype != digest(key) and dtype in entries:
+        return _like(key, dtype, {"fp16": "bf16"}, group, entries, 0)
+    twins = [n for n, e in entries.items() if "like" not in e and _constants(e["key"]) == _constants(key[:200])]
+    found = (_like(key, name, {}, group, entries, MOST) for name in twins if name != digest(key))
+    return next((entry for entry in found if entry is not None), None)
+
+
+def _constants(key: str) -> str:
+    """A key with its numbers that are no sizes left out."""
+    return re.sub(r"\d+\.\d+", "", key)
+
+
+def _like(
+    key: str, name: str, dtypes: Mapping[str, str], group: Sequence[Sample], entries: Mapping[str, Any], least: float
+) -> dict[str, Any] | None:
+    """The entry of a key that has the templates of another, dtypes renamed; None where captures say that it has not.
+
+    least: share of the drawn sizes that those templates have to cover.
+    """
+    own = entries[name].get("like", name)
+    entry = {"key": key[:200], "like": own, "dtypes": {**entries[name].get("dtypes", {}), **dtypes}}
+    family = templates.family(entry, entries)
+    promised = [s for s in group if family.at(s.signature.numbers) is not None]
     try:
-        covered = prove(templates.family(entry, entries), group[:PROOFS])
+        covered = prove(family, promised[:PROOFS])
     except Contradicted:
         return None
-    return entry if covered else None
+    return entry if covered and len(promised) >= least * len(group) else None
 
 
 def _found(key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,159 +145,7 @@ def _found(key: str, group: list[Sample], far: list[Sample], entries: Mapping[st
     found = find_family(group, far, templates.family(like, entries) if like else None)
     count, share = len(found.family.templates), f"{found.covered} of {found.drawn}"
     print(f"  {key[:100]}: {count} structures, {share} drawn sizes", flush=True)
-    return {
-        "key": key[:200],
-        "places": found.family.places.tolist(),
-        "fixed": found.family.fixed.tolist(),
-        "tree": found.family.tree,
-        "templates": [templates.template_data(t) for t in found.family.templates],
-    }
-
-
-def prove(family: Family, group: Iterable[Sample]) -> int:
-    """Compare with fresh captures; how many were covered. Raises Contradicted."""
-    covered = 0
-    for sample in group:
-        numbers = sample.signature.numbers
-        trace = family.at(numbers)
-        if trace is None:
-            continue
-        fresh = _capture(sample)
-        if fresh is not None and not same(join("", {}, [trace]), fresh):
-            raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
-        covered += 1
-    return covered
-
-
-def _capture(sample: Sample) -> Trace | None:
-    """None for a size that the module cannot take."""
-    try:
-        return samples.captured(sample)
-    except (FramecastError, RuntimeError, ValueError) as error:
-        print(
-            f"  {sample.signature.function} at {sample.signature.numbers}: {str(error).splitlines()[0]}",
-            file=sys.stderr,
-        )
-        return None
-
-
-def _form(sample: Sample) -> Form | None:
-    trace = _capture(sample)
-    return None if trace is None else form(trace)
-
-
-def find_family(group: list[Sample], far: list[Sample], like: Family | None = None) -> Found:
-    """The family of a key from its samples. Raises Contradicted where proofs keep failing.
-
-    like: of a key that differs in the dtype; the first captures are then some of each of its structures.
-    """
-    places, fixed = _places(np.array([s.signature.numbers for s in group], dtype=np.int64))
-    drawn = Family(places, fixed, NONE, ())
-    group = _alternating(drawn, group)
-    symbols = [_symbols(drawn, s) for s in group]
-    kept = len(group) - min(PROOFS - LARGE, len(group) // 3)  # the others are left for proofs
-    first = _first(kept, symbols) if like is None else _seeds(like, symbols[:kept])
-    held = {i: _form(group[i]) for i in first}
-    for _ in range(ROUNDS):
-        family = _grown(drawn, group[:kept], symbols, held)
-        rest = [i for i in reversed(range(len(group))) if i not in held]
-        promised = [i for i in rest if chosen(family.tree, symbols[i]) != NONE]
-        broken = [i for i in promised if family.at(group[i].signature.numbers) is None]
-        covered = [i for i in promised if i not in broken][: PROOFS - LARGE]
-        proofs = [group[i] for i in covered]
-        proofs += [s for s in far if drawn.symbols(s.signature.numbers) is not None][:LARGE]
-        try:
-            proven = prove(family, proofs)
-            if broken:
-                raise Contradicted(f"sizes are not whole at {group[broken[0]].signature.numbers} ({group[0].model})")
-        except Contradicted as error:
-            last = error
-            held.update({i: _form(group[i]) for i in [*broken[:MORE], *covered, *rest[-MORE:]]})
-            continue
-        if not proven and len(group) > 1:
-            raise Contradicted(f"no structure could be proven in {len(held)} captures ({group[0].model})")
-        count = sum(family.at(s.signature.numbers) is not None for s in group)
-        return Found(family, count, len(group))
-    raise last
-
-
-def _first(samples: int, symbols: Sequence[Ints]) -> range:
-    """The samples that are captured at first: half as many where there are two symbols at most."""
-    return range(min(FIRST if len(symbols[0]) > 2 else FIRST // 2, samples))
-
-
-def _seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
-    """ENOUGH samples of each of a family's structures."""
-    if len(family.places) == 0 or int(family.places.max()) + 1 != len(symbols[0]):
-        return list(_first(len(symbols), symbols))
-    leaves: dict[int, list[int]] = {}
-    for i, values in enumerate(symbols):
-        leaves.setdefault(chosen(family.tree, values), []).append(i)
-    return sorted(i for members in leaves.values() for i in members[:ENOUGH])
-
-
-def _alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:
-    """Tiny ones and others in turn, as far as there are both."""
-    tiny = [s for s in group if (_symbols(family, s) <= TINY).sum() > 1]
-    others = [s for s in group if (_symbols(family, s) <= TINY).sum() <= 1]
-    pairs = [s for pair in zip(tiny, others, strict=False) for s in pair]
-    both = min(len(tiny), len(others))
-    return [*pairs, *tiny[both:], *others[both:]]
-
-
-def _symbols(family: Family, sample: Sample) -> Ints:
-    found = family.symbols(sample.signature.numbers)
-    assert found is not None
-    return found
-
-
-def _places(numbers: Ints) -> tuple[Ints, Ints]:
-    """`places` and `fixed` of a family (see there) from the numbers (samples, numbers) of its signatures."""
-    seen: dict[bytes, int] = {}
-    places = np.full(numbers.shape[1], NONE)
-    for i, column in enumerate(numbers.T):
-        if (column != column[0]).any():
-            places[i] = seen.setdefault(column.tobytes(), len(seen))
-    return places, np.where(places == NONE, numbers[0], 0)
-
-
-def _grown(empty: Family, group: Sequence[Sample], symbols: Sequence[Ints], held: dict[int, Form | None]) -> Family:
-    """A family from what is held, after captures where structures are rare or their border is not yet known."""
-    for _ in range(ROUNDS):
-        labels, groups = _labels(held)
-        whole = tree(np.array([symbols[i] for i in labels]), np.array(list(labels.values())))
-        rest = [i for i in range(len(group)) if i not in held]
-        rare = {label for label, members in groups.items() if len(members) < ENOUGH}
-        wanted = [i for i in rest if chosen(whole, symbols[i]) == NONE][:MORE]
-        for label in sorted(rare):
-            wanted += [i for i in rest if chosen(whole, symbols[i]) == label][: ENOUGH - len(groups[label])]
-        if not wanted:
-            break
-        held.update({i: _form(group[i]) for i in wanted[: 3 * MORE]})
-    labels, groups = _labels(held)
-    made: dict[int, Template | Looped] = {}
-    for label, members in groups.items():
-        if len(members) >= ENOUGH or len(members) == len(symbols):
-            forms = [held[i] for i in members]
-            got, missing = template(np.array([symbols[i] for i in members]), [f for f in forms if f is not None])
-            if got is None:
-                print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
-            else:
-                made[label] = got
-    index = {label: i for i, label in enumerate(made)}
-    leaves = np.array([index.get(label, NONE) for label in labels.values()])
-    whole = tree(np.array([symbols[i] for i in labels]), leaves)
-    return Family(empty.places, empty.fixed, whole, tuple(made.values()))
-
-
-def _labels(held: Mapping[int, Form | None]) -> tuple[dict[int, int], dict[int, list[int]]]:
-    """Sample -> number of its structure, and the samples of each. A sample that cannot be captured has none."""
-    seen: dict[bytes, int] = {}
-    labels = {i: seen.setdefault(found.key, len(seen)) for i, found in held.items() if found is not None}
-    groups: dict[int, list[int]] = {}
-    for i, label in labels.items():
-        groups.setdefault(label, []).append(i)
-    return labels, groups
+    return {"key": key[:200], **templates.family_data(found.family)}
 
 
 if __name__ == "__main__":

@@ -10,20 +10,22 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any, Literal, get_args, get_origin
 
 from hwspecs import spec
 from hwspecs.errors import FramecastError
-from workloads.model import Model, Stage
+from workloads.model import Model, Stage, find
 from workloads.signature import Signature, signature
 from workloads.trace import Trace
 
 SMALL = 0.35  # share of the draws of a number that are among its least FEW values: there structures change
 FEW = 12
 DTYPES = ("fp16", "bf16", "fp32")
-LIMITS = {"frames": 121, "batch": 9}  # largest values drawn: a capture of a loop over frames takes seconds
+LIMITS = {"frames": 61, "batch": 5}  # largest values drawn: a capture of a loop over frames or images takes seconds
+FAR = 2  # times as far is drawn for proofs at large sizes
 LIMIT = 2048  # of any other number
+SIBLINGS = 6  # requests of each choice of numbers that are shared with one
 KEPT = 4  # modules that are kept, at most
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
 
@@ -33,6 +35,7 @@ class Sample:
     """A stage of a drawn request, and the same stage at other frames (itself where the request has none)."""
 
     model: str
+    request: Any
     signature: Signature
     stage: Stage
     other: Stage
@@ -42,7 +45,7 @@ class Sample:
 def samples(model: Model, draws: int, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Sample]:
     """The stages of drawn requests, each in every dtype; those without a signature are left out.
 
-    large: from four times as far. fixed: fields that are not drawn.
+    large: from FAR times as far. fixed: fields that are not drawn.
     """
     for request in islice(requests(model, rng, large=large, **fixed), draws):
         for dtype in DTYPES:
@@ -57,20 +60,35 @@ def of_request(model: Model, request: Any) -> Iterator[Sample]:
     for stage, other in zip(model.stages(request), others(model, request), strict=True):
         found = signature(stage, frames)
         if found is not None:
-            yield Sample(model.id, found, stage, other, frames)
+            yield Sample(model.id, request, found, stage, other, frames)
 
 
 def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Any]:
     """Requests without end, each field drawn by itself; fields that only change repeats have their defaults."""
     fields = [f for f in spec.fields(model.request) if f.path not in fixed]
     while True:
-        drawn = {f.path: _drawn(model, f, rng, 4 if large else 1) for f in fields}
+        drawn = {f.path: _drawn(model, f, rng, FAR if large else 1) for f in fields}
         known = {name: value for name, value in {**drawn, **fixed}.items() if value is not None}
         if "height" in known and rng.random() < 0.2:
             known["width"] = known["height"]
         request = _valid(model, known)
         if request is not None:
             yield request
+
+
+def siblings(sample: Sample, rng: random.Random) -> Iterator[Sample]:
+    """Stages of a sample's key, of requests that share some of its whole numbers, each choice of them a few times."""
+    model = find(sample.model)
+    given = {f.path: getattr(sample.request, f.path, None) for f in spec.fields(model.request)}
+    numbers = [n for n, value in given.items() if type(value) is int and n not in model.repeat_fields]
+    for count in range(len(numbers) - 1, 0, -1):
+        for kept in combinations(numbers, count):
+            others = [f for f in spec.fields(model.request) if f.path in numbers and f.path not in kept]
+            for _ in range(SIBLINGS):
+                drawn = {f.path: _drawn(model, f, rng, 1) for f in others}
+                request = _valid(model, {n: v for n, v in {**given, **drawn}.items() if v is not None})
+                if request is not None:
+                    yield from (s for s in of_request(model, request) if s.signature.key == sample.signature.key)
 
 
 def _drawn(model: Model, field: spec.Field, rng: random.Random, times: int) -> Any:

@@ -17,11 +17,15 @@ from workloads.parts.meta import Sized, only_sizes
 
 @dataclass(frozen=True)
 class Signature:
-    """`key` has '#' where a number of `numbers` stands; the first `built` numbers, with its first word, say what is built."""
+    """`key` has '#' where a number of `numbers` stands; the first `built` numbers, with its first word, say what is built.
+
+    The last `hints` numbers are the stage's `counts`: no sizes of its inputs.
+    """
 
     key: str
     numbers: tuple[int, ...]
     built: int
+    hints: int = 0
 
     @property
     def function(self) -> str:
@@ -41,9 +45,12 @@ class _OpaqueError(Exception):
 def signature(stage: Stage, frames: int | None) -> Signature | None:
     """The signature of a stage of a request with that many frames (None: it has none).
 
-    None where the stage's `build` is no function of a module, or a `functools.partial` of one, or an argument has no name.
+    None where no template is made of the stage at this size, where its `build` is no function of a module, or a
+    `functools.partial` of one, or an argument has no name.
     """
     numbers: list[int] = []
+    if stage.counts is None:
+        return None
     try:
         function = _flat(stage.build, numbers)
         built = len(numbers)
@@ -55,7 +62,7 @@ def signature(stage: Stage, frames: int | None) -> Signature | None:
         assumed = _flat(dict(stage.assume), numbers)
     except _OpaqueError:
         return None
-    return Signature(f"{function} {inputs} {assumed} {temporal}", tuple(numbers), built)
+    return Signature(f"{function} {inputs} {assumed} {temporal}", (*numbers, *stage.counts), built, len(stage.counts))
 
 
 def _flat(value: Any, numbers: list[int]) -> str:

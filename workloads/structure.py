@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -85,21 +85,21 @@ def _once(lengths: Ints, passes: Ints, turn: int = 0) -> Ints:
     )
 
 
-def template(symbols: Ints, forms: Sequence[Form]) -> tuple[Template | Looped | None, int]:
+def template(symbols: Ints, forms: Sequence[Form], whole: Collection[int] = ()) -> tuple[Template | Looped | None, int]:
     """The template of captures of one structure at some values of the symbols, None where a size has no expression.
 
-    Also how many distinct sizes have none. A loop that always runs as often is none.
+    Also how many distinct sizes have none. A loop that always runs as often is none. whole: as for `workloads.fit.fit`.
     """
     passes = {f.passes.tobytes() for f in forms if f.passes is not None}
-    return _loops(symbols, forms) if len(passes) > 1 else _plain(symbols, [f.trace for f in forms])
+    return _loops(symbols, forms, whole) if len(passes) > 1 else _plain(symbols, [f.trace for f in forms], whole)
 
 
-def _plain(symbols: Ints, traces: Sequence[Trace]) -> tuple[Template | None, int]:
+def _plain(symbols: Ints, traces: Sequence[Trace], whole: Collection[int]) -> tuple[Template | None, int]:
     base = traces[0]
     sizes = np.array([np.concatenate([_dims(t).reshape(-1), t.tensor_bytes, _totals(t)]) for t in traces])
     distinct, which = np.unique(sizes, axis=1, return_inverse=True)
     which = which.reshape(-1)
-    found, missing = fit(symbols, distinct)
+    found, missing = fit(symbols, distinct, whole)
     if missing:
         return None, len(missing)
     dims = which[: base.calls * base.op_dims.shape[1]].reshape(base.calls, -1)
@@ -110,7 +110,7 @@ def _plain(symbols: Ints, traces: Sequence[Trace]) -> tuple[Template | None, int
     return Template(trace, rows[:, 3:], which[dims.size : -2], (int(which[-2]), int(which[-1])), found), 0
 
 
-def _loops(symbols: Ints, forms: Sequence[Form]) -> tuple[Looped | None, int]:
+def _loops(symbols: Ints, forms: Sequence[Form], whole: Collection[int]) -> tuple[Looped | None, int]:
     base, folded = forms[0], forms[0].folded
     assert folded is not None
     passes = np.array([f.passes for f in forms])
@@ -118,12 +118,13 @@ def _loops(symbols: Ints, forms: Sequence[Form]) -> tuple[Looped | None, int]:
     call_again, tensor_again = np.repeat(again, folded.calls), np.repeat(again, folded.tensors)
     width = base.trace.op_dims.shape[1]
     outer, outer_missing, which = _fitted(
-        symbols, [[*_parts(f, ~call_again, ~tensor_again, 0), f.passes[again], _totals(f.trace)] for f in forms]  # type: ignore[index]
+        symbols, [[*_parts(f, ~call_again, ~tensor_again, 0), f.passes[again], _totals(f.trace)] for f in forms],  # type: ignore[index]
+        whole,
     )  # fmt: skip
     rows = [(i, turn) for i, p in enumerate(passes) for turn in range(int(p[again].min()))]
     numbers = np.array([[*symbols[i], turn + 1] for i, turn in rows], dtype=np.int64)
     inner, inner_missing, mine = _fitted(
-        numbers, [_parts(forms[i], call_again, tensor_again, turn) for i, turn in rows]
+        numbers, [_parts(forms[i], call_again, tensor_again, turn) for i, turn in rows], whole
     )
     if outer_missing or inner_missing:
         return None, outer_missing + inner_missing
@@ -146,10 +147,10 @@ def _loops(symbols: Ints, forms: Sequence[Form]) -> tuple[Looped | None, int]:
     return Looped(trace, folded, counts, ops[:, 3].astype(np.bool_), ops[:, 4:], sizes, totals, outer, inner), 0
 
 
-def _fitted(symbols: Ints, columns: Sequence[Sequence[Ints]]) -> tuple[Formulas, int, Ints]:
+def _fitted(symbols: Ints, columns: Sequence[Sequence[Ints]], whole: Collection[int]) -> tuple[Formulas, int, Ints]:
     """Expressions of the distinct columns, how many have none, and which of them each column is."""
     distinct, which = np.unique(np.array([np.concatenate(c) for c in columns]), axis=1, return_inverse=True)
-    found, missing = fit(symbols, distinct)
+    found, missing = fit(symbols, distinct, whole)
     return found, len(missing), which.reshape(-1)
 
 

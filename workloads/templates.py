@@ -91,8 +91,10 @@ class Family:
             return None
 
     def symbols(self, numbers: Sequence[int]) -> Ints | None:
-        """The values of the symbols; None where a fixed number differs, or two that are one symbol."""
+        """The values of the symbols; None where a fixed number differs, or two that are one symbol, or there are others."""
         given = np.array(numbers, dtype=np.int64)
+        if len(given) != len(self.places):
+            return None
         count = int(self.places.max(initial=NONE)) + 1
         values = np.zeros(count, dtype=np.int64)
         free = self.places != NONE
@@ -160,6 +162,16 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     text = json.dumps(data, separators=(",", ":"), sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def family_data(found: Family) -> dict[str, Any]:
+    """A family as JSON."""
+    return {
+        "places": found.places.tolist(),
+        "fixed": found.fixed.tolist(),
+        "tree": found.tree,
+        "templates": [template_data(t) for t in found.templates],
+    }
 
 
 def family(entry: Mapping[str, Any], entries: Mapping[str, Any]) -> Family:

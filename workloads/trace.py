@@ -58,6 +58,7 @@ class Trace:
         output_offsets, output_ids: CSR of the tensors that it writes.
         tensor_bytes, tensor_is_weight: (tensors,). A tensor is a storage: views share the id of what they view.
         notes: what was assumed about data, and how a user's module was run, a line each.
+        by_hand: (module path, role) of attention that is written by hand, as products and a softmax: `workloads.by_hand`.
         unpriced_flops: (segment, torch operator, FLOPs of one pass) of operators without a cost model, where torch knows them.
     """
 
@@ -83,6 +84,7 @@ class Trace:
     segments: tuple[Segment, ...]
     notes: tuple[str, ...] = ()
     unpriced_flops: tuple[tuple[str, str, int], ...] = ()
+    by_hand: tuple[tuple[str, str], ...] = ()
 
     @property
     def calls(self) -> int:
@@ -176,6 +178,7 @@ def save(trace: Trace, path: Path) -> None:
         "segments": [vars(s) for s in trace.segments],
         "notes": list(trace.notes),
         "unpriced_flops": [list(row) for row in trace.unpriced_flops],
+        "by_hand": [list(row) for row in trace.by_hand],
     }
     temporary = ""
     try:
@@ -219,6 +222,7 @@ def _decode(stored: bytes) -> Trace:
     more: dict[str, Any] = {
         "notes": tuple(header.get("notes", ())),
         "unpriced_flops": tuple((str(a), str(b), int(n)) for a, b, n in header.get("unpriced_flops", ())),
+        "by_hand": tuple((str(path), str(role)) for path, role in header.get("by_hand", ())),
     }
     return Trace(model=header["model"], request=header["request"], segments=segments, **strings, **arrays, **more)
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from hwspecs.software import Software
 from hwspecs.software import load as load_software
+from workloads.by_hand import attention_calls
 from workloads.kind import Ints
 from workloads.lower import lower
+from workloads.ops.attention import DIMS
 from workloads.trace import Trace
 
 COVERED = 1 / 3  # share of the calls that a period has to explain: a pipeline may have several parts that repeat
@@ -93,20 +95,15 @@ class Intensity:
 
 
 def attention(trace: Trace) -> Attention:
-    """The attention calls of a trace."""
-    kind = trace.kinds.index("attention") if "attention" in trace.kinds else -1
-    calls = np.flatnonzero(trace.call_kind() == kind)
+    """The attention calls of a trace, and those that it is written in by hand."""
+    calls, dims = attention_calls(trace)
     segment, repeats = trace.call_segment()[calls], trace.call_repeats()[calls]
     counts = np.bincount(segment, minlength=len(trace.segments))
     runs = np.array([s.repeats for s in trace.segments], np.int64)
     before = np.concatenate([[0], np.cumsum(counts * runs)])[:-1]
     within = np.arange(len(calls)) - np.concatenate([[0], np.cumsum(counts)])[:-1][segment]
     ops = trace.call_op[calls]
-    if len(calls):
-        d = trace.dims("attention", ops)
-        sizes = {name: getattr(d, name) for name in ("role", "batch", "heads", "q_len", "kv_len")}
-    else:
-        sizes = dict.fromkeys(("role", "batch", "heads", "q_len", "kv_len"), np.zeros(0, np.int64))
+    sizes = {name: dims[:, DIMS.index(name)] for name in ("role", "batch", "heads", "q_len", "kv_len")}
     return Attention(
         components=tuple(s.name for s in trace.segments),
         component=segment,

@@ -41,6 +41,7 @@ RULES: tuple[Any, ...] = (
     lambda x: x.n * (x.h + 2) * (x.w + 2) * 4,
     lambda x: x.n * (8 * x.h + 1) * (8 * x.w + 1) * 3,
     lambda x: x.n * x.w * (x.h % 2 + 2),
+    lambda x: 1000 * x.h + 512 * x.w + 77,
     lambda x: 17 + 0 * x.n,
 )
 

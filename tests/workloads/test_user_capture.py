@@ -250,7 +250,7 @@ def test_a_trace_of_a_file_keeps_its_notes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "text"), [
     ({"repeats": 0}, "repeats: found 0, expected a whole number of at least 1"),
     ({"dims": {"a": 0}}, "dims: a: found 0, expected a whole number of at least 1"),
-    ({"corrections": {"*": "both"}}, "corrections: *: found 'both', expected one of self, cross, temporal, spatial"),
+    ({"corrections": {"*": "both"}}, "corrections: *: found 'both', expected one of self, cross, temporal, spatial, none"),
     ({"assume": {"aten.sort": 1}}, "assume: aten.sort: no answer is known for this operator (allowed: "
      "aten.nonzero, aten._local_scalar_dense)"),
 ])  # fmt: skip

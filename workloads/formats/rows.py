@@ -16,6 +16,7 @@ from workloads.kind import ITEMSIZE, kinds
 from workloads.trace import Segment, Trace
 
 HEADER = ("model", "request", "segments", "kind_dims", "tensor_bytes", "tensor_is_weight")
+SAID = ("notes", "unpriced_flops", "by_hand")  # of a trace, where it has some; lists of texts or of rows
 SEGMENT = tuple(Segment.__dataclass_fields__)
 
 
@@ -41,7 +42,7 @@ def calls_of(trace: Trace) -> list[CapturedCall]:
 
 
 def header_of(trace: Trace) -> dict[str, str]:
-    """What a trace holds beside its calls, as JSON texts by the names in HEADER."""
+    """What a trace holds beside its calls, as JSON texts by the names in HEADER and SAID."""
     data = {
         "model": trace.model,
         "request": dict(trace.request),
@@ -50,7 +51,8 @@ def header_of(trace: Trace) -> dict[str, str]:
         "tensor_bytes": trace.tensor_bytes.tolist(),
         "tensor_is_weight": trace.tensor_is_weight.astype(int).tolist(),
     }
-    return {name: json.dumps(data[name]) for name in HEADER}
+    said = {name: getattr(trace, name) for name in SAID if getattr(trace, name)}
+    return {name: json.dumps(value) for name, value in {**data, **said}.items()}
 
 
 def trace_from(
@@ -76,13 +78,24 @@ def restored(path: Path, header: Mapping[str, str], calls: Sequence[CapturedCall
         segments = [Segment(**{name: s[name] for name in SEGMENT}) for s in data["segments"]]
         sizes, weights = [int(n) for n in data["tensor_bytes"]], [bool(w) for w in data["tensor_is_weight"]]
         kind_dims = {str(kind): list(dims) for kind, dims in data["kind_dims"].items()}
+        said = _said(header)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(f"{path}: the header is damaged ({type(error).__name__}: {error}); export it again") from None
     problem = _kinds(kind_dims) or _spans(segments, len(calls)) or _tensors(sizes, weights)
     problem = problem or next((p for i, call in enumerate(calls) if (p := _call(i, call, len(sizes)))), "")
     if problem:
         raise StudyError(f"{path}: {problem}")
-    return trace_from(data["model"], data["request"], calls, sizes, weights, segments)
+    return replace(trace_from(data["model"], data["request"], calls, sizes, weights, segments), **said)
+
+
+def _said(header: Mapping[str, str]) -> dict[str, Any]:
+    """What SAID names of a trace, () where the file says nothing of it."""
+    found = {name: json.loads(header.get(name, "[]")) for name in SAID}
+    return {
+        "notes": tuple(str(line) for line in found["notes"]),
+        "unpriced_flops": tuple((str(a), str(b), int(n)) for a, b, n in found["unpriced_flops"]),
+        "by_hand": tuple((str(path), str(role)) for path, role in found["by_hand"]),
+    }
 
 
 def _kinds(kind_dims: Mapping[str, Sequence[str]]) -> str:

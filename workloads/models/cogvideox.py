@@ -28,6 +28,9 @@ TEXT_LEN = 226  # tokens; transformer/config.json, max_text_seq_length
 LATENT_CHANNELS = 16  # vae/config.json, latent_channels
 HEAD = 64  # transformer/config.json, attention_head_dim
 SIZES = {"2b": (30, 30, False), "5b": (48, 42, True)}  # heads, layers, rotary positions; transformer/config.json
+WHOLE = (
+    2 * 1024**3
+)  # B, at two a value, that a convolution reads at most before it is split; diffusers' CogVideoXSafeConv3d
 SCALES = {"2b": 1.15258426, "5b": 0.7}  # vae/config.json, scaling_factor
 
 
@@ -67,9 +70,20 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype, SCALES[size]),
-            lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0,
+            lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0, counts=_parts(batch, grid),
         ),
     )  # fmt: skip
+
+
+def _parts(batch: int, grid: tuple[int, int, int]) -> tuple[int, ...] | None:
+    """() where the decoder runs each convolution whole, None where diffusers splits some in time (CogVideoXSafeConv3d).
+
+    The largest reads 256 channels at full size: the frames of 2 latents (of 3 at first, where their number is odd; of 1), and
+    2 frames before.
+    """
+    frames = 8 if grid[0] % 2 == 0 else 9 if grid[0] > 1 else 1
+    values = batch * 256 * (frames + 2) * (PIXELS * grid[1]) * (PIXELS * grid[2])
+    return () if 2 * values <= WHOLE else None
 
 
 def transformer(dtype: str, size: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
-from workloads.fields import NegativePrompt, passes
+from workloads.fields import NegativePrompt, chunks, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
@@ -27,6 +27,7 @@ from workloads.transforms import transformed
 TEXT_LEN = 256  # tokens; diffusers' HunyuanVideoPipeline, max_sequence_length
 TEMPLATE_LEN = 95  # tokens before the prompt, cut off afterwards; DEFAULT_PROMPT_TEMPLATE, crop_start
 LATENT_CHANNELS = 16  # vae/config.json, latent_channels
+AT_ONCE = 3  # latents from one decoded stretch of time to the next; diffusers' AutoencoderKLHunyuanVideo
 SCALE = 0.476986  # vae/config.json, scaling_factor
 
 
@@ -63,7 +64,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
-            frames=0,
+            frames=0, counts=chunks(grid[1], AT_ONCE),
         ),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
-from workloads.fields import multiple_of, passes
+from workloads.fields import chunks, multiple_of, passes
 from workloads.kept import ALL, NONZERO
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
@@ -28,6 +28,8 @@ from workloads.transforms import transformed
 TEXT_LEN = 256  # tokens; diffusers' MochiPipeline, max_sequence_length
 LATENT_CHANNELS = 12  # vae/config.json, latent_channels
 GROUP = 6  # frames per latent after the first; vae/config.json, temporal_expansions (1, 2, 3)
+RATES = (1, 3, 6)  # frames per latent inside the decoder; vae/config.json, temporal_expansions
+NORMED = 8  # frames that the decoder normalises at a time; diffusers' MochiChunkedGroupNorm3D
 Frames6: TypeAlias = Annotated[
     int,
     Quantity(ge=1, le=65536, doc="frames of a clip: the first, and groups of 6"),
@@ -64,7 +66,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
-            frames=0,
+            frames=0, counts=tuple(n for rate in RATES for n in chunks(batch * rate * grid[1], NORMED)),
         ),
     )  # fmt: skip
 

@@ -67,7 +67,10 @@ def stages(request: Request) -> tuple[Stage, ...]:
             frames=0,
         ),
         Stage("unet", "unet", guided.runs * request.steps, partial(unet, dtype), latents, steps=request.steps),
-        Stage("vae_decoder", "vae_decoder", frames // at_once, partial(vae_decoder, dtype), decoded, frames=0),
+        Stage(
+            "vae_decoder", "vae_decoder", frames // at_once, partial(vae_decoder, dtype), decoded, frames=0,
+            counts=(batch,),  # clips among the images
+        ),
     )  # fmt: skip
 
 

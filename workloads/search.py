@@ -1,0 +1,345 @@
+"""Captures of one key -> its family of templates, proven at captures that took no part. For maintainers."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from hwspecs.errors import FramecastError
+from workloads import samples
+from workloads.borders import tree
+from workloads.join import join
+from workloads.kind import Ints
+from workloads.looped import Looped
+from workloads.signature import Signature
+from workloads.structure import Form, form, template
+from workloads.templates import NONE, Family, Template, chosen
+from workloads.trace import Trace, same
+
+FIRST, MORE, ROUNDS = 16, 4, 9  # captures of a key at first, and in each of the rounds that look for more structures
+A_ROUND = 3 * MORE  # captures in a round, at most
+TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
+ENOUGH = 5  # captures of a structure that make a template
+PROOFS = 3  # captures of a key that a template must give and took no part in finding it
+LARGE = 1  # of the proofs, at sizes beyond those that it was found at
+ATTEMPTS = 3  # at templates that proofs do not contradict
+SEED = 2  # of the draws near a rare structure
+
+
+class Sample(Protocol):
+    """A stage of a request: `workloads.samples.Sample`, or one of a user's own model."""
+
+    @property
+    def model(self) -> str:
+        """For messages."""
+
+    @property
+    def signature(self) -> Signature:
+        """Its numbers, and what else it depends on."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another."""
+
+    capture: Callable[[Any], Trace] = lambda sample: samples.captured(sample)
+    near: Callable[[Any, random.Random], Iterable[Any]] = samples.siblings
+    quiet: bool = False  # about sizes that cannot be captured
+
+
+BUILT_IN = Ways()
+
+
+class Contradicted(Exception):  # noqa: N818  # a finding, caught by `workloads.regenerate`
+    """A capture that a template does not give."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The templates of a key, how many of the drawn requests they cover, and how many captures it took without proofs."""
+
+    family: Family
+    covered: int
+    drawn: int
+    captures: int
+
+
+@dataclass
+class _Pool:
+    """Samples of a key that may be captured, the values of their symbols, and the captures so far, by sample."""
+
+    empty: Family
+    ways: Ways
+    samples: list[Sample] = field(default_factory=list)
+    symbols: list[Ints] = field(default_factory=list)
+    held: dict[int, Form | None] = field(default_factory=dict)
+    known: set[tuple[int, ...]] = field(default_factory=set)
+    near: set[bytes] = field(default_factory=set)  # structures that were drawn near to
+
+    def add(self, found: Iterable[Sample]) -> None:
+        """Add those of other sizes."""
+        for sample in found:
+            values = self.empty.symbols(sample.signature.numbers)
+            if values is not None and sample.signature.numbers not in self.known:
+                self.known.add(sample.signature.numbers)
+                self.samples.append(sample)
+                self.symbols.append(values)
+
+    def capture(self, wanted: Iterable[int]) -> None:
+        """Capture some, those first whose modules are alike."""
+        for i in sorted(wanted, key=lambda i: self.samples[i].signature.module):
+            trace = capture(self.samples[i], self.ways)
+            self.held[i] = None if trace is None else form(trace)
+
+    @property
+    def rest(self) -> list[int]:
+        """Those that were not captured."""
+        return [i for i in range(len(self.samples)) if i not in self.held]
+
+
+@dataclass(frozen=True)
+class _Grown:
+    """A family, and by captured sample the structure whose template gives it, NONE where there is none."""
+
+    family: Family
+    leaves: Mapping[int, int]
+
+
+def find_family(
+    group: Sequence[Sample], far: Sequence[Sample], like: Family | None = None, ways: Ways = BUILT_IN
+) -> Found:
+    """The family of a key from its samples. Raises Contradicted where proofs keep failing.
+
+    like: of a key that differs in the dtype; the first captures are then some of each of its structures.
+    """
+    hints = min(s.signature.hints for s in group)
+    places, fixed = _places(np.array([s.signature.numbers for s in group], dtype=np.int64))
+    empty = Family(places, fixed, NONE, ())
+    whole = _whole(places, hints)
+    group = _alternating(empty, group)
+    reserved = min(PROOFS - LARGE, len(group) // 3)  # left for proofs
+    pool = _Pool(empty, ways)
+    pool.add(group[: len(group) - reserved])
+    pool.capture(_first(len(pool.samples), pool.symbols) if like is None else _seeds(like, pool.symbols))
+    proofs = group[len(group) - reserved :]
+    last: Contradicted | None = None
+    for _ in range(ATTEMPTS):
+        family = _grow(pool, whole).family
+        unseen = [s for s in [*proofs, *(pool.samples[i] for i in reversed(pool.rest))] if _promised(family, s)]
+        beyond = [s for s in far if empty.symbols(s.signature.numbers) is not None]
+        try:
+            proven = prove(family, [*unseen[: PROOFS - LARGE], *beyond[:LARGE]], ways)
+        except Contradicted as error:
+            last = error
+            proofs = []
+            pool.add(group)
+            tried = {s.signature.numbers for s in unseen[:MORE]}
+            pool.capture([i for i in pool.rest if pool.samples[i].signature.numbers in tried])
+            pool.capture(pool.rest[-MORE:])
+            continue
+        if not proven and len(group) > 1:
+            raise Contradicted(f"no structure could be proven in {len(pool.held)} captures ({group[0].model})")
+        count = sum(family.at(s.signature.numbers) is not None for s in group)
+        return Found(family, count, len(group), len(pool.held))
+    assert last is not None
+    raise last
+
+
+def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int:
+    """Compare with fresh captures; how many were covered. Raises Contradicted."""
+    covered = 0
+    for sample in group:
+        numbers = sample.signature.numbers
+        trace = family.at(numbers)
+        if trace is None:
+            if _promised(family, sample):
+                raise Contradicted(f"sizes are not whole at {numbers} ({sample.model})")
+            continue
+        fresh = capture(sample, ways)
+        if fresh is not None and not same(join("", {}, [trace]), fresh):
+            raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
+        covered += 1
+    return covered
+
+
+def capture(sample: Sample, ways: Ways) -> Trace | None:
+    """None for a size that the module cannot take."""
+    try:
+        return ways.capture(sample)
+    except (FramecastError, RuntimeError, ValueError) as error:
+        where = f"{sample.signature.function} at {sample.signature.numbers}"
+        if not ways.quiet:
+            print(f"  {where}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return None
+
+
+def _promised(family: Family, sample: Sample) -> bool:
+    """Whether a family has a template for a sample."""
+    symbols = family.symbols(sample.signature.numbers)
+    return symbols is not None and chosen(family.tree, symbols) != NONE
+
+
+def _first(count: int, symbols: Sequence[Ints]) -> range:
+    """The samples that are captured at first: half as many where there are two symbols at most."""
+    return range(min(FIRST if len(symbols[0]) > 2 else FIRST // 2, count))
+
+
+def _seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
+    """ENOUGH samples of each of a family's structures."""
+    if len(family.places) == 0 or int(family.places.max()) + 1 != len(symbols[0]):
+        return list(_first(len(symbols), symbols))
+    leaves: dict[int, list[int]] = {}
+    for i, values in enumerate(symbols):
+        leaves.setdefault(chosen(family.tree, values), []).append(i)
+    return sorted(i for members in leaves.values() for i in members[:ENOUGH])
+
+
+def _alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:
+    """Tiny ones and others in turn, as far as there are both."""
+    tiny = [s for s in group if (_symbols(family, s) <= TINY).sum() > 1]
+    others = [s for s in group if (_symbols(family, s) <= TINY).sum() <= 1]
+    pairs = [s for pair in zip(tiny, others, strict=False) for s in pair]
+    both = min(len(tiny), len(others))
+    return [*pairs, *tiny[both:], *others[both:]]
+
+
+def _symbols(family: Family, sample: Sample) -> Ints:
+    found = family.symbols(sample.signature.numbers)
+    assert found is not None
+    return found
+
+
+def _places(numbers: Ints) -> tuple[Ints, Ints]:
+    """`places` and `fixed` of a family (see there) from the numbers (samples, numbers) of its signatures."""
+    seen: dict[bytes, int] = {}
+    places = np.full(numbers.shape[1], NONE)
+    for i, column in enumerate(numbers.T):
+        if (column != column[0]).any():
+            places[i] = seen.setdefault(column.tobytes(), len(seen))
+    return places, np.where(places == NONE, numbers[0], 0)
+
+
+def _whole(places: Ints, hints: int) -> frozenset[int]:
+    """The symbols that are numbers of a stage's `counts` and no size."""
+    sizes = set(places[: len(places) - hints].tolist())
+    return frozenset(set(places.tolist()) - sizes - {NONE})
+
+
+def _grow(pool: _Pool, whole: frozenset[int]) -> _Grown:
+    """A family from what is held, after captures where structures are rare or their border is not yet known."""
+    fitted: dict[tuple[int, ...], Template | Looped | None] = {}
+    rng = random.Random(SEED)
+    grown = _grown(pool, whole, fitted)
+    for _ in range(ROUNDS):
+        wanted = _wanted(pool, grown, rng)
+        if not wanted:
+            break
+        pool.capture(wanted[:A_ROUND])
+        grown = _grown(pool, whole, fitted)
+    return grown
+
+
+def _grown(pool: _Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Template | Looped | None]) -> _Grown:
+    """The family of what is held. `fitted`: templates by the samples that they were found from."""
+    made: list[Template | Looped] = []
+    leaves = {i: NONE for i, found in pool.held.items() if found is not None}
+    for members in _structures(pool).values():
+        if len(members) < ENOUGH and not _alone(pool, members):
+            continue
+        if tuple(members) not in fitted:
+            forms = [f for f in (pool.held[i] for i in members) if f is not None]
+            got, missing = template(np.array([pool.symbols[i] for i in members]), forms, whole)
+            if got is None and not pool.ways.quiet:
+                print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
+            fitted[tuple(members)] = got
+        found = fitted[tuple(members)]
+        if found is not None:
+            leaves.update(dict.fromkeys(members, len(made)))
+            made.append(found)
+    _absorb(pool, made, leaves)
+    used = sorted(set(leaves.values()) - {NONE})
+    leaves = {i: used.index(leaf) if leaf != NONE else NONE for i, leaf in leaves.items()}
+    if not leaves:
+        return _Grown(pool.empty, leaves)
+    whole_tree = tree(np.array([pool.symbols[i] for i in leaves]), np.array(list(leaves.values())))
+    family = Family(pool.empty.places, pool.empty.fixed, whole_tree, tuple(made[i] for i in used))
+    return _Grown(family, leaves)
+
+
+def _absorb(pool: _Pool, made: Sequence[Template | Looped], leaves: dict[int, int]) -> None:
+    """Give a template also those captures that it gives, though their structure is another: a loop that runs once or never.
+
+    A template all of whose captures another one gives is left without any.
+    """
+    by_size = sorted(range(len(made)), key=lambda m: -list(leaves.values()).count(m))
+    for m in by_size:
+        mine = [i for i, leaf in leaves.items() if leaf == m]
+        if not mine:
+            continue
+        for other in {*leaves.values()} - {m}:
+            theirs = [i for i, leaf in leaves.items() if leaf == other]
+            given = [i for i in theirs if _gives(made[m], pool, i)] if other == NONE or len(theirs) <= len(mine) else []
+            if other == NONE or len(given) == len(theirs):
+                leaves.update(dict.fromkeys(given, m))
+
+
+def _gives(found: Template | Looped, pool: _Pool, sample: int) -> bool:
+    """Whether a template gives a capture."""
+    held = pool.held[sample]
+    assert held is not None
+    try:
+        trace = found.at(pool.symbols[sample])
+    except (ArithmeticError, IndexError, ValueError):  # made for other sizes
+        return False
+    if trace is None or trace.calls != held.trace.calls or len(trace.tensor_bytes) != len(held.trace.tensor_bytes):
+        return False
+    return bool((trace.tensor_bytes >= 0).all()) and same(join("", {}, [trace]), held.trace)
+
+
+def _wanted(pool: _Pool, grown: _Grown, rng: random.Random) -> list[int]:
+    """Samples to capture next: at sizes between structures, and of structures that have no template yet."""
+    open_ = [i for i in pool.rest if chosen(grown.family.tree, pool.symbols[i]) == NONE]
+    rare = {key: m for key, m in _structures(pool).items() if grown.leaves[m[0]] == NONE}
+    if not rare:
+        return open_[:MORE]
+    labels = {i: n for n, members in enumerate(rare.values()) for i in members}
+    kinds = np.array([labels.get(i, len(rare) + leaf) for i, leaf in grown.leaves.items()])
+    guess = tree(np.array([pool.symbols[i] for i in grown.leaves]), kinds)
+    expected = Counter(chosen(guess, pool.symbols[i]) for i in pool.rest)
+    wanted = [i for i in open_ if chosen(guess, pool.symbols[i]) == NONE][:MORE]
+    for n, (key, members) in sorted(enumerate(rare.items()), key=lambda item: -expected[item[0]]):
+        if len(members) >= ENOUGH:  # no expression was found
+            wanted += [i for i in pool.rest if chosen(guess, pool.symbols[i]) == n][:1] if len(members) < FIRST else []
+            continue
+        if expected[n] < ENOUGH and key not in pool.near:
+            pool.near.add(key)
+            pool.add(pool.ways.near(pool.samples[members[0]], rng))
+        mine = [i for i in pool.rest if chosen(guess, pool.symbols[i]) == n]
+        wanted += mine[: ENOUGH - len(members)]
+    return list(dict.fromkeys(wanted))
+
+
+def _structures(pool: _Pool) -> dict[bytes, list[int]]:
+    """Captured samples by structure; one that cannot be captured has none."""
+    groups: dict[bytes, list[int]] = {}
+    for i, found in pool.held.items():
+        if found is not None:
+            groups.setdefault(found.key, []).append(i)
+    return groups
+
+
+def _alone(pool: _Pool, members: Sequence[int]) -> bool:
+    """Whether a structure is there at a single value of a family's only symbol, beside which both neighbours are another."""
+    values = {int(pool.symbols[i][0]) for i in members} if len(pool.symbols[0]) == 1 else set()
+    if len(values) != 1:
+        return len(members) == len(pool.samples)
+    (value,) = values
+    others = {int(pool.symbols[i][0]) for i, found in pool.held.items() if found is not None} - values
+    least = value == min(int(s[0]) for s in pool.symbols)
+    return value + 1 in others and (least or value - 1 in others)

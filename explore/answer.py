@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from explore.front import pareto, spread
 from explore.objectives import MEMORY, RESOURCES, VIOLATION, Search
 from explore.space import Axis
-from explore.study import Location, Trials
+from explore.storage import Location
+from explore.study import Trials
 
 Ints: TypeAlias = NDArray[np.int64]
 ROWS = 15  # of the front that are shown

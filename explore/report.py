@@ -11,6 +11,7 @@ import numpy as np
 from explore.answer import MEMORY, Answer
 from explore.goals import Goals
 from explore.objectives import RESOURCES, VIOLATION, Search
+from explore.samplers import TITLES
 from explore.space import show
 from explore.sweep import Swept
 from sim.report import number
@@ -90,7 +91,7 @@ def search_text(answer: Answer) -> str:
 def before(search: Search) -> str:
     """One line about what is about to be searched."""
     goals = ", ".join(f"{direction} {name}" for name, direction in search.objectives.items())
-    way = "NSGA-II" if len(search.objectives) > 1 else "TPE"
+    way = TITLES[search.sampler]
     size = f"{search.trials} designs in all, {search.batch} at a time"
     count = len(search.axes)
     return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {size} ({way}, seed {search.seed})"

@@ -120,7 +120,8 @@ def search(
     from explore import objectives, report
     from explore.answer import answer
     from explore.space import origin
-    from explore.study import Location, run
+    from explore.storage import Location
+    from explore.study import run
 
     given = {"trials": trials, "seed": seed, "batch": batch}
     settings = [f"search.{name}={value}" for name, value in given.items() if value is not None]

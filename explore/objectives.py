@@ -129,6 +129,11 @@ class Search:
         return differences(design, {path: self.baseline[path] for path in design})
 
 
+def repeated(search: Search, count: int) -> list[Search]:
+    """The same search with so many seeds, from its own on; each has a study of its own."""
+    return [replace(search, seed=search.seed + i, repeat=i) for i in range(count)]
+
+
 def described(mix: Mix, settings: tuple[tuple[str, ...], ...]) -> dict[str, str]:
     """The workloads of a mix in words; nothing where there is one."""
     if len(mix.parts) == 1:

@@ -48,6 +48,9 @@ def sampler(name: str, seed: int, batch: int) -> optuna.samplers.BaseSampler:
     if name == "nsga3":
         return _ordered(optuna.samplers.NSGAIIISampler)(population_size=population, seed=seed)
     if name == "gp":
+        import torch
+
+        torch.set_num_threads(1)  # matrices of some hundred rows: more threads only wait for each other
         return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
     if name == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)

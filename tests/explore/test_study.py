@@ -16,8 +16,8 @@ import pytest
 
 from explore import objectives
 from explore.answer import answer
+from explore.answer_report import search_text
 from explore.front import pareto
-from explore.report import search_text
 from explore.storage import Location
 from explore.study import Trials, run
 from framecast import main

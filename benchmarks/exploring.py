@@ -11,7 +11,8 @@ from typing import Any
 from explore import objectives, walk
 from explore.evaluate import OUTPUTS
 from explore.space import origin
-from explore.study import Location, run
+from explore.storage import Location
+from explore.study import run
 from explore.sweep import plan
 
 HEAD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nsoftware: {base: pytorch-compiled, attention: flash-2}\n"

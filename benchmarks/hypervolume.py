@@ -20,10 +20,12 @@ import numpy as np
 from explore import objectives, walk
 from explore.front import hypervolume
 from explore.space import origin
-from explore.study import Location, Trials, run
+from explore.storage import Location
+from explore.study import Trials, run
 from explore.sweep import plan
 
 RESULTS = Path(__file__).parent / "results" / "hypervolume.json"
+SPREAD = 0.1  # of the evaluations: even sample before anything is proposed
 SEEDS, SHARE, TARGET, OF_TEN = 10, 0.02, 0.99, 9  # what is held to: 99 % of the hypervolume for 9 of 10 seeds
 HEAD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nsoftware: {base: pytorch-compiled, attention: flash-2}\n"
 # Every axis as a list or with a step, so that sweep and search have the same points: name -> fields, goals.
@@ -91,7 +93,8 @@ def measure(name: str, folder: Path, seeds: int = SEEDS) -> dict[str, Any]:
     evaluations = int(SHARE * found.points)
     shares, start = [], time.perf_counter()
     for seed in range(seeds):
-        search = objectives.read(origin(str(file), [f"search.trials={evaluations}", f"search.seed={seed}"]))
+        settings = [f"search.trials={evaluations}", f"search.seed={seed}", f"search.spread={int(SPREAD * evaluations)}"]
+        search = objectives.read(origin(str(file), settings))
         shares.append(share(run(search, Location(str(folder / f"{name}-{seed}.journal"))), search, reference, exact))
         print(f"{name} seed {seed}: {shares[-1]:.4f} of {exact:.6g}", file=sys.stderr)
     return {

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explore.front import pareto, spread
+from explore.around import Around, around
+from explore.front import hypervolume, pareto, spread
 from explore.objectives import MEMORY, RESOURCES, VIOLATION, Search
+from explore.ranking import Ranking, rank
 from explore.space import Axis
-from explore.study import Location, Trials
+from explore.storage import Location
+from explore.study import Trials, joined
+from sim.cost import BOUNDS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ints: TypeAlias = NDArray[np.int64]
 ROWS = 15  # of the front that are shown
@@ -22,12 +30,105 @@ AT_BOUND = 0.02  # share of a range within which a value counts as its end
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished search. `front`: indices of the trials on it, each design once, in ascending order of the first objective."""
+    """A finished search.
+
+    Attributes:
+        trials: of all seeds, one seed after the other.
+        front: indices of the trials on it, each design once, in ascending order of the first objective.
+        runs: the trials of each seed; one where it was not repeated.
+    """
 
     search: Search
     trials: Trials
     where: Location
     front: Ints
+    runs: tuple[Trials, ...]
+
+    @cached_property
+    def own(self) -> dict[str, float]:
+        """Outputs of the baseline."""
+        return self.search.own()
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The baseline, then the designs that are shown."""
+        baseline = {axis.path: self.search.baseline[axis.path] for axis in self.search.axes}
+        return rank(self.search.mix, baseline, [self.design(i) for i in self.shown()])
+
+    @cached_property
+    def chosen(self) -> dict[int, list[str]]:
+        """The best trial of each objective -> the objectives that it is best in."""
+        found: dict[int, list[str]] = {}
+        for objective in self.search.objectives:
+            if (trial := self.best(objective)) is not None:
+                found.setdefault(trial, []).append(objective)
+        return found
+
+    @cached_property
+    def around(self) -> Around:
+        """Each field 10 % down and up around the chosen designs. ValueError where no design is feasible."""
+        if not self.chosen:
+            raise ValueError("no design is feasible")
+        return around(self.search, [self.design(trial) for trial in self.chosen])
+
+    def spread(self) -> dict[str, list[float]]:
+        """Best value of each objective by seed; 'hypervolume', as a share of that of all seeds together (to 3 objectives)."""
+        ways, found = self.search.objectives, {}
+        for name, way in ways.items():
+            kept = [run.outputs[name][run.feasible] for run in self.runs]
+            found[name] = [float((v.max() if way == "maximize" else v.min()) if len(v) else np.nan) for v in kept]
+        if 1 < len(ways) <= 3 and len(self.front):
+            losses = [self.search.goals.losses(run.outputs)[run.feasible] for run in self.runs]
+            every = np.vstack(losses)
+            reference = every.max(axis=0)
+            if whole := hypervolume(every, reference):
+                found["hypervolume"] = [hypervolume(each, reference) / whole for each in losses]
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """One row a trial: seed, fields with units, outputs, feasibility, what it misses, whether it is on the front."""
+        from explore.report import trials_frame
+
+        return trials_frame(self)
+
+    def front_frame(self) -> pd.DataFrame:
+        """The front, one row a design, best in the first objective first, with its difference from the baseline in words."""
+        table = self.frame().iloc[self.front].reset_index(drop=True)
+        table.insert(1, "differences", [self.search.differences(self.design(i)) for i in self.front])
+        return table.drop(columns=["feasible", "misses", "on_front"])
+
+    def ranking_frame(self) -> pd.DataFrame:
+        """Of shown designs, how many times as fast as the baseline each is, and the probability to be faster than the next."""
+        import pandas as pd
+
+        rows = []
+        for row, trial in enumerate(self.shown(), start=1):
+            ratio, low, high = self.ranking.speed(row)
+            after = self.ranking.faster(row, row + 1) if row < len(self.ranking.latency) - 1 else np.nan
+            rows.append({"trial": trial, "speed": ratio, "speed_low": low, "speed_high": high,
+                         "faster_than_baseline": self.ranking.faster(row, 0), "faster_than_next": after})  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def bounds_frame(self) -> pd.DataFrame:
+        """Shares of kernel time by what bounds the kernel: of each workload, on the baseline (trial -1) and each shown design."""
+        import pandas as pd
+
+        trials = [-1, *self.shown()]
+        return pd.DataFrame([
+            {"workload": name, "trial": trial, **{b: float(x) for b, x in zip(BOUNDS, shares[i], strict=True)}}
+            for name, shares in self.ranking.bounds.items() for i, trial in enumerate(trials)
+        ])  # fmt: skip
+
+    def sensitivity_frame(self) -> pd.DataFrame:
+        """Relative change of each objective with each field 10 % down and up, around the best design of each objective."""
+        import pandas as pd
+
+        a = self.around
+        return pd.DataFrame([
+            {"trial": trial, "field": path, "objective": name, "down": float(a.changes[d, f, 0, o]),
+             "up": float(a.changes[d, f, 1, o]), "low": float(a.values[d, f, 0]), "high": float(a.values[d, f, 1])}
+            for d, trial in enumerate(self.chosen) for f, path in enumerate(a.paths) for o, name in enumerate(a.objectives)
+        ])  # fmt: skip
 
     def design(self, trial: int) -> dict[str, float]:
         """The fields of a trial by path, SI units."""
@@ -74,41 +175,11 @@ class Answer:
                 found[objective] = hits
         return found
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: `--format json`; keys in docs/json.md."""
-        search, own = self.search, self.search.own()
-        return {
-            "schema_version": 1,
-            "name": search.scenario.name,
-            "model": search.scenario.model,
-            "device": search.scenario.device.name,
-            "fields": {axis.path: axis.text() for axis in search.axes},
-            "objectives": dict(search.objectives),
-            "constraints": [c.text for c in search.constraints],
-            "resources": dict(search.resources),
-            "seed": search.seed,
-            "batch": search.batch,
-            "trials": len(self.trials),
-            "feasible": int(self.trials.feasible.sum()),
-            "infeasible": self.infeasible(),
-            "baseline": {"fields": dict(search.baseline), "outputs": _outputs(own)},
-            "front": [
-                {
-                    "trial": int(i),
-                    "differences": search.differences(self.design(i)),
-                    "fields": self.design(i),
-                    "outputs": _outputs({name: float(column[i]) for name, column in self.trials.outputs.items()}),
-                }
-                for i in self.front
-            ],
-            "bounds_hit": self.bounds_hit(),
-            "study": self.where.shown,
-            "dashboard": self.where.dashboard(),
-        }
 
-
-def answer(search: Search, trials: Trials, where: Location) -> Answer:
-    """Find the front among the feasible trials."""
+def answer(search: Search, found: Trials | Sequence[Trials], where: Location) -> Answer:
+    """Find the front among the feasible trials, of one study or of one for each seed."""
+    runs = (found,) if isinstance(found, Trials) else tuple(found)
+    trials = joined(list(runs))
     feasible = np.flatnonzero(trials.feasible)
     signs = [
         (-1.0 if direction == "maximize" else 1.0) * trials.outputs[n] for n, direction in search.objectives.items()
@@ -117,13 +188,7 @@ def answer(search: Search, trials: Trials, where: Location) -> Answer:
     designs = np.column_stack([column[front] for column in trials.params.values()])
     _, first = np.unique(designs, axis=0, return_index=True)
     front = front[np.sort(first)]
-    return Answer(search, trials, where, front[np.argsort(signs[0][front], kind="stable")])
-
-
-def _outputs(values: dict[str, float]) -> dict[str, Any]:
-    """Without violations; NaN is null, fits a truth value."""
-    kept = {name: value for name, value in values.items() if not name.startswith(VIOLATION)}
-    return {n: bool(v) if n == "fits" else (None if np.isnan(v) else v) for n, v in kept.items()}
+    return Answer(search, trials, where, front[np.argsort(signs[0][front], kind="stable")], runs)
 
 
 def _hits(axes: tuple[Axis, ...], design: dict[str, float]) -> Iterator[str]:

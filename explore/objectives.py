@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as spec_dataclass
 
 from explore import goals as wishes
+from explore import samplers
 from explore.front import differences
 from explore.goals import MEMORY, RESOURCES, VIOLATION, Constraint, Goals, Wanted
 from explore.mix import Mix
@@ -29,7 +30,7 @@ from explore.space import Axis, Origin, axes, fields, section, settled, show, ti
 from hwspecs import spec
 from hwspecs.errors import SpecError
 from hwspecs.nodes import Node
-from hwspecs.spec import CONFIG, Quantity
+from hwspecs.spec import CONFIG, Doc, Quantity
 from sim.scenario import Scenario
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -46,12 +47,20 @@ class Options(Wanted):
     batch: Annotated[int, Quantity(ge=1, le=100_000, doc="designs that are asked and priced together")] = 64
     spread: Annotated[
         int, Quantity(ge=0, doc="of the trials, the first: evenly over the space, before the sampler proposes any")
-    ] = 0
+    ] = 32
+    sampler: Annotated[
+        Literal["auto", "nsga2", "nsga3", "tpe", "gp", "cmaes"],
+        Doc("Optuna's; auto is nsga2 for several objectives, tpe for one"),
+    ] = "auto"
+    machines: Annotated[
+        int,
+        Quantity(ge=1, le=1000, doc="searches that may work on the study at once, each on a batch; needs PostgreSQL"),
+    ] = 1
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search, read and checked. `settings` of each workload tell it from the scenario."""
+    """A search, read and checked. `settings` of each workload tell it from the scenario. repeat: number of the seed, from 0."""
 
     scenario: Scenario
     axes: tuple[Axis, ...]
@@ -60,8 +69,16 @@ class Search:
     seed: int
     batch: int
     spread: int
+    sampler: str
+    machines: int
     mix: Mix
     settings: tuple[tuple[str, ...], ...]
+    repeat: int = 0
+
+    @property
+    def study(self) -> str:
+        """The name of its study in a storage."""
+        return f"{self.scenario.name}, seed {self.seed}" if self.repeat else self.scenario.name
 
     @property
     def objectives(self) -> Mapping[str, str]:
@@ -91,7 +108,9 @@ class Search:
             **described(self.mix, self.settings),
             "seed": str(self.seed),
             "batch": str(self.batch),
-            **({"spread": str(self.spread)} if self.spread else {}),
+            "spread": str(self.spread),
+            "sampler": self.sampler,
+            **({"machines": str(self.machines)} if self.machines > 1 else {}),
             "scenario": replace(self.scenario, sections={}).hash,
             **baseline_values(self.mix, self.goals),
         }
@@ -108,6 +127,11 @@ class Search:
     def differences(self, design: Mapping[str, float]) -> str:
         """A design in words, as what it changes of the baseline."""
         return differences(design, {path: self.baseline[path] for path in design})
+
+
+def repeated(search: Search, count: int) -> list[Search]:
+    """The same search with so many seeds, from its own on; each has a study of its own."""
+    return [replace(search, seed=search.seed + i, repeat=i) for i in range(count)]
 
 
 def described(mix: Mix, settings: tuple[tuple[str, ...], ...]) -> dict[str, str]:
@@ -142,6 +166,8 @@ def read(origin: Origin) -> Search:
         called = [name for name, *_ in parts]
         problems.extend(wishes.checked(node, options, "search", called, fields(origin.scenario)))
         constraints = _attempt(problems, wishes.constraints, node, options, "search", called) or ()
+    if options and (wrong := samplers.problem(options.sampler, len(options.objectives))):
+        problems.append((node.get("sampler") or node).problem("search.sampler", wrong))
     if problems or not options:
         raise SpecError(tidied(problems))
     resources = options.resources or {axis.path: 1.0 for axis in found}
@@ -152,6 +178,7 @@ def read(origin: Origin) -> Search:
     check_resources(node, goals, origin.scenario, "search")
     search = Search(
         origin.scenario, tuple(found), goals, options.trials, options.seed, options.batch, options.spread,
+        samplers.named(options.sampler, len(options.objectives)), options.machines,
         wishes.prepared(parts), tuple(settings for *_, settings in parts),
     )  # fmt: skip
     check_outputs(node, goals, search.own(), origin.scenario, "search")

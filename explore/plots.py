@@ -32,7 +32,7 @@ NAMES = {
 
 def sweep_plot(swept: Swept, path: Path) -> None:
     """Latency over the field with the most values, one line for each combination of the others, to .png or .svg."""
-    figure, axes = _figure(9, 5)
+    drawn, axes = figure(9, 5)
     plan = swept.plan
     numeric = [axis for axis in plan.axes if axis.field.numeric and len(axis.values) > 1]
     latency = swept.outputs["latency_s"]
@@ -52,20 +52,20 @@ def sweep_plot(swept: Swept, path: Path) -> None:
     s = plan.origin.scenario
     device = "" if any(axis.path == "device" for axis in plan.axes) else f" on {s.device.title}"
     title = f"{s.model}{device}: latency over {along.path if numeric else ', '.join(a.path for a in plan.axes)}"
-    _legend(figure, title + (f", by {', '.join(a.path for a in others)}" if others else ""), handles)
-    _save(figure, s, path)
+    legend(drawn, title + (f", by {', '.join(a.path for a in others)}" if others else ""), handles)
+    save(drawn, s, path)
 
 
 def front_plot(answer: Answer, path: Path) -> None:
     """Designs by the first two objectives with the front and the baseline; with one objective, the best so far."""
-    figure, axes = _figure(9, 5.2)
+    drawn, axes = figure(9, 5.2)
     objectives = list(answer.search.objectives)
     handles = _scatter(axes, answer, *objectives[:2]) if len(objectives) > 1 else _history(axes, answer, objectives[0])
     s = answer.search.scenario
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    _legend(figure, f"{s.model}: {len(answer.trials)} designs around {s.device.title}", handles)
-    _save(figure, s, path)
+    legend(drawn, f"{s.model}: {len(answer.trials)} designs around {s.device.title}", handles)
+    save(drawn, s, path)
 
 
 def _scatter(axes: Any, answer: Answer, x: str, y: str) -> list[Any]:
@@ -151,33 +151,35 @@ def _point(swept: Swept, axes: Any, i: int) -> str:
     return ", ".join(show(a.values[index[swept.plan.axes.index(a), i]], a.field.unit) for a in axes)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure in inches and its axes, drawn without a display."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        return figure, figure.subplots()
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(drawn)
+        return drawn, drawn.subplots()
 
 
-def _legend(figure: Any, title: str, handles: list[Any]) -> None:
+def legend(drawn: Any, title: str, handles: list[Any]) -> None:
+    """Above the axes, under the title."""
     if not handles:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+        drawn.suptitle(title, x=0.01, ha="left", fontsize=12)
         return
     look = {"frameon": False, "fontsize": 9.5, "title_fontsize": 12, "alignment": "left", "columnspacing": 1.2}
-    figure.legend(handles=handles, title=title, loc="outside upper left", ncols=min(len(handles), 4), **look)
+    drawn.legend(handles=handles, title=title, loc="outside upper left", ncols=min(len(handles), 4), **look)
 
 
-def _save(figure: Any, scenario: Scenario, path: Path) -> None:
+def save(drawn: Any, scenario: Scenario, path: Path) -> None:
     """With the source in the corner; the same bytes for the same result."""
     from importlib.metadata import version
 
     from matplotlib import rc_context
 
     source = f"framecast {version('framecast')}, level {scenario.level}, scenario {scenario.hash}"
-    figure.supxlabel(source, x=0.995, ha="right", fontsize=7, color="#777777")
+    drawn.supxlabel(source, x=0.995, ha="right", fontsize=7, color="#777777")
     with rc_context(STYLE):
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=DPI, metadata=metadata)
+        drawn.savefig(path, dpi=DPI, metadata=metadata)

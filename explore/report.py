@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explore.answer import MEMORY, Answer
+from explore.answer import Answer
 from explore.goals import Goals
 from explore.objectives import RESOURCES, VIOLATION, Search
+from explore.samplers import TITLES
 from explore.space import show
 from explore.sweep import Swept
 from sim.report import number
@@ -74,26 +75,14 @@ def misfits(swept: Swept) -> str:
     return f"{swept.plan.origin.path}: {text}" if count else ""
 
 
-def search_text(answer: Answer) -> str:
-    """Counts, the baseline, the front as differences from it, bounds that were hit, where the study is."""
-    parts = [_head(answer), _front(answer), *_bounds(answer)]
-    if resources_named(answer.search.goals):
-        parts.append(resources_line(answer.search.goals))
-    where = answer.where
-    goes_on = (
-        f"Study: {where.shown}, {len(answer.trials)} trials; the same command with more --trials goes on. See it with"
-    )
-    parts.append(f"{goes_on}\n  {where.dashboard()}")
-    return "\n\n".join(parts)
-
-
-def before(search: Search) -> str:
+def before(search: Search, repeats: int = 1) -> str:
     """One line about what is about to be searched."""
     goals = ", ".join(f"{direction} {name}" for name, direction in search.objectives.items())
-    way = "NSGA-II" if len(search.objectives) > 1 else "TPE"
+    way = TITLES[search.sampler]
     size = f"{search.trials} designs in all, {search.batch} at a time"
     count = len(search.axes)
-    return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {size} ({way}, seed {search.seed})"
+    seeds = f"seed {search.seed}" if repeats == 1 else f"seeds {search.seed} to {search.seed + repeats - 1}"
+    return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {size} ({way}, {seeds})"
 
 
 def resources_line(search: Goals) -> str:
@@ -117,7 +106,9 @@ def trials_frame(answer: Answer) -> pd.DataFrame:
     ]
     on_front = np.isin(np.arange(len(trials)), answer.front)
     more: dict[str, Any] = {"feasible": trials.feasible, "misses": missed, "on_front": on_front}
-    return pd.DataFrame({"trial": np.arange(len(trials)), **fields, **outputs, **more})
+    seed = np.repeat(answer.search.seed + np.arange(len(answer.runs)), [len(run) for run in answer.runs])
+    seeds = {"seed": seed} if len(answer.runs) > 1 else {}
+    return pd.DataFrame({"trial": np.arange(len(trials)), **seeds, **fields, **outputs, **more})
 
 
 def _sweep_row(swept: Swept, i: int) -> list[str]:
@@ -133,42 +124,6 @@ def resources_named(goals: Goals) -> bool:
     return any(RESOURCES in text for text in (*goals.objectives, *(c.output for c in goals.constraints)))
 
 
-def _head(answer: Answer) -> str:
-    s, trials = answer.search.scenario, answer.trials
-    what = ", ".join(axis.path.removeprefix("device.") for axis in answer.search.axes)
-    lines = [f"{s.name}: {s.model} around {s.device.title} ({s.device.name}); varied: {what}"]
-    missed = [
-        f"{count} do not fit into memory" if name == MEMORY else f"{count} miss {name}"
-        for name, count in answer.infeasible().items()
-    ]
-    lines.append(
-        f"{int(trials.feasible.sum())} of {len(trials)} designs are feasible" + "".join(f"; {m}" for m in missed)
-    )
-    return "\n".join(lines)
-
-
-def _front(answer: Answer) -> str:
-    """The table; objectives beside the baseline's."""
-    from tabulate import tabulate
-
-    objectives, own = list(answer.search.objectives), answer.search.own()
-    if not len(answer.front):
-        return "No design is feasible: relax the constraint that most designs miss, or widen the ranges."
-    head = ["difference from the baseline"]
-    for name in objectives:
-        head += [name] if name == RESOURCES else [name, "x baseline"]
-    rows = [["the baseline", *cells(objectives, own, own)]]
-    for i in answer.shown():
-        values = {name: float(answer.trials.outputs[name][i]) for name in objectives}
-        rows.append([answer.search.differences(answer.design(i)), *cells(objectives, values, own)])
-    table = tabulate(
-        rows, head, tablefmt="plain", disable_numparse=True, colalign=["left"] + ["right"] * (len(head) - 1)
-    )
-    several = len(objectives) > 1
-    what = f"{len(rows) - 1} of {len(answer.front)} designs on the front" if several else "The best designs"
-    return f"{what}, best in {objectives[0]} first\n{table}"
-
-
 def cells(objectives: Sequence[str], values: Mapping[str, float], own: Mapping[str, float]) -> list[str]:
     """Objectives of a design, each beside its ratio to the baseline's."""
     cells = []
@@ -177,11 +132,3 @@ def cells(objectives: Sequence[str], values: Mapping[str, float], own: Mapping[s
         if name != RESOURCES:
             cells.append(f"{values[name] / own[name]:.2f}" if own[name] else "")
     return cells
-
-
-def _bounds(answer: Answer) -> list[str]:
-    lines = [
-        f"Best {objective} at {', '.join(hits)}: widen {'it' if len(hits) == 1 else 'them'}"
-        for objective, hits in answer.bounds_hit().items()
-    ]
-    return ["\n".join(lines)] if lines else []

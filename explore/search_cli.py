@@ -16,8 +16,11 @@ from hwspecs.completion import files
 from hwspecs.notes import say, shows_progress
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from explore.answer import Answer
     from explore.objectives import Search
+    from explore.storage import Location
     from explore.study import Trials
     from explore.sweep import Plan, Swept
     from explore.walk import Found
@@ -99,42 +102,46 @@ def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None,
 @click.option("--study", metavar="FILE|URL", help="Where the study is kept; else NAME.journal, or in DIR of --out.")
 @click.option("--seed", type=click.IntRange(0, SEED), metavar="N", help="Of the sampler; else search.seed.")
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Designs asked and priced together.")
+@click.option("--sampler", metavar="NAME", help="nsga2 or nsga3; for one objective tpe, gp or cmaes.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 100),
+    default=1,
+    metavar="N",
+    help="Seeds, from --seed on; their spread is told.",
+)
 @FORMAT
-@click.option("--out", metavar="DIR", help="Also write search.json, trials.csv and plots/front.png, .svg to DIR.")
+@click.option("--out", metavar="DIR", help="Also write search.html, search.json, trials.csv, tables and plots to DIR.")
 def search(
     scenario: str, overrides: tuple[str, ...], trials: int | None, study: str | None, seed: int | None,
-    batch: int | None, form: str, out: str | None,
+    batch: int | None, sampler: str | None, repeats: int, form: str, out: str | None,
 ) -> int:  # fmt: skip
     """Search for the device that suits SCENARIO best.
 
     Its section `search:` names numbers of the device with their ranges, objectives with directions, and constraints.
     Optuna proposes designs in batches (NSGA-II, or TPE for one objective). The study is kept in a file; the same command
-    goes on with it.
+    goes on with it. --study postgresql://... lets several machines work on one study: start the same command on each.
 
     \b
     Examples:
       framecast search examples/hardware-search.yaml
       framecast search examples/hardware-search.yaml --trials 2000 --study wide.journal
+      framecast search examples/hardware-search.yaml --repeats 3
       framecast search examples/hardware-search.yaml --out out/search --format json | jq '.front[0]'
     """
     from explore import objectives, report
-    from explore.answer import answer
+    from explore.answer_json import to_json
+    from explore.answer_report import search_text
     from explore.space import origin
-    from explore.study import Location, run
+    from explore.storage import Location
 
-    given = {"trials": trials, "seed": seed, "batch": batch}
+    given = {"trials": trials, "seed": seed, "batch": batch, "sampler": sampler}
     settings = [f"search.{name}={value}" for name, value in given.items() if value is not None]
     wanted = objectives.read(origin(scenario, (*overrides, *settings)))
     default = str(Path(out) / "study.journal") if out is not None else f"{wanted.scenario.name}.journal"
     where = Location(study or default)
-    say(report.before(wanted))
-    try:
-        with _bar(wanted.trials, "design") as bar:
-            done = run(wanted, where, _advance(bar, wanted))
-    except KeyboardInterrupt:
-        click.echo(f"{where.shown} keeps every finished batch; the same command goes on", err=True)
-        raise
-    found = answer(wanted, done, where)
+    say(report.before(wanted, repeats))
+    found = _searched(wanted, where, repeats)
     if out is not None:
         from sim.files import write_all
 
@@ -142,8 +149,25 @@ def search(
     if form == "csv":
         click.echo(report.trials_frame(found).to_csv(index=False), nl=False)
     else:
-        click.echo(json.dumps(found.to_json(), indent=2) if form == "json" else report.search_text(found))
+        click.echo(json.dumps(to_json(found), indent=2) if form == "json" else search_text(found))
     return 0
+
+
+def _searched(wanted: Search, where: Location, repeats: int) -> Answer:
+    """Every seed's study completed, one after the other."""
+    from explore.answer import answer
+    from explore.objectives import repeated
+    from explore.study import run
+
+    runs = []
+    try:
+        for one in repeated(wanted, repeats):
+            with _bar(one.trials, "design") as bar:
+                runs.append(run(one, where, _advance(bar, one)))
+    except KeyboardInterrupt:
+        click.echo(f"{where.shown} keeps every finished batch; the same command goes on", err=True)
+        raise
+    return answer(wanted, runs, where)
 
 
 def _walk(plan: Plan, form: str, out: str | None, cluster: str | None) -> int:
@@ -264,12 +288,25 @@ def _sweep_files(swept: Swept) -> Iterator[tuple[str, Callable[[Path], object]]]
 
 
 def _files(found: Answer) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    from explore import plots, report
+    from functools import partial
 
-    data = json.dumps(found.to_json(), indent=2) + "\n"
-    resolved = found.search.scenario.resolved()
-    yield "scenario.resolved.yaml", lambda p: p.write_text(resolved, encoding="utf-8")
-    yield "search.json", lambda p: p.write_text(data, encoding="utf-8")
+    from explore import answer_page, answer_plots, report
+    from explore.answer_json import to_json
+    from sim.files import text_file
+
+    yield "scenario.resolved.yaml", text_file(found.search.scenario.resolved())
+    yield "search.json", text_file(json.dumps(to_json(found), indent=2) + "\n")
     yield "trials.csv", lambda p: report.trials_frame(found).to_csv(p, index=False)
-    for suffix in ("png", "svg"):
-        yield f"plots/front.{suffix}", lambda p: plots.front_plot(found, p)
+    if len(found.front):
+        tables = {"front": found.front_frame, "ranking": found.ranking_frame, "bounds": found.bounds_frame,
+                  "sensitivity": found.sensitivity_frame}  # fmt: skip
+        for name, made in tables.items():
+            yield f"{name}.csv", partial(_csv, made())
+    for name, draw in answer_plots.plots(found).items():
+        for suffix in ("png", "svg"):
+            yield f"plots/{name}.{suffix}", partial(draw, found)
+    yield "search.html", text_file(answer_page.page(found))
+
+
+def _csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False)

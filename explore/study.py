@@ -2,61 +2,37 @@
 
 The sampler works on a copy of the study in memory: a batch is asked, priced in one array call and told there, and then
 its finished trials are appended to the storage. So a killed search leaves no trial half done. Each batch has a sampler of
-its own, seeded by (seed, number of the batch): a study is a function of (space, seed, batch), also when it is continued in
-the middle of a batch, which is then asked again and completed.
+its own, seeded by (seed, number of the batch), that knows the batches up to `machines` before it: a study is a function of
+(space, seed, batch, machines), also when it is continued in the middle of a batch, which is then asked again and completed, and
+when several searches work on it at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explore.front import pareto
+from explore import samplers
 from explore.identity import changed, fields_of, way_out
-from explore.journal import Journal, held, repair
 from explore.objectives import VIOLATION, Search
-from explore.propose import Design, even, neighbours
-from explore.space import Axis
+from explore.propose import Design, Tried, even, promising
+from explore.storage import PLACE, Claims, Location, append, finished, opened, patiently, quiet
 from hwspecs.errors import StudyError
 
 if TYPE_CHECKING:
     import optuna
 
 Floats: TypeAlias = NDArray[np.float64]
+Stored: TypeAlias = "dict[int, optuna.trial.FrozenTrial]"  # finished trials by place
 SPACE, SCENARIO, DESIGN = "framecast: space", "framecast: scenario", "design"  # attributes: of the study, of each trial
-POPULATION = 50  # of NSGA-II, Optuna's own default; a larger batch is one generation
-WAIT, RETRY = 60.0, 1.0  # s that a database may be away, and between attempts to reach it
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a study is kept: a file, or the URL of a database."""
-
-    text: str
-
-    @property
-    def is_url(self) -> bool:
-        """A storage URL as Optuna takes it, for example postgresql://host/name."""
-        return "://" in self.text
-
-    @property
-    def shown(self) -> str:
-        """Without a password."""
-        return re.sub(r"(://[^:/@]+):[^@/]*@", r"\1:***@", self.text)
-
-    def dashboard(self) -> str:
-        """The command that shows it."""
-        return f"optuna-dashboard {self.shown}"
+OWN = 8  # of several objectives one design in so many is the sampler's own; the others are where a model expects most
+POLL = 0.2  # s between looks at what other searches have done
 
 
 @dataclass(frozen=True)
@@ -80,85 +56,87 @@ class Trials:
         return [name for name in self.outputs if name.startswith(VIOLATION)]
 
 
+def joined(each: list[Trials]) -> Trials:
+    """Trials of several studies one after the other."""
+    names = list(dict.fromkeys(n for t in each for n in t.outputs))
+    return Trials(
+        {path: np.concatenate([t.params[path] for t in each]) for path in each[0].params},
+        {n: np.concatenate([t.outputs.get(n, np.full(len(t), np.nan)) for t in each]) for n in names},
+    )
+
+
 def run(search: Search, where: Location, progress: Callable[[Trials], None] | None = None) -> Trials:
-    """Complete the study that is called as the scenario to `search.trials` trials in all, and return those.
+    """Complete the study of the search to `search.trials` trials in all, and return those.
 
     `progress` is told of the trials after each batch. StudyError: the storage cannot be read or written, is damaged or in
     use, or holds a study of another space.
     """
-    with _opened(where) as storage, _quiet():
-        study = _attempt(where, lambda: _study(search, storage))
-        stored = _finished(study)
+    if search.machines > 1 and not where.is_shared:
+        text = "several machines share a study in PostgreSQL only; give one by --study postgresql://... or leave out"
+        raise StudyError(f"{where.shown}: {text} search.machines")
+    with quiet(), opened(where, lambda storage: _study(search, storage)) as (study, claims):
+        stored = patiently(where, partial(finished, study))
         _check_space(search, study, where, len(stored))
         if progress and stored:
             progress(_trials(search, stored))
-        memory = _memory(search, stored[: len(stored) // search.batch * search.batch])
-        while len(stored) < search.trials:
-            asked = _batch(search, memory, len(stored) // search.batch)
-            new = asked[len(stored) % search.batch :][: search.trials - len(stored)]
-            _append(where, study, len(stored), new)
-            stored.extend(new)
-            if progress:
+        memory = None
+        while (todo := _todo(search, stored)) is not None:
+            batch = patiently(where, partial(_taken, search, claims, stored))
+            if batch is not None:
+                stored = patiently(where, partial(finished, study)) if where.is_shared else stored
+                memory = _memory(search, stored, batch, memory)
+                asked = _batch(search, memory, batch)
+                new = {p: t for p, t in enumerate(asked, batch * search.batch) if p < search.trials and p not in stored}
+                append(where, study, claims, batch, new)
+                patiently(where, partial(claims.release, batch))
+                stored |= new
+            else:
+                time.sleep(POLL)
+            if where.is_shared:
+                stored = patiently(where, partial(finished, study))
+            if progress and (batch is not None or _todo(search, stored) != todo):
                 progress(_trials(search, stored))
         return _trials(search, stored)
 
 
-def _memory(search: Search, before: Sequence[optuna.trial.FrozenTrial]) -> optuna.Study:
-    """A study in memory with the trials of finished batches, on which the samplers work."""
+def _todo(search: Search, stored: Stored) -> int | None:
+    """The first batch that is not done; None where all are."""
+    missing = next((place for place in range(search.trials) if place not in stored), None)
+    return None if missing is None else missing // search.batch
+
+
+def _taken(search: Search, claims: Claims, stored: Stored) -> int | None:
+    """A batch for this search: of those that are not done and whose sampler's trials are all there, the first that no other
+    search holds."""
+    first = _todo(search, stored)
+    assert first is not None
+    last = -(-search.trials // search.batch)
+    for batch in range(first, min(first + search.machines, last)):
+        places = range(batch * search.batch, min((batch + 1) * search.batch, search.trials))
+        if any(place not in stored for place in places) and claims.take(batch):
+            return batch
+    return None
+
+
+def _memory(search: Search, stored: Stored, batch: int, before: optuna.Study | None) -> optuna.Study:
+    """A study in memory with the trials that the sampler of a batch knows: of all batches up to `machines` before it."""
     import optuna
 
+    known = max(batch - search.machines + 1, 0) * search.batch
+    if before is not None and len(before.get_trials(deepcopy=False)) == known and search.machines == 1:
+        return before
     memory = optuna.create_study(directions=list(search.objectives.values()))
-    memory.add_trials(before)
+    memory.add_trials([stored[place] for place in range(known)])
     return memory
 
 
-def _append(where: Location, study: optuna.Study, before: int, new: Sequence[optuna.trial.FrozenTrial]) -> None:
-    """Append trials to the storage, which has `before`: to a journal in one write, to a database one by one.
-
-    A database that is away is waited for; then what it has of the trials is read, so that none is lost and none is there twice.
-    StudyError when it stays away.
-    """
-    from hwspecs.notes import say
-
-    backend = getattr(study._storage, "_backend", None)
-    if isinstance(backend, Journal):
-        with backend.together():
-            for trial in new:
-                study.add_trial(trial)
-        _attempt(where, backend.flush)
-        return
-    until, told = 0.0, False
-    while True:
-        try:
-            for trial in new[len(_finished(study)) - before if told else 0 :]:
-                study.add_trial(trial)
-            return
-        except Exception as error:  # of whatever driver: a database that is away, or anything else
-            until = until or time.monotonic() + WAIT
-            if time.monotonic() >= until or not _is_away(error):
-                _attempt(where, partial(_fail, error))
-            if not told:
-                say(f"warning: {where.shown}: the database does not answer; waiting up to {WAIT:.0f} s for it")
-            told = True
-            time.sleep(RETRY)
-
-
-def _is_away(error: BaseException | None) -> bool:
-    """The connection is the fault: SQLAlchemy's name for it, here or in what it was caused by."""
-    names = {"OperationalError", "InterfaceError", "DisconnectionError"}
-    return error is not None and (type(error).__name__ in names or _is_away(error.__cause__ or error.__context__))
-
-
-def _fail(error: Exception) -> None:
-    raise error
-
-
 def _batch(search: Search, memory: optuna.Study, batch: int) -> list[optuna.trial.FrozenTrial]:
-    """All trials of one batch, asked, priced and told in memory, which holds the trials of the batches before it."""
-    memory.sampler = _sampler(search, batch)
-    space = {axis.path: _distribution(axis) for axis in search.axes}
+    """All trials of one batch, asked, priced and told in memory, which holds what the sampler knows."""
+    memory.sampler = samplers.sampler(search.sampler, samplers.seed_of(search.seed, batch), search.batch)
+    space = {axis.path: samplers.distribution(axis) for axis in search.axes}
+    known = len(memory.get_trials(deepcopy=False))
     asked = []
-    for design in list(_given(search, memory, batch)):
+    for design in _given(search, memory, batch):
         if design is not None:
             memory.enqueue_trial(dict(design))
         asked.append(memory.ask(space))
@@ -166,6 +144,7 @@ def _batch(search: Search, memory: optuna.Study, batch: int) -> list[optuna.tria
     outputs = search.prices({path: np.array([design[path] for design in designs]) for path in space})
     for i, (trial, design) in enumerate(zip(asked, designs, strict=True)):
         trial.set_user_attr(DESIGN, search.differences(design))
+        trial.set_user_attr(PLACE, batch * search.batch + i)
         for name, column in outputs.items():
             value = float(column[i])
             if name.startswith(VIOLATION):
@@ -173,69 +152,43 @@ def _batch(search: Search, memory: optuna.Study, batch: int) -> list[optuna.tria
             if np.isfinite(value):
                 trial.set_user_attr(name, value)
         memory.tell(trial, [float(outputs[name][i]) for name in search.objectives])
-    told: list[optuna.trial.FrozenTrial] = memory.get_trials(deepcopy=False)[batch * search.batch :]
+    told: list[optuna.trial.FrozenTrial] = memory.get_trials(deepcopy=False)[known:]
     return told
 
 
-def _given(search: Search, memory: optuna.Study, batch: int) -> Iterator[Design | None]:
-    """What each trial of a batch is given: a point of an even sample, a neighbour of the front, or nothing (the sampler's)."""
+def _given(search: Search, memory: optuna.Study, batch: int) -> list[Design | None]:
+    """What each trial of a batch is given: a point of an even sample, a design where the model expects most, or nothing (the
+    sampler's)."""
     first = batch * search.batch
-    near: Iterator[Design] = iter(())
-    if len(search.objectives) > 1 and first:
-        done = memory.get_trials(deepcopy=False)
-        feasible = [t for t in done if all(v <= 0 for v in t.constraints.values())]
-        signs = np.array([1.0 if way == "minimize" else -1.0 for way in search.objectives.values()])
-        losses = signs * np.array([t.values for t in feasible]).reshape(len(feasible), len(signs))
-        front = [feasible[i].params for i in np.flatnonzero(pareto(losses))]
-        near = neighbours(search.axes, front, [t.params for t in done], (search.seed, batch))
-    for i in range(search.batch):
-        if first + i < search.spread:
-            yield even(search.axes, first + i, search.seed)
-        else:
-            yield next(near, None) if i % 2 else None
+    evenly: list[Design | None] = [
+        even(search.axes, place, search.seed) for place in range(first, min(first + search.batch, search.spread))
+    ]
+    left = search.batch - len(evenly)
+    done = memory.get_trials(deepcopy=False)
+    if len(search.objectives) == 1 or not done or not left:
+        return [*evenly, *[None] * left]
+    near = promising(search.axes, _tried(search, done), left - left // OWN, (search.seed, batch))
+    return [*evenly, *near, *[None] * (left - len(near))]
 
 
-def _sampler(search: Search, batch: int) -> optuna.samplers.BaseSampler:
-    """NSGA-II for several objectives, TPE for one."""
-    import optuna
-
-    seed = int(np.random.SeedSequence((search.seed, batch)).generate_state(1)[0])
-    if len(search.objectives) > 1:
-
-        class InOrder(optuna.samplers.NSGAIISampler):  # type: ignore[misc]
-            """Parents in the order of their trials: Optuna's own order differs between the first and later asks of a generation,
-            so that a continued study would differ."""
-
-            def select_parent(self, study: optuna.Study, generation: int) -> list[optuna.trial.FrozenTrial]:
-                return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
-
-        return InOrder(population_size=max(POPULATION, search.batch), seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
-def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
-    import optuna
-
-    r = axis.range
-    if r is None:
-        return optuna.distributions.CategoricalDistribution(axis.values)
-    if axis.field.type is int:
-        step = int(r.step or 1)
-        last = int(r.high) - int(r.high - r.low) % step
-        return optuna.distributions.IntDistribution(int(r.low), last, log=r.log, step=step)
-    high = r.low + r.step * int((r.high - r.low) / r.step * (1 + 1e-12)) if r.step else r.high
-    return optuna.distributions.FloatDistribution(r.low, high, log=r.log, step=r.step)
+def _tried(search: Search, done: list[optuna.trial.FrozenTrial]) -> Tried:
+    signs = np.array([1.0 if way == "minimize" else -1.0 for way in search.objectives.values()])
+    missed = sorted(done[0].constraints)  # a database gives them in any order
+    return Tried(
+        {axis.path: np.array([float(t.params[axis.path]) for t in done]) for axis in search.axes},
+        signs * np.array([t.values for t in done]),
+        np.array([[t.constraints[name] for name in missed] for t in done]),
+    )
 
 
 def _study(search: Search, storage: Any) -> optuna.Study:
     import optuna
 
-    name = search.scenario.name
-    directions = list(search.objectives.values())
     names = [s.study_name for s in optuna.get_all_study_summaries(storage)]
-    if name in names:
-        return optuna.load_study(study_name=name, storage=storage)
-    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    if search.study in names:
+        return optuna.load_study(study_name=search.study, storage=storage)
+    directions = list(search.objectives.values())
+    study = optuna.create_study(study_name=search.study, storage=storage, directions=directions)
     study.set_metric_names(list(search.objectives))
     _note_space(search, study)
     return study
@@ -250,7 +203,7 @@ def _note_space(search: Search, study: optuna.Study) -> None:
 def _check_space(search: Search, study: optuna.Study, where: Location, done: int) -> None:
     """StudyError that says what changed, where the study is of another space."""
     stored, now = study.user_attrs.get(SPACE), search.identity()
-    if stored is None and not done:  # killed while it was being made
+    if stored is None and not study.get_trials(deepcopy=False):  # killed while it was being made
         _note_space(search, study)
         return
     if not isinstance(stored, dict):
@@ -262,73 +215,10 @@ def _check_space(search: Search, study: optuna.Study, where: Location, done: int
         raise StudyError(f"{where.shown}: space changed since trial {done}: {text}")
 
 
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Complete trials in order; any other was left by another program and does not count."""
-    import optuna
-
-    complete: list[optuna.trial.FrozenTrial] = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    return complete
-
-
-def _trials(search: Search, stored: Sequence[optuna.trial.FrozenTrial]) -> Trials:
-    stored = stored[: search.trials]
-    names = [name for name in dict.fromkeys(n for t in stored for n in t.user_attrs) if name != DESIGN]
+def _trials(search: Search, stored: Stored) -> Trials:
+    kept = [stored[place] for place in sorted(stored) if place < search.trials]
+    names = [n for n in dict.fromkeys(n for t in kept for n in t.user_attrs) if n not in (DESIGN, PLACE)]
     return Trials(
-        {a.path: np.array([t.params[a.path] for t in stored], dtype=np.float64) for a in search.axes},
-        {n: np.array([t.user_attrs.get(n, np.nan) for t in stored], dtype=np.float64) for n in names},
+        {a.path: np.array([t.params[a.path] for t in kept], dtype=np.float64) for a in search.axes},
+        {n: np.array([t.user_attrs.get(n, np.nan) for t in kept], dtype=np.float64) for n in names},
     )
-
-
-@contextlib.contextmanager
-def _opened(where: Location) -> Iterator[Any]:
-    """The storage; a journal is held for us alone while it is open."""
-    if where.is_url:
-        with _quiet():
-            import optuna
-
-            storage = _attempt(where, lambda: _database(where.text))
-        yield storage
-        return
-    path = Path(where.text)
-    with held(path):
-        repair(path)
-        with _quiet():
-            import optuna
-
-            file = optuna.storages.journal.JournalFileBackend(str(path))
-            storage = _attempt(where, lambda: optuna.storages.JournalStorage(Journal(path, file)))
-        yield storage
-
-
-def _database(url: str) -> Any:
-    """A storage by URL; a connection that died is noticed before it is used. PostgreSQL by the driver of the extra 'postgres'."""
-    import optuna
-
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
-    return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-
-
-def _attempt(where: Location, do: Callable[[], Any]) -> Any:
-    """do(), its failure as one line."""
-    try:
-        return do()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-    except Exception as error:  # whatever a database driver or a damaged file leads to
-        reason = f"{type(error).__name__}: {str(error) or 'no reason given'}".splitlines()[0]
-    raise StudyError(f"{where.shown}: cannot use the study ({reason}); start with --study NEW or mend it")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Optuna says about experimental features and each trial."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -6,18 +6,23 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from explore import objectives, study
-from explore.study import Location, run
+from explore import objectives, storage
+from explore.space import origin
+from explore.storage import Location
+from explore.study import run
 from hwspecs.errors import StudyError
-from tests.explore.test_study import same, searched
-from tests.explore.toys import SEARCH, opened, use_toy
+from tests.explore.test_study import KILLED, ROOT, same, searched
+from tests.explore.toys import SEARCH, opened, use_toy, write
 
 FOUND = shutil.which("pg_ctl") or next(iter(sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))), None)
 pytest.importorskip("psycopg2", reason="the extra 'postgres' is not installed")
@@ -48,23 +53,23 @@ class Server:
         self.call("pg_ctl", "-w", "-s", "-m", "immediate", "stop")
 
 
-@pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("postgres")
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="framecast-postgres-"))  # not below pytest's folder, which is root's alone
     found = Server(folder)
     if found.user:
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
+        folder.chmod(0o755)
         shutil.chown(folder, "postgres", "postgres")
     found.call("initdb", "-U", "postgres", "-A", "trust")
     found.start()
     yield found
     found.stop()
+    shutil.rmtree(folder)
 
 
 def test_stopped_and_started(server: Server, tmp_path: Path, monkeypatch: Any) -> None:
     use_toy(monkeypatch)
-    monkeypatch.setattr(study, "RETRY", 0.1)
+    monkeypatch.setattr(storage, "RETRY", 0.1)
     search = objectives.read(opened(tmp_path, SEARCH, "search.trials=40"))
     restarts: list[threading.Thread] = []
     said: list[str] = []
@@ -90,10 +95,42 @@ def test_stopped_and_started(server: Server, tmp_path: Path, monkeypatch: Any) -
     assert said == [f"warning: {server.url}: the database does not answer; waiting up to 60 s for it"]
     assert same(found, searched(tmp_path, "search.trials=40"))
     assert same(found, run(search, Location(server.url)))  # what is stored
-    monkeypatch.setattr(study, "WAIT", 0.3)
+    monkeypatch.setattr(storage, "WAIT", 0.3)
     server.stop()
     with pytest.raises(
         StudyError, match=r"^postgresql://postgres@127\.0\.0\.1:\d+/postgres: cannot use the study \(.*\)"
     ):
         run(search, Location(server.url))
     server.start()
+
+
+def worker(path: Path, url: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", KILLED, "search", str(path), "--study", url]
+    environment = {**os.environ, "FRAMECAST_CACHE": os.environ.get("FRAMECAST_CACHE", str(path.parent / "cache"))}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_several_machines_on_one_study(server: Server, tmp_path: Path, monkeypatch: Any) -> None:
+    import optuna
+
+    use_toy(monkeypatch)
+    text = SEARCH.replace("trials: 20", "trials: 80\n  machines: 2")
+    path = write(tmp_path, f"name: shared\n{text}")
+    run(objectives.read(origin(str(path), ["name=alone"])), Location(server.url))
+    both = [worker(path, server.url) for _ in range(2)]
+    url = server.url.replace("postgresql://", "postgresql+psycopg2://")
+    done = 0
+    while done < 20:  # then one of them dies in the middle of a batch
+        time.sleep(0.05)
+        assert both[1].poll() is None
+        studies = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(url)}
+        done = studies.get("shared", 0)
+    both[0].kill()
+    assert both[1].wait() == 0, both[1].stderr and both[1].stderr.read()
+    one, other = (optuna.load_study(study_name=name, storage=url).get_trials() for name in ("alone", "shared"))
+    assert sorted(t.user_attrs[storage.PLACE] for t in other) == list(range(80))  # none lost, none twice
+    places = {t.user_attrs[storage.PLACE]: t.params for t in one}
+    assert places == {t.user_attrs[storage.PLACE]: t.params for t in other}
+    search = objectives.read(origin(str(path)))
+    with pytest.raises(StudyError, match=r"several machines share a study in PostgreSQL only; give one by --study"):
+        run(search, Location(str(tmp_path / "s.journal")))

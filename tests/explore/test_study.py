@@ -16,9 +16,10 @@ import pytest
 
 from explore import objectives
 from explore.answer import answer
+from explore.answer_report import search_text
 from explore.front import pareto
-from explore.report import search_text
-from explore.study import Location, Trials, run
+from explore.storage import Location
+from explore.study import Trials, run
 from framecast import main
 from hwspecs.errors import StudyError
 from tests.explore.toys import HEAD, SEARCH, opened, use_toy, write

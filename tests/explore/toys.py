@@ -20,6 +20,7 @@ SEARCH = """search:
   constraints: [relative_resources <= 2]
   trials: 20
   batch: 8
+  spread: 4
 """
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from calib import accuracy_transfer, conv_alike, few_accuracy
+from calib import accuracy_transfer, conv_alike, conv_unit, few_accuracy
 from calib.families.base import Floats
 from calib.fit import HELD_OUT, Rows, errors, held_units, parts_of, predicted, priced, trained, with_floor
 from calib.make import rows_on
@@ -43,7 +43,6 @@ FILES = (
 )
 PAGE = Path("docs/accuracy.md")
 LARGEST = {"m": 8192, "n": 51200, "k": 12288}  # from these on, extents are the largest of the tables
-LONG, FEWEST = 200e-6, 10  # s from which rows of tensor-core convolutions are scored, and how many must be
 LEAST = 30  # held-out rows of a software from which it has a line
 
 
@@ -58,6 +57,7 @@ class Case:
     blind: bool = False  # the software, or the algorithm, is not told
     least: float = 0.0  # seconds: shorter rows are not scored
     each: bool = False  # every software has to meet the target, not only all of them together
+    crossed: bool = False  # constants of the family are fitted anew without a fifth of the problems, five times
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,9 @@ def units(rows: Rows) -> Mask:
     return held_units(rows.unit, 0)
 
 
-def units_with_long_rows(rows: Rows) -> Mask:
-    """A fifth of the units, the first draw that holds rows of 200 us and more, of which few tables have many."""
-    draws = (held_units(rows.unit, seed) for seed in range(100))
-    return next((held for held in draws if (held & (rows.measured >= LONG)).sum() >= FEWEST), units(rows))
+def everything(rows: Rows) -> Mask:
+    """Every row, each by a fit of the other problems."""
+    return np.ones(len(rows), dtype=bool)
 
 
 def values(*names: str) -> Callable[[Rows], Mask]:
@@ -118,9 +117,10 @@ CASES = (
     Case(
         "conv/tensor",
         "convolution TF32/fp16 above 200 us (launch included)",
-        units_with_long_rows,
+        everything,
         (None, 20, None),
-        least=LONG,
+        least=conv_unit.LONG,
+        crossed=True,
     ),
     Case("norm", "layer and RMS norm", units, (5, 8, 18)),
     Case("softmax", "softmax", units, (5, 8, 18)),
@@ -152,18 +152,48 @@ def _scored(task: tuple[int, pd.DataFrame]) -> Found | None:
     out = rows.take(held & (rows.measured >= case.least))
     if not len(out):
         return None
+    if case.crossed:
+        return _found(index, out, conv_unit.crossed(rows)[held & (rows.measured >= case.least)], {}, begin)
     part = trained(rows.take(~held), Recipe())
     if case.blind:
         out = replace(out, condition=np.full(len(out), "", dtype=object))
-    guess, plain = predicted(out, part)[0], _levels(out, part)
-    by = {"": errors(out.measured, guess)}
+    levels = {name: errors(out.measured, time_) for name, time_ in _levels(out, part).items()}
+    return _found(index, out, predicted(out, part)[0], levels, begin, part)
+
+
+def _found(
+    index: int, out: Rows, guess: Floats, levels: Mapping[str, Mapping[str, float]], begin: float, part: Part | None = None
+) -> Found:  # fmt: skip
+    by = {"": errors(out.measured, guess) | _inside(out, guess, part)}
     for name in sorted(set(out.condition) - {""}):
         mask = out.condition == name
         if mask.sum() >= LEAST:
-            by[name] = errors(out.measured[mask], guess[mask]) | {"rows": float(mask.sum())}
-    levels = {name: errors(out.measured, time_) for name, time_ in plain.items()}
-    print(f"{case.title}: {by['']}", file=sys.stderr, flush=True)
+            own = out.take(mask)
+            by[name] = errors(own.measured, guess[mask]) | _inside(own, guess[mask], part) | {"rows": float(mask.sum())}
+    print(f"{CASES[index].title}: {by['']}", file=sys.stderr, flush=True)
     return Found(index, len(out), by, levels, time.perf_counter() - begin)
+
+
+def _inside(rows: Rows, guess: Floats, part: Part | None) -> dict[str, float]:
+    """Share of the rows in their intervals of 80 %, percent, the half-width of those, and the band that a share would be in with
+    19 of 20 draws of the units, were each interval right."""
+    if part is None or not part.intervals:
+        return {}
+    low, high = part.ends(rows.condition, guess)
+    away = np.log(rows.measured / guess)
+    inside = (low <= away) & (away <= high)
+    return {
+        "inside": 100.0 * float(inside.mean()),
+        "width": 100.0 * float(np.median(high - low)) / 2.0,
+        **_band(rows, inside),
+    }
+
+
+def _band(rows: Rows, inside: Mask) -> dict[str, float]:
+    """Twice the standard error of a share of rows that are drawn by whole units, percent; the units."""
+    share, unit = inside.mean(), np.unique(rows.unit, return_inverse=True)[1]
+    away = np.bincount(unit, inside - share)
+    return {"band": 196.0 * float(np.sqrt(np.sum(away**2))) / len(inside), "units": float(unit.max() + 1)}
 
 
 def _levels(rows: Rows, part: Part) -> dict[str, Floats]:
@@ -194,7 +224,7 @@ def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path], mor
             _table(softwares, list(_software_lines(found))),
             "## What each level adds\n`physical` are the terms that all devices share, with the fitted launch floors;\n"
             "`refitted` the same terms fitted on this device; `calibrated` the learned correction on top.",
-            _table(steps, [_steps(f) for f in found]),
+            _table(steps, [_steps(f) for f in found if f.levels]),
             *filter(None, more),
             _limits(),
         ]

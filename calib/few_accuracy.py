@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tabulate import tabulate
 
+from calib import power
 from calib.fit import Rows, errors, held_units, parts_of, physical_stage, predicted, trained
+from hwspecs import device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,6 @@ DEVICES = ("l40s", "a100-sxm-80gb")
 ASKED = {10: 10.0, 100: 8.0, 400: 7.0}  # rows -> MAPE in percent of products of LEAST seconds and more
 LEAST = 50e-6
 DRAWS = 3
-UNKNOWN = 0.74  # sustained over peak rate of a device without data: between A100 and L40S (transfer notes, section 1)
 MOST_SCORED = 4000  # held-out rows, drawn at random
 STARTED = 2000  # rows of the other device, drawn at random
 MEDIAN = "median of the serving libraries"
@@ -40,19 +41,19 @@ class Few:
 
 def measured_few(frame: pd.DataFrame, workers: int = 2) -> list[Few]:
     """Fit and score both of DEVICES; nothing where the frame lacks one."""
-    parts = {device: _products(frame, device) for device in DEVICES}
+    parts = {id_: _products(frame, id_) for id_ in DEVICES}
     if not all(len(rows) for rows in parts.values()):
         return []
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        others = [parts[device] for device in reversed(DEVICES)]
+        others = [parts[id_] for id_ in reversed(DEVICES)]
         known = list(pool.map(_parameters, [rows.frame for rows in others]))
-        tasks = [(device, _middle(parts[device]), own) for device, own in zip(DEVICES, known, strict=True)]
+        tasks = [(id_, _middle(parts[id_]), own) for id_, own in zip(DEVICES, known, strict=True)]
         return list(pool.map(_few, tasks))
 
 
-def _products(frame: pd.DataFrame, device: str) -> Rows:
+def _products(frame: pd.DataFrame, id_: str) -> Rows:
     """Linear layers timed by the serving libraries, which all devices here have."""
-    mask = (frame["device_id"] == device) & (frame["op"] == "linear") & (frame["dtype"] == "bf16")
+    mask = (frame["device_id"] == id_) & (frame["op"] == "linear") & (frame["dtype"] == "bf16")
     return _rows(frame[mask].reset_index(drop=True))
 
 
@@ -71,8 +72,7 @@ def _parameters(frame: pd.DataFrame) -> dict[str, float]:
     """What a fit of a device says of terms, without its sustained rate and its gap between kernels."""
     rows = _rows(frame)
     part = physical_stage(rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:STARTED])), 0)
-    own = {name: p.value for name, p in part.parameters.items() if name != "launch_gap"}
-    return own | {"tensor_sustained": UNKNOWN}
+    return {name: p.value for name, p in part.parameters.items() if name != "launch_gap"}
 
 
 def _few(task: tuple[str, pd.DataFrame, dict[str, float]]) -> Few:
@@ -81,8 +81,9 @@ def _few(task: tuple[str, pd.DataFrame, dict[str, float]]) -> Few:
     from calib.network import Recipe
 
     torch.set_num_threads(1)
-    device, frame, known = task
+    id_, frame, known = task
     rows = _rows(frame)
+    known = known | {"tensor_sustained": power.law([id_]).share(device.load(id_))}
     held = held_units(rows.unit, 0)
     scored = np.flatnonzero(held & (rows.measured >= LEAST))
     asked = rows.take(np.sort(np.random.default_rng(0).permutation(scored)[:MOST_SCORED]))
@@ -90,9 +91,9 @@ def _few(task: tuple[str, pd.DataFrame, dict[str, float]]) -> Few:
     for draw in range(DRAWS):
         order = np.random.default_rng(draw).permutation(np.flatnonzero(~held))
         for count in ASKED:
-            part = trained(rows.take(np.sort(order[:count])), Recipe(), known)
+            part = trained(rows.take(np.sort(order[:count])), Recipe(), known, scored=False)
             mape[count].append(errors(asked.measured, predicted(asked, part)[0])["mape"])
-    return Few(device, len(asked), {count: tuple(values) for count, values in mape.items()})
+    return Few(id_, len(asked), {count: tuple(values) for count, values in mape.items()})
 
 
 def section(found: Sequence[Few]) -> str:
@@ -106,8 +107,9 @@ def section(found: Sequence[Few]) -> str:
             "## A new GPU from few measured products\n"
             "16-bit products of 50 us and more on pairs (n, k) that no fit saw, the median of the serving libraries at a\n"
             "shape, three random draws of the rows that are fitted. Each device is taken for new: parameters start from\n"
-            "those of the other alone, the sustained rate from 0.74. Below 50 rows that rate alone is refitted; from 75 on\n"
-            "half of a smooth correction is added; from 400 on all parameters are refitted and all of it counts.",
+            "those of the other alone, the sustained rate from the law of power without this chip. Below 50 rows that rate\n"
+            "alone is refitted; from 75 on half of a smooth correction is added; from 400 on all parameters are refitted and\n"
+            "all of it counts.",
             str(tabulate(lines, heads, tablefmt="github", disable_numparse=True)),
         ]
     )

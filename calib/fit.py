@@ -1,13 +1,15 @@
 """fit(frame) -> Fitted: for each part of each family, physical terms by least squares, then a learned correction.
 
-Rows are held out by whole units (pairs of n and k, channels, batch and length), never one by one: the fit is made once without a
-fifth of the units, which gives the reported errors and intervals, and again with all rows, which is what is kept.
+Rows are held out by whole units (pairs of n and k, channels, batch and length), never one by one: each of the networks of a
+correction is trained without a fifth of the units, so that every row has a prediction by a network that did not see its unit.
+Those give the reported errors and the intervals; the mean of the networks is what is kept. The handful of physical parameters is
+fitted on all rows, but where rows are few: there it is fitted without the fifth as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from calib import outliers
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
-from calib.few import FEW, MANY_ROWS, SMOOTH, can_learn, carried, said, telling, weighted
+from calib.few import FEW, LEAST_SPREAD, MANY_ROWS, SMOOTH, SOME, can_learn, carried, said, telling, weighted
 from calib.intervals import conformal
 from calib.physics import Start, least_squares
 from hwspecs import device
@@ -29,18 +31,17 @@ from sim.residual import Residual
 if TYPE_CHECKING:
     import pandas as pd
 
-    from calib.network import Recipe
+    from calib.network import Network, Recipe, Task
 
 Mask: TypeAlias = NDArray[np.bool_]
 HELD_OUT = 0.2  # share of the units that are held out
 PHYSICAL_ROWS = 6000  # rows, drawn at random, that the physical stage looks at
-TIGHT = {
-    "tensor_sustained": 0.3
-}  # what sustained over peak rates of parts spread by (0.6 to 0.95): few rows move it slowly
+TIGHT = {"tensor_sustained": 0.1}  # the law of power misses chips that it was not fitted to by 0.08 (docs/accuracy.md)
 CHANGE = 0.9  # of a parameter, to see which rows follow it
 SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
 LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units
 FLOOR_SPREAD = 0.1
+NEARER = 0.95  # error of the mean of the networks over that of one of them, on units that none saw (docs/accuracy.md)
 FLOOR_QUANTILE = 0.02  # of the latencies of a label: where its floor starts
 MOST = {"tensor_sustained": 1.0} | dict.fromkeys(SHARES, 1.0)
 UNITS = {"tensor_sustained": "ratio", "launch_gap": "s", "hbm_bandwidth": "B/s"}
@@ -153,20 +154,95 @@ def predicted(rows: Rows, part: Part) -> tuple[Floats, Physical]:
 
 
 def fit_part(rows: Rows, recipe: Recipe) -> Part:
-    """Physical stage, held-out scores of the whole recipe, then the correction on all rows."""
-    physical = physical_stage(rows, recipe.seed)
-    if not can_learn(rows.unit):
-        return _with_outliers(rows, replace(physical, held_out=errors(*_compared(rows, physical))))
-    held = held_units(rows.unit, recipe.seed)
-    known, kept_out = rows.take(~held), rows.take(held)
-    trial = _learned(known, physical_stage(known, recipe.seed), recipe)
-    measured, guess = _compared(kept_out, trial)
-    final = replace(
-        _learned(rows, physical, recipe), held_out=errors(measured, guess),
-        intervals=conformal(kept_out.condition, kept_out.unit, measured, guess),
-        rows={**physical.rows, "held_out": int(held.sum())},
+    """The fit of one part, with the names of the rows that it does not explain."""
+    return _with_outliers(rows, trained(rows, recipe))
+
+
+def trained(rows: Rows, recipe: Recipe, known: Mapping[str, float] | None = None, scored: bool = True) -> Part:
+    """Both stages; `known` are parameters to start from (and to keep, where few rows carry no more). Held-out errors and
+    intervals are of rows whose unit no network and, of few rows, no parameter saw; without `scored`, few rows have none."""
+    from calib.network import train
+
+    physical = physical_stage(rows, recipe.seed, known)
+    plan = planned(rows, physical, recipe)
+    networks = [train(task) for task in plan.tasks]
+    apart = [crossed(rows, plan.fold, i, recipe, known) for i in plan.repeated] if scored else []
+    return finished(rows, physical, plan, networks, apart)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained of a part: the correction without networks, what it reads, folds of the rows (rows,), a task for each
+    network; `repeated` are the folds without which the whole fit is made again."""
+
+    blank: Residual
+    inputs: NDArray[np.float32]
+    fold: NDArray[np.int64]
+    tasks: list[Task]
+    repeated: tuple[int, ...]
+
+
+def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
+    """A network for each fold, of the other folds. Few rows are not spared: networks see all, and the whole fit is made again
+    without each fold, to know how far off it is. Rows that are too few for a correction have no networks."""
+    from calib import network
+
+    own = _recipe(rows, recipe)
+    fold = network.folds(rows.unit, own)
+    p, is_few = with_floor(rows, part), len(rows) < MANY_ROWS
+    features, condition = seen(rows, p), rows.condition.tolist()
+    blank = network.scaled(features, condition)
+    inputs = blank.inputs(features)
+    unseen = np.full(len(rows), -1) if is_few else fold
+    target = np.log(rows.measured / p.time)
+    tasks = network.tasks(blank, inputs, condition, target, unseen, own) if can_learn(rows.unit) else []
+    repeated = tuple(np.unique(fold).tolist()) if is_few and len(np.unique(fold)) > 1 else ()
+    return Plan(blank, inputs, fold, tasks, repeated)
+
+
+def _recipe(rows: Rows, recipe: Recipe) -> Recipe:
+    width, epochs = rows.family.size
+    many = {"width": width, "epochs": epochs, **rows.family.recipe}
+    return replace(recipe, **(many if len(rows) >= MANY_ROWS else SMOOTH))
+
+
+def crossed(
+    rows: Rows, folds: NDArray[np.int64], fold: int, recipe: Recipe, known: Mapping[str, float] | None = None
+) -> Floats:
+    """Seconds of the rows of a fold by a fit of the other rows, with one network where there is any."""
+    from calib import network
+
+    out, others = rows.take(folds == fold), rows.take(folds != fold)
+    physical = physical_stage(others, recipe.seed, known)
+    if not can_learn(others.unit):
+        return predicted(out, physical)[0]
+    one = replace(recipe, seed=recipe.seed + fold, folds=1)
+    plan = planned(others, physical, one)
+    residual = replace(plan.blank, layers=(network.train(plan.tasks[0]),))
+    return predicted(out, replace(physical, residual=weighted(residual, len(rows))))[0]
+
+
+def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network], apart: Sequence[Floats]) -> Part:
+    """The part with its correction; errors and intervals of each fold are by the fit (`apart`) or by the network that did not see
+    it. Where there is neither, errors are of the fitted rows themselves, and there are no intervals."""
+
+    def with_networks(own: Sequence[Network]) -> Residual:
+        return weighted(replace(plan.blank, layers=tuple(own)), len(rows))
+
+    part = replace(physical, residual=with_networks(networks)) if networks else physical
+    guess, p = np.zeros(len(rows)), with_floor(rows, physical)
+    if (plan.repeated and not apart) or not (plan.repeated or networks):
+        return replace(part, held_out=errors(*_compared(rows, part)))
+    for i, seconds in zip(plan.repeated, apart, strict=True):
+        guess[plan.fold == i] = seconds
+    for i in range(0 if plan.repeated else len(networks)):
+        mask = plan.fold == i
+        factor = np.exp(with_networks(networks[i : i + 1]).mean(plan.inputs[mask], rows.condition[mask]))
+        guess[mask] = np.maximum(p.time[mask] * factor, p.lower[mask])
+    return replace(
+        part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)},
+        intervals=conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0),
     )  # fmt: skip
-    return _with_outliers(rows, final)
 
 
 def _with_outliers(rows: Rows, part: Part) -> Part:
@@ -174,12 +250,6 @@ def _with_outliers(rows: Rows, part: Part) -> Part:
     measured, guess = _compared(rows, part)
     count = int(outliers.found(measured, guess).sum())
     return replace(part, rows={**part.rows, "outliers": count}, outliers=outliers.named(rows.frame, measured, guess))
-
-
-def trained(rows: Rows, recipe: Recipe, known: Mapping[str, float] | None = None) -> Part:
-    """Both stages, of these rows alone; `known` are parameters to start from (and to keep, where few rows carry no more)."""
-    physical = physical_stage(rows, recipe.seed, known)
-    return _learned(rows, physical, recipe) if can_learn(rows.unit) else physical
 
 
 def _compared(rows: Rows, part: Part) -> tuple[Floats, Floats]:
@@ -217,7 +287,8 @@ def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = No
         return with_floor(some, _with(blank, {**given, **values})).time
 
     unit = np.unique(some.unit, return_inverse=True)[1]
-    found = least_squares(predict, some.measured, start, unit)
+    least = LEAST_SPREAD if len(rows) < SOME else 1e-4
+    found = least_squares(predict, some.measured, start, unit, least)
     error = {**dict.fromkeys(given, 0.0), **found.errors}
     part = _with(blank, {**given, **found.values}, error, f"robust least squares, {len(some)} rows")
     return replace(
@@ -259,20 +330,6 @@ def _with(part: Part, values: Mapping[str, float], error: Mapping[str, float] | 
     return replace(part, parameters={n: parameter(n) for n in values if not n.startswith("floor ")}, floors=floors)
 
 
-def _learned(rows: Rows, part: Part, recipe: Recipe) -> Part:
-    """The part with a correction trained on these rows; rows far outside what others of their kind do weigh little."""
-    from calib.network import train
-
-    p = with_floor(rows, part)
-    width, epochs = rows.family.size
-    many = {"width": width, "epochs": epochs, **rows.family.recipe}
-    own = replace(recipe, **(many if len(rows) >= MANY_ROWS else SMOOTH))
-    residual: Residual = train(
-        seen(rows, p), rows.condition.tolist(), np.log(rows.measured / p.time), np.ones(len(rows)), own
-    )
-    return replace(part, residual=weighted(residual, len(rows)))
-
-
 # ---- everything ------------------------------------------------------------------------------------------------------
 
 
@@ -280,23 +337,47 @@ def fit(
     frame: pd.DataFrame, name: str, provenance: Mapping[str, Any], seed: int = 0, workers: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> Fitted:  # fmt: skip
-    """Fit every part that the rows of a frame have; `device_id` must name one device a row. Parts run side by side."""
+    """Fit every part that the rows of a frame have; `device_id` must name one device a row. Parts, and their networks, run
+    side by side; the result does not depend on `workers`."""
     from calib.network import Recipe
 
-    parts = sorted(parts_of(frame), key=len, reverse=True)
-    recipe = Recipe(seed=seed)
+    recipe, parts = Recipe(seed=seed), sorted(parts_of(frame), key=len, reverse=True)
     for rows in parts:
         if line := said(rows.name, len(rows), carried(rows.family.fitted, len(rows)), can_learn(rows.unit)):
             say(line)
-    with ProcessPoolExecutor(max_workers=min(workers, max(len(parts), 1))) as pool:
-        found = list(pool.map(_task, [(rows.frame, rows.name, recipe) for rows in parts]))
-    return Fitted(name, {part.name: part for part in sorted(found, key=lambda p: p.name)}, provenance)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        stages = list(pool.map(_physical, [(rows.frame, rows.name, recipe.seed) for rows in parts]))
+        begun = [_begun(rows, part, recipe, pool) for rows, part in zip(parts, stages, strict=True)]
+        done = [_ended(*each) for each in zip(parts, stages, begun, strict=True)]
+    return Fitted(name, {part.name: part for part in sorted(done, key=lambda p: p.name)}, provenance)
 
 
-def _task(task: tuple[pd.DataFrame, str, Recipe]) -> Part:
-    import torch
+Begun: TypeAlias = "tuple[Plan, list[Future[Network]], list[Future[Floats]]]"
 
-    torch.set_num_threads(1)
-    frame, name, recipe = task
-    rows = next(r for r in parts_of(frame) if r.name == name)
-    return fit_part(rows, recipe)
+
+def _begun(rows: Rows, part: Part, recipe: Recipe, pool: Executor) -> Begun:
+    """The networks of a part, and the fits without a fold, each in training on its own."""
+    from calib.network import train
+
+    plan = planned(rows, part, recipe)
+    networks = [pool.submit(train, task) for task in plan.tasks]
+    return plan, networks, [pool.submit(_crossed, rows.frame, rows.name, plan.fold, i, recipe) for i in plan.repeated]
+
+
+def _ended(rows: Rows, part: Part, begun: Begun) -> Part:
+    plan, networks, apart = begun
+    found = finished(rows, part, plan, [f.result() for f in networks], [f.result() for f in apart])
+    return _with_outliers(rows, found)
+
+
+def _rows(frame: pd.DataFrame, name: str) -> Rows:
+    return next(rows for rows in parts_of(frame) if rows.name == name)
+
+
+def _physical(task: tuple[pd.DataFrame, str, int]) -> Part:
+    frame, name, seed = task
+    return physical_stage(_rows(frame, name), seed)
+
+
+def _crossed(frame: pd.DataFrame, name: str, folds: NDArray[np.int64], fold: int, recipe: Recipe) -> Floats:
+    return crossed(_rows(frame, name), folds, fold, recipe)

@@ -20,10 +20,13 @@ LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval
 
 
 def conformal(
-    condition: NDArray[np.object_], unit: NDArray[np.int64], measured: Floats, guess: Floats
+    condition: NDArray[np.object_], unit: NDArray[np.int64], measured: Floats, guess: Floats, nearer: float = 1.0
 ) -> dict[str, Interval]:
-    """Intervals of log(measured / predicted) by "software | bin", "software", " | bin" and "" (all of them)."""
-    away = np.log(measured / guess)
+    """Intervals of log(measured / predicted) by "software | bin", "software", " | bin" and "" (all of them).
+
+    `nearer`: how much nearer the prediction is that the intervals are for than `guess`, as a ratio of their errors.
+    """
+    away = nearer * np.log(measured / guess)
     return {
         label: _interval(away[rows])
         for label, rows in _groups(condition, guess)

@@ -1,9 +1,13 @@
-"""Training of a learned correction with torch: small networks on the logarithm of measured over predicted time."""
+"""Training of a learned correction with torch: small networks on the logarithm of measured over predicted time.
+
+Units (pairs of n and k, channels, ...) are dealt into folds, and each network is trained without one of them. The mean of the
+networks is the correction; what each makes of the fold that it did not see says how far the correction is off.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,15 +16,18 @@ from numpy.typing import NDArray
 from sim.residual import BOUND, Residual
 
 Floats: TypeAlias = NDArray[np.float64]
+Inputs: TypeAlias = NDArray[np.float32]
+Network: TypeAlias = tuple[tuple[Inputs, Inputs], ...]
 MOST_LEVELS = 1e-9  # standard deviation below which a feature is constant and left out
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained. `rate` is the peak of a one-cycle schedule.
+    """How networks are trained. `rate` is the peak of a one-cycle schedule; an epoch is one look at every distinct shape.
 
-    `dropped`: share of rows whose software is hidden. `noise`: on the features, in their standard deviations. `relative`: the
-    loss is the error in shares of the measured time, not in its logarithm.
+    `folds`: networks, and shares of the units, one of which each does not see. `shared`: weight, in the loss, of the error that
+    is left where the software is not told. `noise`: on the features, in their standard deviations. `relative`: the loss is the
+    error in shares of the measured time, not in its logarithm.
     """
 
     width: int = 96
@@ -29,28 +36,34 @@ class Recipe:
     batch: int = 512
     rate: float = 3e-3
     decay: float = 1e-2
-    dropped: float = 0.1
+    shared: float = 0.1
     noise: float = 0.0
     relative: bool = False
-    least_steps: int = 3000
-    ensemble: int = 1
+    least_steps: int = 2000
+    folds: int = 5
     seed: int = 0
 
 
-def train(
-    features: Mapping[str, Floats], condition: Sequence[str], target: Floats, weight: Floats, recipe: Recipe
-) -> Residual:
-    """Networks for log(measured / predicted) = `target` (rows,), by the mean size of the error with a weight for each row."""
-    blank = _scaled(features, condition)
-    inputs, wanted = blank.inputs(features, condition), np.clip(target, -BOUND, BOUND).astype(np.float32)
-    layers = tuple(
-        _one(inputs, wanted, weight.astype(np.float32), len(blank.names), recipe, recipe.seed + i)
-        for i in range(recipe.ensemble)
-    )
-    return replace(blank, layers=layers)
+@dataclass(frozen=True)
+class Task:
+    """One network to train: what it reads (rows, features), the output of each row's software, the logarithm that is wanted."""
+
+    inputs: Inputs
+    column: NDArray[np.int64]
+    target: Inputs
+    outputs: int
+    recipe: Recipe
+    seed: int
 
 
-def _scaled(features: Mapping[str, Floats], condition: Sequence[str]) -> Residual:
+def folds(unit: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64]:
+    """The fold of each row, (rows,): whole units, dealt at random."""
+    units, at = np.unique(unit, return_inverse=True)
+    dealt = np.random.default_rng(recipe.seed).permutation(len(units)) % recipe.folds
+    return np.asarray(dealt[at], dtype=np.int64)
+
+
+def scaled(features: Mapping[str, Floats], condition: Sequence[str]) -> Residual:
     """Names, centre, scale and range of the features that vary; no networks yet."""
     names = tuple(name for name, values in features.items() if np.std(values) > MOST_LEVELS)
     values = np.stack([features[name] for name in names], axis=1)
@@ -60,33 +73,38 @@ def _scaled(features: Mapping[str, Floats], condition: Sequence[str]) -> Residua
     )  # fmt: skip
 
 
-def _one(
-    inputs: NDArray[np.float32],
-    target: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    flags: int,
-    recipe: Recipe,
-    seed: int,
-) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
-    """One network. Columns from `flags` on are the software's, hidden at random."""
+def tasks(
+    blank: Residual, inputs: Inputs, condition: Sequence[str], target: Floats, fold: NDArray[np.int64], recipe: Recipe
+) -> list[Task]:
+    """A network for each fold, for log(measured / predicted) = `target` (rows,)."""
+    column, wanted = blank.columns(condition), np.clip(target, -BOUND, BOUND).astype(np.float32)
+    outputs = 1 + len(blank.conditions)
+    return [
+        Task(inputs[fold != i], column[fold != i], wanted[fold != i], outputs, recipe, recipe.seed + i)
+        for i in range(recipe.folds)
+    ]
+
+
+def train(task: Task) -> Network:
+    """Weights and biases of one network, by the mean size of the error."""
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    network = _layers(inputs.shape[1], recipe)
-    x, y, w = (torch.from_numpy(np.ascontiguousarray(a)) for a in (inputs, target[:, None], weight[:, None]))
+    torch.set_num_threads(1)  # layers are so small that threads would only wait for each other
+    torch.manual_seed(task.seed)
+    generator, recipe = torch.Generator().manual_seed(task.seed), task.recipe
+    shapes, wanted, known = _table(task)
+    network = _layers(shapes.shape[1], task.outputs, recipe)
+    x, y, w = (torch.from_numpy(a) for a in (shapes, wanted, known))
     steps = max(recipe.epochs * len(x) // recipe.batch, recipe.least_steps)
     size = min(recipe.batch, len(x))
-    optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
+    optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps + 1)
     for _ in range(steps):
         rows = torch.randint(0, len(x), (size,), generator=generator)
         seen = x[rows]
-        seen[:, flags:] *= torch.rand(size, 1, generator=generator) >= recipe.dropped
         if recipe.noise:
-            seen[:, :flags] += recipe.noise * torch.randn(size, flags, generator=generator)
-        error = network(seen) - y[rows]
-        loss = ((torch.expm1(error) if recipe.relative else error).abs() * w[rows]).mean()
+            seen = seen + recipe.noise * torch.randn(seen.shape, generator=generator)
+        loss = _loss(network(seen), y[rows], w[rows], recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -94,16 +112,42 @@ def _one(
     return _weights(network)
 
 
-def _layers(inputs: int, recipe: Recipe) -> Any:
+def _table(task: Task) -> tuple[Inputs, Inputs, Inputs]:
+    """Distinct shapes (shapes, features), what each software should add up to (shapes, outputs), and how many rows say so.
+
+    The first output is of rows without a software. Of several rows of one shape and software, the mean counts.
+    """
+    packed = np.ascontiguousarray(task.inputs).view(np.dtype((np.void, task.inputs.shape[1] * 4))).ravel()
+    _, first, at = np.unique(packed, return_index=True, return_inverse=True)
+    total, count = (np.zeros((len(first), task.outputs), dtype=np.float32) for _ in range(2))
+    np.add.at(total, (at, task.column), task.target)
+    np.add.at(count, (at, task.column), 1.0)
+    mean: Inputs = (total / np.maximum(count, 1.0)).astype(np.float32)
+    return task.inputs[first], mean, count.astype(np.float32)
+
+
+def _loss(out: Any, wanted: Any, known: Any, recipe: Recipe) -> Any:
+    """Mean size of the error of every software's output, and with a small weight of the one that they share."""
+    import torch
+
+    shared, own = out[:, :1], torch.cat([out[:, :1], out[:, :1] + out[:, 1:]], dim=1)
+    error, alone = own - wanted, shared - wanted
+    if recipe.relative:
+        error, alone = torch.expm1(error), torch.expm1(alone)
+    each = (1.0 - recipe.shared) * error.abs() + recipe.shared * alone.abs()
+    return (each * known).sum() / known.sum()
+
+
+def _layers(inputs: int, outputs: int, recipe: Recipe) -> Any:
     import torch
 
     layers: list[Any] = []
     for i in range(recipe.depth):
         layers += [torch.nn.Linear(inputs if i == 0 else recipe.width, recipe.width), torch.nn.SiLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(recipe.width, 1))
+    return torch.nn.Sequential(*layers, torch.nn.Linear(recipe.width, outputs))
 
 
-def _weights(network: Any) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
+def _weights(network: Any) -> Network:
     """(weights, biases) of each layer, rounded to half precision, as they are stored."""
     import torch
 

@@ -43,8 +43,13 @@ class Fitted:
     outliers: NDArray[np.bool_]
 
 
-def least_squares(predict: Predict, measured: Floats, start: Mapping[str, Start], groups: NDArray[np.int64]) -> Fitted:
-    """Fit the parameters in `start` so that predict(values), seconds (rows,), meets `measured`; `groups` numbers the units."""
+def least_squares(
+    predict: Predict, measured: Floats, start: Mapping[str, Start], groups: NDArray[np.int64], least: float = 1e-4
+) -> Fitted:
+    """Fit the parameters in `start` so that predict(values), seconds (rows,), meets `measured`; `groups` numbers the units.
+
+    `least` is the smallest standard deviation of log errors that is believed: few rows can agree by chance.
+    """
     names = list(start)
     first = np.log([s.value for s in start.values()])
     most = np.log([s.most for s in start.values()])
@@ -56,7 +61,7 @@ def least_squares(predict: Predict, measured: Floats, start: Mapping[str, Start]
 
     theta, damping = first.copy(), 1e-2
     r = errors(theta)
-    spread = _spread(r)
+    spread = _spread(r, least)
     loss = _loss(r, spread, (theta - first) * prior)
     for _ in range(STEPS):
         jacobian = _jacobian(errors, theta, r, most)
@@ -75,7 +80,7 @@ def least_squares(predict: Predict, measured: Floats, start: Mapping[str, Start]
             damping *= 5.0
         if gain < CONVERGED:
             break
-        spread = _spread(r)
+        spread = _spread(r, least)
         loss = _loss(r, spread, (theta - first) * prior)
     variance = _variance(_jacobian(errors, theta, r, most), r, spread, prior, groups)
     values = np.exp(theta)
@@ -86,9 +91,9 @@ def least_squares(predict: Predict, measured: Floats, start: Mapping[str, Start]
     )  # fmt: skip
 
 
-def _spread(r: Floats) -> float:
+def _spread(r: Floats, least: float) -> float:
     """Standard deviation of normal errors with this median absolute error; never so small that one exact row decides."""
-    return float(max(1.4826 * np.median(np.abs(r)), 1e-4))
+    return float(max(1.4826 * np.median(np.abs(r)), least))
 
 
 def _loss(r: Floats, spread: float, away: Floats) -> float:

@@ -139,11 +139,8 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     out.bound[at] = np.array(BOUNDS, dtype=object)[physical.bound]
     out.bound[at[floor > 0.5 * time]] = "launch"
     out.in_range[at] = covered(rows, part) if here and part is not None else False
-    size = np.array([fits.bin_of(seconds) for seconds in time])
-    for name, bin_ in set(zip(rows.condition, size.tolist(), strict=True)):
-        mask = (rows.condition == name) & (size == bin_)
-        low, high = _interval(part, name, float(time[mask][0])) if used == "calibrated" else abroad(rows.name)
-        out.low[at[mask]], out.high[at[mask]] = time[mask] * np.exp(low), time[mask] * np.exp(high)
+    low, high = part.ends(rows.condition, time) if used == "calibrated" and part is not None else abroad(rows.name)
+    out.low[at], out.high[at] = time * np.exp(low), time * np.exp(high)
 
 
 def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
@@ -182,13 +179,6 @@ def _put_together(parts: list[tuple[NDArray[np.bool_], Physical]], count: int) -
 def abroad(part: str) -> tuple[float, float]:
     """Interval of a row on a device that no fit is for, in the logarithm: from chips that were left out; WIDE for other parts."""
     return spreads().rows.get(part, (-WIDE, WIDE))
-
-
-def _interval(part: Part | None, condition: str, seconds: float) -> tuple[float, float]:
-    if part is None or not part.intervals:
-        return -WIDE, WIDE
-    found = part.interval(condition, seconds)
-    return found.low, found.high
 
 
 def _floors(rows: Rows, part: Part | None) -> Floats:

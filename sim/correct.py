@@ -69,7 +69,7 @@ def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:
     shapes = Shapes(one, m, n, k, one, distance, itemsize, dtype)
     base = fits.base_terms()
     changed = part.rates(on)
-    own = price(shapes, changed, part.terms(base))
+    own = price(shapes, changed, part.terms(base), writes_stay=True)
     gap = float(np.max(changed.launch_gap))
     own = replace(own, time=own.time + gap)
     seen = features(shapes, own, own.time, float(np.max(on.sm_count)))

@@ -93,6 +93,15 @@ class Part:
         labels = (condition + at, condition, at, "") if condition else (at, "")
         return next((self.intervals[n] for n in labels if n in self.intervals), Interval(-np.log(2), np.log(2), 0))
 
+    def ends(self, condition: NDArray[np.object_], seconds: Floats) -> tuple[Floats, Floats]:
+        """Both ends of the intervals of rows by their software and predicted time, (rows,) each, in the logarithm."""
+        low, high, size = np.zeros(len(seconds)), np.zeros(len(seconds)), np.searchsorted(BINS, seconds, side="right")
+        for name, bin_ in set(zip(condition.tolist(), size.tolist(), strict=True)):
+            mask = (condition == name) & (size == bin_)
+            own = self.interval(name, float(seconds[mask][0]))
+            low[mask], high[mask] = own.low, own.high
+        return low, high
+
 
 @dataclass(frozen=True)
 class Fitted:

@@ -66,12 +66,12 @@ def predictor(device: str, dtype: str = "bf16", software: str = "") -> Callable[
         float(np.max(on.launch_gap)), float(np.max(on.sm_count)), WEIGHT_COPIES,
     )  # fmt: skip
     wanted = np.array([NAMES.index(name) if name in NAMES else -1 for name in r.names], dtype=np.int64)
-    flags = np.array([1.0 if name == software else 0.0 for name in r.conditions])
     scaling = np.stack([r.centre, 1.0 / r.scale, r.low, r.high])
-    weights = tuple(tuple(np.ascontiguousarray(w) for w, _ in network) for network in r.layers)
-    biases = tuple(tuple(np.ascontiguousarray(b) for _, b in network) for network in r.layers)
+    networks = r.of(software)
+    weights = tuple(tuple(np.ascontiguousarray(w) for w, _ in network) for network in networks)
+    biases = tuple(tuple(np.ascontiguousarray(b) for _, b in network) for network in networks)
     plain = Chip(*(float(np.max(value)) for value in chip))
-    known = plain, tiles.tile_terms(terms), memory, wanted, flags, scaling, weights, biases
+    known = plain, tiles.tile_terms(terms), memory, wanted, scaling, weights, biases
     one = _compiled()
 
     def predict(m: float, n: float, k: float) -> float:
@@ -100,14 +100,14 @@ def _compiled() -> Callable[..., float]:
 
 
 def _one(
-    m: float, n: float, k: float, chip: Chip, p: TileTerms, memory: Memory, wanted: NDArray[np.int64], flags: Any,
+    m: float, n: float, k: float, chip: Chip, p: TileTerms, memory: Memory, wanted: NDArray[np.int64],
     scaling: Any, weights: Any, biases: Any,
 ) -> float:  # fmt: skip
     """Seconds of one product: `sim.gemm_reference.price`, its features, the networks."""
     flops, size = 2.0 * m * n * k, memory.itemsize
     reads, writes = size * (m * k + n * k), size * m * n
     distance = size * (m * k + m * n + memory.copies * n * k)
-    moved = reads / (1.0 + fourth(memory.reach / distance)) + writes
+    moved = (reads + writes) / (1.0 + fourth(memory.reach / distance))  # what is written over and over stays too
     hbm = moved / memory.achieved
     best, least = 0, np.inf
     landscape = np.full(TILE_COUNT + SPLIT_COUNT, np.inf)  # the least time of each tile, then of each split
@@ -127,11 +127,10 @@ def _one(
     of_sms = memory.sm_count
     fill(seen, 1.0, m, n, k, total, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, bm, bn, split, of_sms, landscape)
     count = len(wanted)
-    x = np.zeros(count + len(flags), dtype=np.float32)
+    x = np.zeros(count, dtype=np.float32)
     for i in range(count):
         value = seen[wanted[i]] if wanted[i] >= 0 else 0.0
         x[i] = (min(max(value, scaling[2, i]), scaling[3, i]) - scaling[0, i]) * scaling[1, i]
-    x[count:] = flags
     away = 0.0
     for i in range(len(weights)):
         away += _network(x, weights[i], biases[i]) / len(weights)

@@ -1,7 +1,8 @@
-"""A learned correction: a small network, evaluated with numpy, of dimensionless features of a shape and of its software.
+"""A learned correction: small networks, evaluated with numpy, of dimensionless features of a shape.
 
-Bounded, constant beyond the range that the fit saw, and the same for every device: whether it applies is for
-`sim.fitted` to say. Trained by `calib.network`.
+A network has an output that all softwares share, and one for each software that is added to it: what they have in common is
+learned from all of them, and an unknown software gets that alone. Bounded, constant beyond the range that the fit saw, and the
+same for every device: whether it applies is for `sim.fitted` to say. Trained by `calib.network`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ CHUNK = 4096  # rows at a time, which keeps the layers in cache
 class Residual:
     """Features in order, their centre, scale and range in the fit, the softwares known, and the networks of the ensemble.
 
-    `layers` has one list of (weights (inputs, outputs), biases (outputs,)) for each network; SiLU between them.
+    `layers` has one list of (weights (inputs, outputs), biases (outputs,)) for each network; SiLU between them. The last has
+    1 + len(conditions) outputs: what is shared, then what each software adds.
     """
 
     names: tuple[str, ...]
@@ -34,19 +36,27 @@ class Residual:
     layers: tuple[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...], ...]
 
     def __call__(self, features: Mapping[str, Floats], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
-        """Logarithm of the factor on the time, (rows,), within +-BOUND. An unknown condition gives the mean software's."""
-        inputs = self.inputs(features, condition)
-        parts = [self._evaluated(inputs[i : i + CHUNK]) for i in range(0, len(inputs), CHUNK)]
+        """Logarithm of the factor on the time, (rows,), within +-BOUND: the mean of the networks. An unknown condition gets what
+        all softwares share."""
+        return self.mean(self.inputs(features), condition)
+
+    def mean(self, inputs: NDArray[np.float32], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
+        """The same of what `inputs` gives."""
+        column, known = self.columns(condition), max(len(self.layers), 1)
+        parts = [
+            self._evaluated(inputs[i : i + CHUNK], column[i : i + CHUNK]) / known for i in range(0, len(inputs), CHUNK)
+        ]
         return np.clip(np.concatenate(parts), -BOUND, BOUND) if parts else np.zeros(0)
 
-    def inputs(
-        self, features: Mapping[str, Floats], condition: Sequence[Any] | NDArray[np.object_]
-    ) -> NDArray[np.float32]:
-        """What the networks read, (rows, features + conditions): clipped, standardised; one column a known condition."""
+    def columns(self, condition: Sequence[Any] | NDArray[np.object_]) -> NDArray[np.int64]:
+        """Output that each row's software adds, (rows,); 0 for an unknown one."""
+        known = {name: 1 + i for i, name in enumerate(self.conditions)}
+        return np.array([known.get(name, 0) for name in condition], dtype=np.int64)
+
+    def inputs(self, features: Mapping[str, Floats]) -> NDArray[np.float32]:
+        """What the networks read, (rows, features): clipped to the range of the fit, standardised."""
         values = np.stack([features[name] for name in self.names], axis=1)
-        values = (np.clip(values, self.low, self.high) - self.centre) / self.scale
-        known = np.asarray(condition, dtype=object)[:, None] == np.array(self.conditions, dtype=object)[None, :]
-        return np.concatenate([values, known], axis=1).astype(np.float32)
+        return ((np.clip(values, self.low, self.high) - self.centre) / self.scale).astype(np.float32)
 
     def outside(self, features: Mapping[str, Floats]) -> NDArray[np.bool_]:
         """Rows with a feature beyond the range that the fit saw, where the correction is held constant in it."""
@@ -54,8 +64,21 @@ class Residual:
         slack = 1e-6 * np.maximum(np.abs(self.low), np.abs(self.high))
         return np.asarray(((values < self.low - slack) | (values > self.high + slack)).any(axis=1))
 
-    def _evaluated(self, inputs: NDArray[np.float32]) -> Floats:
-        total = np.zeros(len(inputs))
+    def of(self, condition: str) -> tuple[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...], ...]:
+        """The networks for one software, with a single output."""
+        column = int(self.columns([condition])[0])
+        out = []
+        for network in self.layers:
+            weights, biases = network[-1]
+            w, b = weights[:, :1].copy(), biases[:1].copy()
+            if column:
+                w, b = w + weights[:, column : column + 1], b + biases[column : column + 1]
+            out.append((*network[:-1], (w, b)))
+        return tuple(out)
+
+    def _evaluated(self, inputs: NDArray[np.float32], column: NDArray[np.int64]) -> Floats:
+        """Sum over the networks, (rows,)."""
+        total, rows = np.zeros(len(inputs)), np.arange(len(inputs))
         for network in self.layers:
             x: Any = inputs
             for i, (weights, biases) in enumerate(network):
@@ -63,5 +86,5 @@ class Residual:
                 if i < len(network) - 1:
                     with np.errstate(over="ignore"):  # of a very negative x, whose SiLU is 0
                         x = x / (1.0 + np.exp(-x))
-            total += x[:, 0]
-        return total / max(len(self.layers), 1)
+            total += x[:, 0] + np.where(column > 0, x[rows, column], 0.0)
+        return total

@@ -92,6 +92,6 @@ FAMILY = Family(
     part=_part,
     abroad=abroad,
     floor_unit=small_kernels,
-    size=(128, 160),
-    recipe={"depth": 4, "rate": 5e-3},
+    size=(96, 80),
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.1},
 )  # fmt: skip

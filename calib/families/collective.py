@@ -95,5 +95,5 @@ FAMILY = Family(
     condition=library,
     floor=start_up,
     extents=("bytes", "gpus", "nodes"),
-    size=(96, 300),
+    size=(96, 150),
 )

@@ -58,11 +58,10 @@ def _each_dtype(frame: pd.DataFrame, of: Callable[[pd.DataFrame, str], dict[str,
 
 
 def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
-    """The same on a device that no fit is for: there, products that a benchmark writes over and over stay in an L2 that holds
-    them, and fp32 operands come from L2 as fast as the lanes want them. On the device that the shipped fit is of, hardly any row
-    fits into L2, its lanes have the ratio to the matrix unit that is taken, and its correction was learned without. Batched fp32
-    products take few tiles, and a kernel that is short beside the host's dispatch hides behind it, as streams do."""
-    p = physical(frame, rates, terms, writes_stay=True)
+    """The same on a device that no fit is for: there, fp32 operands come from L2 as fast as the lanes want them. On the device that
+    the shipped fit is of, lanes have the ratio to the matrix unit that is taken, and its correction was learned without. Batched
+    fp32 products take few tiles, and a kernel that is short beside the host's dispatch hides behind it, as streams do."""
+    p = physical(frame, rates, terms, delivered=True)
     launched = (frame["timing"] == "with_launch").to_numpy()
     return replace(p, time=np.where(launched, streaming.hidden(p.time), p.time))
 
@@ -82,13 +81,14 @@ def _delivered(rates: Rates, dtype: str) -> Rates:
     return replace(rates, tensor={**rates.tensor, "fp16": A100_RATIO * np.asarray(rates.vector["fp32"])})
 
 
-def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, writes_stay: bool = False) -> Physical:
-    """Time of each product, and the gap to the next kernel where the row holds it."""
+def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, delivered: bool = False) -> Physical:
+    """Time of each product, and the gap to the next kernel where the row holds it. Products that a benchmark writes over and over
+    stay in an L2 that holds them."""
 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
-        on = _delivered(rates, dtype) if writes_stay else rates
-        least = least_edge(part) if writes_stay else None
-        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay, least)))
+        on = _delivered(rates, dtype) if delivered else rates
+        least = least_edge(part) if delivered else None
+        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay=True, least=least)))
         return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 
     p = _each_dtype(frame, of)
@@ -131,8 +131,8 @@ FAMILY = Family(
         "tensor_sustained", "hbm_tile", "fill_drain_tile", "split_reduction", "operand_delivery", "write_out", "launch_gap",
         "loop_latency", "tile_issue", "wave_share",
     ),
-    size=(128, 120),
-    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "ensemble": 2},
+    size=(96, 60),
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08},
     abroad=abroad,
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

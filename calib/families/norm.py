@@ -39,5 +39,5 @@ FAMILY = Family(
     floor=streaming.launch_floor,
     extents=("rows", "cols"),
     fitted=("hbm_reduce", "fill_drain_stream"),
-    size=(64, 400),
+    size=(64, 200),
 )

@@ -21,7 +21,7 @@ from sim.fitted import Fitted, Part
 from sim.residual import BOUND
 from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
 
-SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, ensemble=1)
+SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, folds=2)
 
 
 def rows_of(frame: Any) -> Rows:

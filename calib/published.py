@@ -194,6 +194,8 @@ def assumed(stack: str, source: str) -> Software | str:
     graphs = engine or (is_compiled and bool(re.search(GRAPHS, both)))
     layout: Literal["nhwc", "nchw"] = "nhwc" if engine or (is_compiled and re.search(LAST, both)) else "nchw"
     convolution = dataclasses.replace(base.convolution, layout=layout)
+    if not is_compiled:
+        base = dataclasses.replace(base, rms_norm="separate")  # every row is older than torch 2.9
     return dataclasses.replace(base, attention=attention, cuda_graphs=graphs, convolution=convolution)  # type: ignore[arg-type]
 
 

@@ -53,6 +53,12 @@ class Software:
         Literal["eager", "pointwise"],
         Doc("eager: a kernel an operator; pointwise: chains of pointwise operators in one kernel"),
     ]
+    rms_norm: Annotated[
+        Literal["fused", "separate"],
+        Doc(
+            "fused: one kernel (torch 2.9 and later); separate: the operators that define it, as eager torch before that"
+        ),
+    ] = "fused"
     cuda_graphs: Annotated[bool, Doc("kernels are replayed from a graph, without host time between them")]
     tf32: Tf32
     host_time_per_launch: Annotated[

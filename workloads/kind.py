@@ -62,6 +62,10 @@ class Dims:
                 f"no dimension '{name}'; this kind has {', '.join(self.__dict__.get('_columns', {}))}"
             ) from None
 
+    def extended(self, **columns: Any) -> Dims:
+        """These and more columns of the same length."""
+        return Dims({**self._columns, **columns})
+
 
 @dataclass(frozen=True)
 class Gemm:
@@ -173,6 +177,7 @@ class OpKind:
         torch_call: (one operator's dims as ints, dtype) -> the torch expression, on the meta device; for tests and measurements.
         examples: dims of a few typical and a few odd operators, for the contract tests.
         capture: aten name -> rule that reads the dims off a torch operator; see `workloads.aten`.
+        flags: column of 0 and 1 beside the dimensions -> the torch operator (aten name) whose ops have a 1 in it.
         pointwise: may be fused into the kernel that produces its input.
         tf32: which of the software's switches lets its fp32 products run as TF32.
     """
@@ -185,6 +190,7 @@ class OpKind:
     torch_call: Callable[[Mapping[str, int], str], Callable[[], Any]]
     examples: tuple[Mapping[str, int], ...]
     capture: Mapping[str, Rule] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
     pointwise: bool = False
     tf32: Literal["matmul", "convolution"] = "matmul"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hwspecs.device import DTYPES
 from hwspecs.software import Software
 from workloads.context import INPUTS
-from workloads.kind import Ints, Work, kinds
+from workloads.kind import Dims, Ints, OpKind, Work, kinds
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -80,7 +80,7 @@ def recipes(trace: Trace, software: Software) -> list[Recipe]:
     itemsize = trace.op_itemsize()
     for name in trace.kinds:
         kind, ops = kinds()[name], trace.ops_of(name)
-        d, served = trace.dims(name), np.zeros(len(ops), dtype=bool)
+        d, served = _dims(trace, kind, ops), np.zeros(len(ops), dtype=bool)
         names = [_engine_dtype(t, getattr(software.tf32, kind.tf32)) for t in trace.dtypes]
         for order, way in enumerate(kind.ways):
             can = np.asarray(way.possible(d, itemsize[ops]))
@@ -88,13 +88,19 @@ def recipes(trace: Trace, software: Software) -> list[Recipe]:
                 continue
             served |= can
             here = ops[can]
-            works = way.rows(trace.dims(name, here), itemsize[here], software)
+            works = way.rows(_dims(trace, kind, here), itemsize[here], software)
             dtype = np.array(names, dtype=object)[trace.op_dtype[here]]
             made = tuple(columns(work, len(here)) for work in works)
             found.append(Recipe(way.name, f"{name}/{way.name}", order, here, dtype, itemsize[here], way.dispatch, made))
         if not served.all():
             raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
     return found
+
+
+def _dims(trace: Trace, kind: OpKind, ops: Ints) -> Dims:
+    """Dimensions of some ops, and the kind's flags: which torch operator each is."""
+    of = np.array(trace.labels, dtype=object)[trace.op_label[ops]]
+    return trace.dims(kind.name, ops).extended(**{name: of == label for name, label in kind.flags.items()})
 
 
 def footprints(known: Sequence[Recipe], ops: int) -> Floats:

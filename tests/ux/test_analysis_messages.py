@@ -257,7 +257,7 @@ def test_module_paths_are_completed_a_level_at_a_time(program: Any) -> None:
 
 def test_values_that_are_names_are_completed() -> None:
     nothing: Any = None
-    assert settings(nothing, nothing, "device=h100") == ["device=h100-sxm"]
+    assert settings(nothing, nothing, "device=h100") == ["device=h100-pcie", "device=h100-sxm"]
     assert settings(nothing, nothing, "level=") == ["level=roofline", "level=physical", "level=calibrated"]
     assert settings(nothing, nothing, "request.height=") == []
     assert "request.height=" in settings(nothing, nothing, "request.h")

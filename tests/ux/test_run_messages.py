@@ -86,7 +86,7 @@ TOP = "(allowed: name, model, request, device, software, level, sweep, search, p
         (
             GOOD + "software: {attention: unfused}\n",
             "PATH:3:11: software: names no base; add what these fields change, for example `base: pytorch-eager` "
-            f"(or every field; missing: {', '.join(f for f in top('software') if f != 'attention')})",
+            f"(or every field; missing: {', '.join(f for f in top('software') if f not in ('attention', 'rms_norm'))})",
         ),
         (GOOD + 'name: "a/b\\nc"\n', r"PATH:3:7: name: found 'a/b\nc', expected one line of text"),
         (GOOD + "name: ''\n", "PATH:3:7: name: found '', expected one line of text"),

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from hwspecs.software import Software
 from workloads.aten import AtenCall, tensors
 from workloads.kind import DISPATCH, Column, Dims, Ints, OpKind, Read, Way, Work
+from workloads.ops.elementwise import INDEX_OPS
 
 DIMS = ("rows", "cols", "affine")
 FLOPS = 8  # per element: Welford update (4), normalise (2), scale and shift (2)
@@ -20,10 +23,36 @@ def flops(d: Dims) -> Column:
 
 
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """One kernel; a row stays on chip between the statistics and the scaling."""
-    n = d.rows * d.cols
-    reads = (Read("input0", itemsize * n), Read("weight", 2 * itemsize * d.cols * d.affine))
-    return (Work("layer norm", "reduce", reads, itemsize * n, vector_flops=FLOPS * n),)
+    """One kernel; a row stays on chip between the statistics and the scaling. An RMS norm of a torch that has no kernel for it
+    runs as the operators that define it."""
+    apart = getattr(d, "rms", 0 * d.rows) if software.rms_norm == "separate" else 0 * d.rows
+    n = d.rows * d.cols * (1 - apart)
+    reads = (Read("input0", itemsize * n), Read("weight", 2 * itemsize * d.cols * d.affine * (1 - apart)))
+    whole = Work("layer norm", "reduce", reads, itemsize * n, vector_flops=FLOPS * n)
+    return (whole, *(_separate(d, itemsize, apart) if np.any(apart) else ()))
+
+
+def _separate(d: Dims, itemsize: Ints, apart: Any) -> tuple[Work, ...]:
+    """x in fp32, its square, the mean, its root; x times that in fp32, in the dtype of x again, times the weight (torch 2.8,
+    aten/src/ATen/native/layer_norm.cpp, rms_norm_composite; diffusers 0.30, RMSNorm). The factors broadcast."""
+    n, m = apart * d.rows * d.cols, apart * d.rows
+    x, wide, weight = itemsize * n, 4 * n, apart * d.affine * itemsize * d.cols
+    scaled = x * d.affine
+    return (
+        Work("to fp32", "stream", (Read("input0", x),), wide, final=False),
+        Work("square", "stream", (Read("previous", wide),), wide, vector_flops=n, final=False),
+        Work("mean", "reduce", (Read("previous", wide),), 4 * m, vector_flops=n, final=False),
+        Work("root", "stream", (Read("previous", 4 * m),), 4 * m, exp_ops=m, final=False),
+        Work(
+            "normalise", "stream", (Read("input0", x), Read("previous", 4 * m)), wide,
+            vector_flops=n, index_ops=INDEX_OPS * n, final=False,
+        ),
+        Work("from fp32", "stream", (Read("previous", wide),), x),
+        Work(
+            "weight", "stream", (Read("previous", scaled), Read("weight", weight)), scaled,
+            vector_flops=n * d.affine, index_ops=INDEX_OPS * n * d.affine,
+        ),
+    )  # fmt: skip
 
 
 def _native(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
@@ -59,4 +88,5 @@ KIND = OpKind(
     torch_call,
     EXAMPLES,
     capture=CAPTURE,
+    flags={"rms": "aten._fused_rms_norm"},
 )

@@ -17,7 +17,8 @@ from hwspecs.power import LANES, lane_clock
 from hwspecs.rates import Rates, rates
 from hwspecs.silicon import anchor
 
-PARTS = ("gemm/fp32", "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
+PRODUCTS = "gemm/fp32"  # the part that keeps the lanes full, and meets the power limit
+PARTS = (PRODUCTS, "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
 IDLE = 200e-6  # s that a chip rests between two timed calls: dispatch and synchronisation. Public fp32 products on the T4, whose
 # rate falls from 7 to 3 TFLOP/s as calls grow from 0.1 to 10 ms, give 50 to 230 us
 

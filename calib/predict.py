@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib import carried
+from calib.carried import KERNELS
 from calib.devices import CHIPS, device_ids, peaks
 from calib.families.base import Floats, Physical
 from calib.fit import Rows, parts_of, predicted, priced
@@ -146,8 +148,8 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
 def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
     """The physical model of rows on a device that no fit is for, and the floor of each.
 
-    Attention layers of serving libraries have terms and floors that were fitted on several chips at once. An encoder has no layer
-    around it: where its kernel alone was timed, it has no floor.
+    Attention layers of serving libraries, and fp32 products, have terms that were fitted on several chips at once; the floor of a
+    layer is a number of small kernels. An encoder has no layer around it: where its kernel alone was timed, it has no floor.
     """
     known = spreads().layers.get(rows.name)
     if known is None:
@@ -156,12 +158,14 @@ def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
         alone = bare & (rows.frame["timing"] == "kernel").to_numpy()
         return priced(rows, fits.base_terms(), is_abroad=True), np.where(alone, 0.0, borrowed)
     floor, parts = np.zeros(len(rows)), []
-    libraries = np.array([name if name in known else "" for name in rows.condition], dtype=object)
-    for library in sorted(set(libraries)):
-        mask = libraries == library
-        own = {name: value for name, value in known[library].items() if name != "floor"}
-        parts.append((mask, priced(rows.take(mask), replace(fits.base_terms(), **own), is_abroad=True)))
-        floor[mask] = known[library]["floor"]
+    groups = carried.groups(rows)
+    labels = np.array([name if name in known else "" for name in groups], dtype=object)
+    for label in sorted(set(labels)):
+        mask = labels == label
+        own, terms = rows.take(mask), {name: value for name, value in known[label].items() if name != KERNELS}
+        parts.append((mask, carried.on_chip(own, replace(fits.base_terms(), **terms))))
+        counted = known[label].get(KERNELS)
+        floor[mask] = _floors(own, None) if counted is None else counted * carried.units(own)
     return _put_together(parts, len(rows)), floor
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import yaml
 
 from calib import power
+from calib.carried import KERNELS, STREAMS, groups
 from calib.families.base import Floats
 from calib.fit import parts_of, priced
+from calib.lanes import PRODUCTS
 from calib.make import rows_on
 from calib.table import read
-from calib.transfer import FIT_ROWS, STREAMS, Left, chips, fitted, left_out
+from calib.transfer import FIT_ROWS, NEVER_FITTED, Left, chips, fitted, least, left_out, with_edges
 from sim.fitted import base_terms
 from sim.fitted import load as load_fit
 from sim.spread import EIGHTY, FILE
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHIPS = ("a100-sxm-80gb", "l40s", "v100-pcie", "t4")
-LAYERS = ("attention/prefill", "attention/decode")
+LAYERS = ("attention/prefill", "attention/decode", PRODUCTS)
 QUANTILES = (0.1, 0.9)
 PARTS = {  # families of a run -> parts whose rows say how far it is off
     "gemm": ("gemm/16-bit",), "attention": ("attention/prefill",), "stream": STREAMS,
@@ -70,17 +72,21 @@ def _abroad(found: Sequence[Left]) -> dict[str, Any]:
 
 
 def _layers(frame: pd.DataFrame, part: str) -> dict[str, dict[str, float]]:
-    """Terms and floor of the attention layers of each library that two chips have, fitted on all chips at once; "" of all."""
+    """Terms, and small kernels beside them, of each group that two chips have, fitted on all chips at once; "" of all groups."""
     rows = next(r for r in parts_of(frame) if r.name == part)
+    rows = rows.take(~np.isin(chips(rows.frame), NEVER_FITTED))
     known, out = chips(rows.frame), {}
-    for library in ["", *sorted(set(rows.condition))]:
-        own = rows.take(rows.condition == library) if library else rows
-        if len(set(known[rows.condition == library] if library else known)) > 1:
+    label = groups(rows)
+    for group in ["", *sorted(set(label))]:
+        mask = (label == group) if group else np.ones(len(rows), dtype=bool)
+        if len(set(known[mask])) > 1:
+            own = rows.take(mask)
             some = own.take(np.sort(np.random.default_rng(0).permutation(len(own))[:FIT_ROWS]))
-            found = fitted(some)
-            floor = float(np.median([v for n, v in found.items() if n.startswith("floor ")]))
-            terms = {n: float(f"{found[n]:.4g}") for n in rows.family.fitted if n in found}
-            out[library] = {**terms, "floor": float(f"{floor:.4g}")}
+            found = fitted(with_edges(some, least(some), {}))
+            out[group] = {n: float(f"{found[n]:.4g}") for n in rows.family.fitted if n in found}
+            counted = [v for n, v in found.items() if n.startswith("floor ")]
+            if rows.family.floor_unit is not None:
+                out[group][KERNELS] = float(f"{np.median(counted):.4g}")
     return out
 
 

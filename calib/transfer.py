@@ -16,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import lanes, power
+from calib.carried import STREAMS, groups, on_chip, units
 from calib.families.base import RATES, Floats
 from calib.families.gemm import BATCHED_EDGE, EDGE
-from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of, priced
+from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of
 from calib.physics import Start, least_squares
 from calib.predict import roofline
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
 from hwspecs.power import LANES
-from hwspecs.rates import Rates, rates
-from sim.calibration import Terms
 from sim.fitted import base_terms
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ PRIOR = (
     0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
 )
 POINTS = 10  # measured points after which the sustained rate is refitted
-STREAMS = ("norm", "softmax", "elementwise")  # families whose rows are of kernels that no matrix unit runs
 CLEARLY = 2.0  # times narrower that errors must be for a chip's library to be taken as unlike others
-BATCHED = "gemm/fp32"  # the part with batched fp32 products
 EDGES = (
     64.0,
     128.0,
@@ -86,26 +83,13 @@ def left_out(frame: pd.DataFrame, id_: str, seed: int = 0) -> list[Left]:
     for rows in parts_of(frame):
         known = chips(rows.frame)
         test, train = rows.take(known == wanted), rows.take((known != wanted) & ~np.isin(known, NEVER_FITTED))
-        for group in sorted(set(_groups(test)) & set(_groups(train))):
-            pair = [typical(side.take(_groups(side) == group)) for side in (test, train)]
+        for group in sorted(set(groups(test)) & set(groups(train))):
+            pair = [typical(side.take(groups(side) == group)) for side in (test, train)]
             if min(map(len, pair)) >= LEAST:
                 out.append(_one(pair[0], pair[1], id_, seed, group))
     if not out:
         raise CalibrationError(f"--leave-out: every row of the tables is of {wanted}; add tables of other devices")
     return out
-
-
-def _groups(rows: Rows) -> NDArray[np.object_]:
-    """Label of what is fitted apart: of attention the library, which is the kernel; of fp32 products the operator, since the
-    library runs batched ones in tiles of 128 x 128 on one chip (A100) and in smaller ones on another (V100); of streams the way
-    of timing, since public rows of kernel time are of a serving library's own kernels; else ""."""
-    if rows.family.name == "attention":
-        return rows.condition
-    if rows.family.name in STREAMS:
-        return rows.frame["timing"].to_numpy(dtype=object)
-    if rows.name == "gemm/fp32":
-        return rows.frame["op"].to_numpy(dtype=object)
-    return np.full(len(rows), "", dtype=object)
 
 
 def typical(rows: Rows) -> Rows:
@@ -122,7 +106,7 @@ def typical(rows: Rows) -> Rows:
 def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     rng = np.random.default_rng(seed)
     some = train.take(np.sort(rng.permutation(len(train))[:FIT_ROWS]))
-    some = with_edges(some, _least(some), {})
+    some = with_edges(some, least(some), {})
     found = fitted(some)
     own = _shares(test, id_)
     floors = _floors(test, found)
@@ -166,7 +150,7 @@ def fitted(rows: Rows) -> dict[str, float]:
         id_ = str(ids.iat[0])
         value = _shares(rows, id_)[chip] if rows.name in lanes.PARTS else device.load(id_).tensor.sustained
         start[f"sustained {chip}"] = Start(value, 0.3, 1.0)
-    for label, value in _least(rows).items():
+    for label, value in least(rows).items():
         start[f"floor {label}"] = Start(value, 0.1)
 
     def predict(values: Mapping[str, float]) -> Floats:
@@ -186,7 +170,7 @@ def predicted(
     out, known = np.zeros(len(rows)), chips(rows.frame)
     for chip in sorted(set(known)):
         mask = known == chip
-        out[mask] = _on_chip(rows.take(mask), terms, shares.get(chip))
+        out[mask] = on_chip(rows.take(mask), terms, shares.get(chip)).time
     return np.asarray(out + added(rows, floors))
 
 
@@ -195,40 +179,10 @@ def added(rows: Rows, floors: Mapping[str, float]) -> Floats:
     return np.array([floors.get(label, 0.0) for label in rows.floor]) * units(rows)
 
 
-def units(rows: Rows) -> Floats:
-    """Seconds of what the floor of each row counts, on its own device; see `Family.floor_unit`."""
-    out, ids = np.ones(len(rows)), rows.frame["device_id"].to_numpy()
-    if rows.family.floor_unit is not None:
-        for id_ in sorted(set(ids)):
-            own = rows.frame[ids == id_]
-            out[ids == id_] = rows.family.floor_unit(own, rates(device.load(str(id_))), base_terms())
-    return out
-
-
-def _on_chip(rows: Rows, terms: Terms, share: float | None) -> Floats:
-    """Seconds of the kernels of one chip at a sustained share: of the matrix rate, of the clock of the vector lanes, or, of
-    streams, of the bandwidth."""
-    if share is None:
-        return priced(rows, terms, is_abroad=True).time
-    if rows.name in lanes.PARTS:
-        most = max(share, LANES)
-        boost = priced(rows, terms, lanes.at_clock(most), is_abroad=True).time
-        if share == most:
-            return boost
-        return lanes.throttled(boost, priced(rows, terms, lanes.at_clock(share), is_abroad=True).time)
-
-    def change(on: Rates) -> Rates:
-        if rows.family.name in STREAMS:
-            return replace(on, hbm_bandwidth=on.hbm_bandwidth * share, tensor_sustained=1.0)
-        return replace(on, tensor_sustained=share)
-
-    return priced(rows, terms, change, is_abroad=True).time
-
-
 def with_edges(rows: Rows, floors: Mapping[str, float], share: Mapping[str, float]) -> Rows:
     """Batched fp32 products with the least tile edge that each chip's library seems to have: BATCHED_EDGE, or another of EDGES
     where errors under the shared terms are half as wide. Like the sustained share it belongs to a chip, and is not carried on."""
-    if rows.name != BATCHED:
+    if rows.name != lanes.PRODUCTS:
         return rows
     known, edge = chips(rows.frame), np.zeros(len(rows))
     for chip in sorted(set(known)):
@@ -253,7 +207,7 @@ def _shares(rows: Rows, id_: str) -> dict[str, float]:
     if rows.family.name in STREAMS:
         return {power.chip(id_): 1.0}
     if rows.name in lanes.PARTS:  # convolutions leave lanes idle between transforms: no power limit is seen in them
-        return {power.chip(id_): lanes.share(device.load(id_)) if rows.name == BATCHED else LANES}
+        return {power.chip(id_): lanes.share(device.load(id_)) if rows.name == lanes.PRODUCTS else LANES}
     return {power.chip(id_): power.law([id_]).share(device.load(id_))}
 
 
@@ -261,7 +215,7 @@ def _start(name: str) -> Start:
     return Start(float(getattr(base_terms(), name)), PRIOR, MOST.get(name, np.inf))
 
 
-def _least(rows: Rows) -> dict[str, float]:
+def least(rows: Rows) -> dict[str, float]:
     """Where the floor of each label starts: its smallest latencies."""
     labels = sorted(set(rows.floor) - {""})
     counted = rows.measured / units(rows)
@@ -272,14 +226,14 @@ def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
     """Of the rows left out: of the host that measured them where they hold its dispatch, of the library as on the other chips
     where they hold its auxiliary kernels; 0 for a label that no other chip has."""
     launched = set(test.floor[(test.frame["timing"] == "with_launch").to_numpy()])
-    least = _least(test)
+    hosts = least(test)
     known = {label: found.get(f"floor {label}") for label in set(test.floor)}
     alike = [v for n, v in found.items() if n.startswith("floor ")]
     middle = float(np.median(alike)) if alike else 0.0
     out: dict[str, float] = {"": 0.0}
     for label, value in known.items():
         if label:
-            out[label] = least[label] if label in launched else value if value is not None else middle
+            out[label] = hosts[label] if label in launched else value if value is not None else middle
     return out
 
 

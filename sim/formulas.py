@@ -13,6 +13,8 @@ import numpy as np
 
 K_STEP = 32.0  # k that one main-loop step covers
 LANE_STEP = 8.0  # the same of 4-byte operands, as SIMT kernels take them (CUTLASS, default blocks of 128 x 128 x 8)
+PAIR = 0.5  # of the longer edge of a tile that an L2 read serves for two SMs at once: neighbouring blocks of a wave want the same
+# operand, which the L2's request coalescer answers once (Nsight Compute documentation, LRC), as do clusters (H100 whitepaper)
 STAGES = 3.0  # operand tiles in shared memory at a time
 ACCUMULATOR = 4.0 * 1.5  # B of registers per element of C: fp32, and half as much again for operands and addresses
 KEY_BLOCK = 64.0  # keys of one main-loop step of fused attention
@@ -168,7 +170,8 @@ def gemm(
     waves = paid_waves(per_sm, p.wave_share)
     fits = occupancy(bm * bn, (bm + bn) * step * itemsize * STAGES, chip)
     parts = (split > 1) * 8.0 * split * batch * m * n  # fp32 partial sums, written and read
-    moved = blocks * depth * (bm + bn) * itemsize + itemsize * batch * m * n + parts
+    operands = np.maximum(blocks * depth * (bm + bn - PAIR * np.maximum(bm, bn)), batch * k * (m + n))
+    moved = itemsize * (operands + batch * m * n) + parts
     reduction = (split > 1) * p.split_reduction * chip.cycle
     added = parts * chip.operand / np.minimum(blocks, chip.sm_count)
     written = p.write_out * itemsize * bm * bn * waves * chip.operand

@@ -44,8 +44,8 @@ class Spreads:
     """By family for kernels that no measurement on this device backs ('abroad') and that one does ('home'); the host's, of the
     time that it needs for a call; and, for single rows of tables, quantiles of 10 and 90 % by part of a fit.
 
-    `layers`: physical terms of attention layers by part and library ("" is all of them), and 'floor', the seconds of what a layer
-    does beside its kernel: what holds on several chips, and so on one that was never measured.
+    `layers`: physical terms by part, and by library or operator ("" is all of them), fitted on several chips at once, and so
+    what holds on one that was never measured; 'kernels', how many small ones an attention layer runs beside the fused one.
     """
 
     abroad: Mapping[str, Spread]

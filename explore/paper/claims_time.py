@@ -33,7 +33,7 @@ SEEN = 5.0  # %, from which a class of operators counts as one that a model has 
 SELF, TEMPORAL = "attention, self", "attention, temporal"
 NETWORKS = ("decoder", "interpolation")  # of Make-A-Video, that attend over space and time
 _NAMES = (ATTENTION, LINEAR, *(g for g in GROUPS if not g.startswith((ATTENTION, LINEAR))))
-BASE = "base"  # Imagen's 64 x 64 network, the only one of its three with self-attention
+BASE = "base"  # Imagen's 64 x 64 network, which has most of its attention
 
 
 def _share(models: tuple[str, ...], way: str, group: str) -> Callable[[Times], dict[str, float]]:
@@ -257,8 +257,8 @@ def _pixels(suite: Suite, group: str = CONVOLUTION, way: str = UNFUSED) -> str:
     video = sum(t.of(VIDEO, way, group, n) for n in NETWORKS) / sum(t.total(VIDEO, way, n) for n in NETWORKS)
     upscaled = 100 * (1 - sum(t.total(VIDEO, way, n) for n in NETWORKS) / t.total(VIDEO, way))
     return (
-        f"networks that upscale, which have no self-attention, take {outside:.0f} % of Imagen's time and {upscaled:.0f} % of "
-        f"Make-A-Video's; without them {group.lower()} is {base:.1f} and {100 * video:.1f} %"
+        f"networks that upscale, which attend at their lowest level or not at all, take {outside:.0f} % of Imagen's time and "
+        f"{upscaled:.0f} % of Make-A-Video's; without them {group.lower()} is {base:.1f} and {100 * video:.1f} %"
     )
 
 

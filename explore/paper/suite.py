@@ -4,7 +4,7 @@ kind of kernel takes them. Models are priced when they are first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -58,11 +58,13 @@ class Member:
     scenario: Scenario
     trace: Trace
     priced: Mapping[str, Priced]
+    left_out: Collection[str] = ()  # names of components whose time does not count
 
     @cached_property
     def times(self) -> dict[str, Floats]:
         """Way -> seconds of kernel time of one inference, (components, GROUPS, KERNELS)."""
-        return {way: _times(self.trace, priced) for way, priced in self.priced.items()}
+        counts = np.array([s.name not in self.left_out for s in self.trace.segments])[:, None, None]
+        return {way: _times(self.trace, priced) * counts for way, priced in self.priced.items()}
 
     def call_group(self) -> Ints:
         """Index into GROUPS of each call, (calls,)."""
@@ -71,9 +73,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Suite:
-    """Members by model and the fields of the request that differ from its default, made when they are asked for."""
+    """Members by model and the fields of the request that differ from its default, made when they are asked for.
+
+    asked: fields of the request by model, where it is not the default's. left_out: components by model whose time does not
+    count.
+    """
 
     level: str = "physical"
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: ASKED)
+    left_out: Mapping[str, Collection[str]] = field(default_factory=dict)
     _made: dict[Any, Member] = field(default_factory=dict)
 
     @cached_property
@@ -85,7 +93,8 @@ class Suite:
         """A model at the study's request with some fields changed."""
         sizes = "-".join(str(value) for value in request.values())
         return Scenario(
-            name="-".join(part for part in (model, sizes) if part), model=model, request=request_of(model, **request),
+            name="-".join(part for part in (model, sizes) if part), model=model,
+            request=find(model).request(**{**self.asked.get(model, {}), **request}),
             device=device.load(DEVICE), software=with_attention(way), level=self.level,
             path=f"{model}.yaml",
         )  # fmt: skip
@@ -97,12 +106,20 @@ class Suite:
             scenario = self.scenario(model, **request)
             trace = trace_of(model, scenario.request)
             priced = {way: price(trace, with_attention(way), self.rates, self.level) for way in WAYS}
-            self._made[key] = Member(scenario, trace, priced)
+            self._made[key] = Member(scenario, trace, priced, self.left_out.get(model, ()))
         return self._made[key]
 
     def members(self) -> Sequence[Member]:
         """All that were asked for so far, in that order."""
         return tuple(self._made.values())
+
+    def but(
+        self, asked: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, Collection[str]] | None = None
+    ) -> Suite:
+        """The same with other requests of some models, or some components left out; all other members are shared."""
+        left_out = left_out or {}
+        made = {key: m for key, m in self._made.items() if key[0] not in asked and key[0] not in left_out}
+        return replace(self, asked={**self.asked, **asked}, left_out=left_out, _made=made)
 
 
 def request_of(model: str, **fields: Any) -> Any:

@@ -82,6 +82,23 @@ def test_joined_attention_attends_to_the_text_and_to_itself() -> None:
     assert torch.allclose(module(x, text), module.to_out(out), atol=1e-5)
 
 
+def test_attention_of_maps_is_attention_of_their_tokens() -> None:
+    import torch
+
+    space, time = blocks.map_attention()
+    x = torch.randn(2 * 3, 16, 4, 5)
+    over_space = space(16, 2)
+    plain = blocks.attention()(16, 2)
+    plain.load_state_dict(over_space.state_dict())
+    expected = plain(x.flatten(2).mT).mT.reshape(x.shape)
+    assert torch.allclose(over_space(x), expected, atol=1e-6)
+    over_time = time(16, 2)
+    plain.load_state_dict(over_time.state_dict())
+    rows = x.view(2, 3, 16, 4, 5).permute(0, 3, 4, 1, 2).reshape(-1, 3, 16)
+    expected = plain(rows).view(2, 4, 5, 3, 16).permute(0, 3, 4, 1, 2).reshape(x.shape)
+    assert torch.allclose(over_time(x, 3), expected, atol=1e-6)
+
+
 def test_multi_axis_attention_stays_inside_and_steps_across_blocks() -> None:
     """A token's output changes with the tokens of its block, by half the heads, and with those in its place of other blocks."""
     import torch

@@ -172,8 +172,8 @@ def test_make_a_video_attends_linearly_in_space_and_quadratically_in_time(shared
 def test_make_a_video_without_interpolation_shows_the_decoder_s_frames() -> None:
     stages = find("make-a-video").stages(find("make-a-video").request(interpolation=1))
     assert "interpolation" not in [s.name for s in stages]
-    assert stages[-1].repeats == 15 * 16
-    assert find("make-a-video").stages(find("make-a-video").request())[-1].repeats == 15 * 76
+    assert stages[-1].repeats == 15 * 4  # of its 16 frames four at a time
+    assert find("make-a-video").stages(find("make-a-video").request())[-1].repeats == 15 * 19
 
 
 def test_phenaki_decoder_attends_linearly_in_space_and_quadratically_in_time(shared_cache: Path) -> None:
@@ -194,6 +194,30 @@ def test_imagen_s_text_joins_the_base_s_keys_and_the_last_upscaler_reads_only_te
     assert attention_sizes(trace, by_name["base"]) == {(n, n + 16) for n in lengths} | {(1, 16)}
     assert attention_sizes(trace, by_name["super_resolution_1"]) == {(2 * 4, 2 * 4 + 16), (1, 16)}
     assert attention_sizes(trace, by_name["super_resolution_2"]) == {(8 * 16, 16), (1, 16)}
+
+
+def test_the_moves_of_a_map_are_kernels_of_its_attention(small: Any) -> None:
+    """To tokens and back, over pixels and over frames: copies inside the attention modules, and none of norms or convolutions."""
+    trace = small("make-a-video")
+    (decoder,) = (s for s in trace.segments if s.name == "decoder")
+    calls = range(decoder.start, decoder.stop)
+    moved = Counter(
+        trace.paths[trace.call_path[c]].rpartition(".")[2]
+        for c in calls
+        if trace.call_in_attention[c] and trace.kinds[trace.op_kind[trace.call_op[c]]] == "permute"
+    )
+    blocks = len({p for p in trace.paths if ".attended." in p and p.startswith("decoder.") and p.endswith(".time")})
+    assert moved["time"] >= 2 * blocks
+    assert moved["space"] >= blocks
+
+
+@pytest.mark.parametrize(("frames", "together", "runs"), [(16, 4, 19), (16, 5, 16), (16, 1, 76), (2, 64, 1)])
+def test_make_a_video_s_last_network_takes_some_frames_at_a_time(frames: int, together: int, runs: int) -> None:
+    model = find("make-a-video")
+    last = model.stages(model.request(frames=frames, upscale_frames=together))[-1]
+    assert last.name == "super_resolution_2"
+    assert last.repeats == 15 * runs
+    assert last.inputs()[0][0].shape[0] == min(together, 5 * (frames - 1) + 1)
 
 
 def test_imagen_goes_over_768_as_the_study_s_does(shared_cache: Path) -> None:

@@ -18,10 +18,10 @@ from explore.paper import claims_shape, doubt, tables
 from explore.paper.answer import Answer, answer, calibration_hash, chosen
 from explore.paper.claims_memory import rank_correlation
 from explore.paper.claims_shape import lengths
-from explore.paper.finding import Finding
+from explore.paper.finding import Finding, Times
 from explore.paper.page import page
-from explore.paper.report import COLUMNS, claims_csv, summary, to_json
-from explore.paper.suite import GROUPS, SD, WAYS, Suite
+from explore.paper.report import COLUMNS, claims_csv, summary, to_json, values_csv, why
+from explore.paper.suite import GROUPS, IMAGEN, PROJECTIONS, SD, WAYS, Suite, request_of
 from explore.paper.table import CLAIMS
 from explore.study_cli import study
 from hwspecs.errors import SpecError
@@ -103,6 +103,7 @@ def test_files_of_a_run(found: Answer, tmp_path: Path, monkeypatch: pytest.Monke
     names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert names >= {
         "claims.csv",
+        "values.csv",
         "study.html",
         "study.json",
         "figures/fig4.png",
@@ -188,3 +189,47 @@ def test_a_number_whose_shape_does_not_hold_disagrees() -> None:
     claim = CLAIMS["C13"]
     assert Finding(claim, {"": 4.0}, {"U": True, "period": True}).verdict == "agrees"
     assert Finding(claim, {"": 4.0}, {"U": True, "period": False}).verdict == "disagrees"
+
+
+def test_projections_are_attention_by_one_reading_and_linear_by_the_other(found: Answer) -> None:
+    module, apart = (Times(found.suite, projections=p) for p in (True, False))
+    member = found.suite.member(SD, height=64, width=64)
+    times = dict(zip(GROUPS, member.times["flash-2"].sum(axis=(0, 2)), strict=True))
+    projections = sum(times[f"{PROJECTIONS}{role}"] for role in ("self", "cross", "temporal"))
+    assert projections > 0
+    assert set(module.names) | {"Linear, self", "Linear, cross", "Linear, temporal"} == set(apart.names) | {"Linear"}
+    assert [n for n, g in zip(module.names, GROUPS, strict=True) if g == f"{PROJECTIONS}cross"] == ["attention, cross"]
+    assert [n for n, g in zip(apart.names, GROUPS, strict=True) if g == f"{PROJECTIONS}cross"] == ["Linear, cross"]
+
+
+def test_a_projection_has_the_role_of_its_module(found: Answer) -> None:
+    member = found.suite.member(SD, height=64, width=64)
+    trace, group = member.trace, member.call_group()
+    for role, module in (("self", "attn1"), ("cross", "attn2")):
+        mine = [trace.paths[p] for p in trace.call_path[group == GROUPS.index(f"{PROJECTIONS}{role}")]]
+        inside = {path.split(".")[-2] for path in mine if ".transformer_blocks." in path and path.startswith("unet")}
+        assert inside <= {module, "to_out"}
+        assert mine
+
+
+def test_the_first_readings_are_judged_too(found: Answer) -> None:
+    (c17,) = (f for f in found.findings if f.claim.id == "C17")
+    assert c17.claim.before
+    assert c17.first_verdict == "disagrees" or all(c17.first_cases.values())
+    assert "Read otherwise at first" in why(c17)
+    assert "by the readings committed first" in summary(found)
+
+
+def test_every_number_of_a_claim_has_a_row_with_its_scenarios(found: Answer) -> None:
+    rows = list(csv.DictReader(io.StringIO(values_csv(found))))
+    names = {m.scenario.name for m in found.suite.members()}
+    for f in found.findings:
+        mine = [r for r in rows if r["id"] == f.claim.id]
+        assert len(mine) == len(f.values) + len(f.other)
+        assert all(r["scenarios"] and set(r["scenarios"].split()) <= names for r in mine)
+        assert [float(r["value"]) for r in mine][: len(f.values)] == pytest.approx(list(f.values.values()), rel=1e-8)
+
+
+def test_the_study_asks_imagen_for_what_the_study_says() -> None:
+    assert request_of(IMAGEN).middle == "768"
+    assert request_of(SD).height == 512

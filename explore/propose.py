@@ -47,7 +47,7 @@ class Tried:
 def even(axes: Sequence[Axis], number: int, seed: int) -> Design:
     """Point `number` of an even sample of the space."""
     shares = [
-        float(drawn(axis, u)[0]) for axis, u in zip(axes, halton(number, number + 1, len(axes), seed), strict=True)
+        float(drawn(axis, u)[0]) for axis, u in zip(axes, halton(np.array([number]), len(axes), seed), strict=True)
     ]
     values = [a.values[int(s)] if a.range is None else s for a, s in zip(axes, shares, strict=True)]
     return {axis.path: _exact(axis, float(value)) for axis, value in zip(axes, values, strict=True)}

@@ -17,9 +17,8 @@ Floats: TypeAlias = NDArray[np.float64]
 BITS = 53  # of a float's fraction: digits beyond them change nothing
 
 
-def halton(first: int, last: int, dimensions: int, seed: int) -> Floats:
-    """Points first to last (exclusive) in [0, 1), (dimensions, points)."""
-    index = np.arange(first, last, dtype=np.int64)
+def halton(index: NDArray[np.int64], dimensions: int, seed: int) -> Floats:
+    """Points by number in [0, 1), (dimensions, points)."""
     return np.array([_inverse(index, base, seed, d) for d, base in enumerate(_primes(dimensions))]).reshape(
         -1, len(index)
     )

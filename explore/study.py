@@ -85,7 +85,7 @@ def run(search: Search, where: Location, progress: Callable[[Trials], None] | No
             if batch is not None:
                 stored = patiently(where, partial(finished, study)) if where.is_shared else stored
                 memory = _memory(search, stored, batch, memory)
-                asked = _batch(search, memory, batch)
+                asked = batch_of(search, memory, batch)
                 new = {p: t for p, t in enumerate(asked, batch * search.batch) if p < search.trials and p not in stored}
                 append(where, study, claims, batch, new)
                 patiently(where, partial(claims.release, batch))
@@ -130,7 +130,7 @@ def _memory(search: Search, stored: Stored, batch: int, before: optuna.Study | N
     return memory
 
 
-def _batch(search: Search, memory: optuna.Study, batch: int) -> list[optuna.trial.FrozenTrial]:
+def batch_of(search: Search, memory: optuna.Study, batch: int) -> list[optuna.trial.FrozenTrial]:
     """All trials of one batch, asked, priced and told in memory, which holds what the sampler knows."""
     memory.sampler = samplers.sampler(search.sampler, samplers.seed_of(search.seed, batch), search.batch)
     space = {axis.path: samplers.distribution(axis) for axis in search.axes}

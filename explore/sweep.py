@@ -74,25 +74,24 @@ class Plan:
     @cached_property
     def index(self) -> Ints:
         """(axes, points): which value of each axis a point of a grid or a list takes."""
-        return self.part(0, self.count)
+        return self.part(np.arange(self.count, dtype=np.int64))
 
-    def part(self, lo: int, hi: int) -> Ints:
-        """The same of points lo to hi; the last axis varies fastest."""
-        points = np.arange(lo, hi, dtype=np.int64)
+    def part(self, points: Ints) -> Ints:
+        """The same of points by number; the last axis varies fastest."""
         if self.mode == "list":
             return np.tile(points, (len(self.axes), 1))
         return np.array(np.unravel_index(points, [len(a.values) for a in self.axes]), dtype=np.int64)
 
-    def values(self, lo: int, hi: int) -> list[NDArray[Any]]:
-        """Of each axis, at points lo to hi: numbers of stacked axes in SI units, of any other which value it is."""
+    def values(self, points: Ints) -> list[NDArray[Any]]:
+        """Of each axis, at points by number: numbers of stacked axes in SI units, of any other which value it is."""
         if self.mode == "sample":
-            u = halton(lo, hi, len(self.axes), self.options.seed)
+            u = halton(points, len(self.axes), self.options.seed)
             found = [drawn(axis, row) for axis, row in zip(self.axes, u, strict=True)]
             places = [
                 np.asarray(v).astype(np.int64) if a.range is None else v for a, v in zip(self.axes, found, strict=True)
             ]
         else:
-            places = list(self.part(lo, hi))
+            places = list(self.part(points))
         return [
             np.array(axis.values, dtype=np.float64)[place] if axis.stacked and place.dtype == np.int64 else place
             for axis, place in zip(self.axes, places, strict=True)

@@ -142,10 +142,14 @@ def resources_known(goals: Goals) -> bool:
 
 def price(w: Walk, chunk: int) -> Columns:
     """Columns of a chunk's points: number, fields by heading, outputs, expressions, what each misses, feasible."""
-    lo, hi = chunk * CHUNK, min((chunk + 1) * CHUNK, w.plan.count)
-    values = w.plan.values(lo, hi)
+    return priced(w, np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, w.plan.count)))
+
+
+def priced(w: Walk, points: NDArray[np.int64]) -> Columns:
+    """The same of any points by number."""
+    values, count = w.plan.values(points), len(points)
     stacked = {a.path: np.asarray(v, np.float64) for a, v in zip(w.plan.axes, values, strict=True) if a.stacked}
-    combination = _combination(w.plan, values, hi - lo)
+    combination = _combination(w.plan, values, count)
     out: Columns = {}
     for group in w.groups:
         some = np.flatnonzero(np.isin(combination, group.numbers))
@@ -157,13 +161,13 @@ def price(w: Walk, chunk: int) -> Columns:
         priced = group.mix.evaluate(columns, w.priced, made if columns else None, compiled=True)
         whole = {name: np.broadcast_to(v, (len(some),)) for name, v in priced.items()}
         for name, column in w.goals.judged(whole, columns, len(some)).items():
-            out.setdefault(name, np.empty(hi - lo, dtype=column.dtype))[some] = column
+            out.setdefault(name, np.empty(count, dtype=column.dtype))[some] = column
     named = {a.heading: v if a.stacked else taken(a, v) for a, v in zip(w.plan.axes, values, strict=True)}
     whole_numbers = {a.heading: named[a.heading].astype(np.int64) for a in w.plan.axes if a.field.type is int}
     misses = {f"{MISSES}{n.removeprefix(VIOLATION)}": v > 0 for n, v in out.items() if n.startswith(VIOLATION)}
     feasible = ~np.any(list(misses.values()), axis=0)
     kept = {name: out[name] for name in w.shown}
-    return {POINT: np.arange(lo, hi), **named, **whole_numbers, **kept, **misses, "feasible": feasible}
+    return {POINT: points, **named, **whole_numbers, **kept, **misses, "feasible": feasible}
 
 
 def merged(w: Walk, found: Found, chunk: int, columns: Columns) -> Found:

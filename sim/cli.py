@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -29,6 +30,13 @@ SETTING = click.option(
     "the current folder; one that SCENARIO names, in SCENARIO's folder.",
     shell_complete=settings,
 )
+
+
+# What other layers say of the sections of a scenario: (path, overrides, names of sections) -> name -> plain data; that as text.
+SectionCheck: TypeAlias = tuple[
+    Callable[[str, Sequence[str], Sequence[str]], dict[str, Any]], Callable[[dict[str, Any]], Iterator[str]]
+]
+SECTION_CHECKS: list[SectionCheck] = []
 
 
 def register(cli: click.Group) -> None:
@@ -90,7 +98,8 @@ def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
     """Resolve SCENARIO, count it, fit it into memory.
 
     Prints the scenario with every reference and default resolved, how many operators it has, the memory that it
-    needs, and what of it is not calibrated.
+    needs, and what of it is not calibrated; of `sweep:` and `search:` also the space, its size, which share of it cannot be, and
+    the time it will take.
 
     Exit codes: 0 it can run, 2 a problem in the file, 3 it does not fit.
 
@@ -105,7 +114,11 @@ def check(scenario: str, overrides: tuple[str, ...], form: str) -> int:
     result = replay(_load(scenario, overrides, None), _command())
     _say_notes(result)
     infeasible = problem(result)
-    click.echo(_checked_json(result) if form == "json" else _checked(result))
+    sections = [(tell(scenario, overrides, list(result.scenario.sections)), say_it) for tell, say_it in SECTION_CHECKS]
+    if form == "json":
+        click.echo(_checked_json(result, {name: data for found, _ in sections for name, data in found.items()}))
+    else:
+        click.echo("\n\n".join([_checked(result), *(line for found, say_it in sections for line in say_it(found))]))
     if infeasible:
         _say(infeasible)
         return 3
@@ -187,7 +200,7 @@ def _checked(result: Result) -> str:
     return "\n\n".join([head, report.memory_line(result), report.calibration_line(result), s.resolved().rstrip()])
 
 
-def _checked_json(result: Result) -> str:
+def _checked_json(result: Result, sections: dict[str, Any]) -> str:
     found = result.to_json()
     keys = (
         "schema_version", "scenario_hash", "model", "device", "software", "fits_memory", "peak_memory_bytes",
@@ -198,5 +211,6 @@ def _checked_json(result: Result) -> str:
         "repeats": {s.name: s.repeats for s in result.trace.segments},
         "distinct_operators": len(result.trace.op_kind),
         "resolved": result.scenario.resolved(),
+        **({"spaces": sections} if sections else {}),
     }
     return json.dumps({key: found[key] for key in keys} | more, indent=2)

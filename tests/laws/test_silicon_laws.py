@@ -21,7 +21,7 @@ from sim import energy
 from sim.cost import cost
 from tests.build import kernels
 
-NAMES = device.device_names()
+NAMES = [n for n in device.device_names() if device.load(n).silicon is not None]
 devices = st.sampled_from(NAMES)
 # Improvements that no silicon is priced for: latency and launch are not made of area, fewer copies of a line and a finer tile of
 # the matrix unit are arrangement. docs/silicon.md lists them.

@@ -21,11 +21,20 @@ from sim import energy
 from sim.cost import cost
 from tests.build import kernels
 
-NAMES = device.device_names()
+NAMES = [n for n in device.device_names() if device.load(n).silicon is not None]
 devices = st.sampled_from(NAMES)
 # Improvements that no silicon is priced for: latency and launch are not made of area, fewer copies of a line and a finer tile of
 # the matrix unit are arrangement. docs/silicon.md lists them.
-FREE = ("hbm.latency", "launch.gap", "l2.partitions", "tensor.tile.m", "tensor.tile.n", "tensor.tile.k", "tensor.fill")
+FREE = (
+    "hbm.latency",
+    "launch.gap",
+    "l2.partitions",
+    "tensor.tile.m",
+    "tensor.tile.n",
+    "tensor.tile.k",
+    "tensor.fill",
+    "tensor.older",
+)
 PARTS = (
     "sm_count",
     "exp",

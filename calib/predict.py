@@ -144,7 +144,7 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     size = np.array([fits.bin_of(seconds) for seconds in time])
     for name, bin_ in set(zip(rows.condition, size.tolist(), strict=True)):
         mask = (rows.condition == name) & (size == bin_)
-        low, high = _interval(part, name, float(time[mask][0])) if used == "calibrated" else abroad(rows.name)
+        low, high = _interval(part, name, float(time[mask][0])) if used == "calibrated" else abroad(rows.name, bin_)
         out.low[at[mask]], out.high[at[mask]] = time[mask] * np.exp(low), time[mask] * np.exp(high)
 
 
@@ -183,9 +183,11 @@ def _put_together(parts: list[tuple[NDArray[np.bool_], Physical]], count: int) -
     return Physical(time, terms, bound, lower)
 
 
-def abroad(part: str) -> tuple[float, float]:
-    """Interval of a row on a device that no fit is for, in the logarithm: from chips that were left out; WIDE for other parts."""
-    return spreads().rows.get(part, (-WIDE, WIDE))
+def abroad(part: str, bin_: int) -> tuple[float, float]:
+    """Interval of a row on a device that no fit is for, in the logarithm, by part and group of predicted times: from chips that
+    were left out; WIDE for other parts."""
+    known = spreads().rows
+    return known.get(f"{part} | {bin_}", known.get(part, (-WIDE, WIDE)))
 
 
 def _interval(part: Part | None, condition: str, seconds: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import yaml
 
 from calib import power
 from calib.carried import KERNELS, STREAMS, groups
+from calib.cells import QUANTILES, cells
 from calib.families.base import Floats
 from calib.fit import parts_of, priced
 from calib.lanes import PRODUCTS
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 CHIPS = ("a100-sxm-80gb", "l40s", "v100-pcie", "t4")
 LAYERS = ("attention/prefill", "attention/decode", PRODUCTS)
-QUANTILES = (0.1, 0.9)
 PARTS = {  # families of a run -> parts whose rows say how far it is off
     "gemm": ("gemm/16-bit",), "attention": ("attention/prefill",), "stream": STREAMS,
 }  # fmt: skip
@@ -56,7 +56,7 @@ def spreads(frame: pd.DataFrame) -> dict[str, Any]:
         "abroad": abroad,
         "home": home,
         "host": host,
-        "rows": {p: _quantiles(found, p) for p in sorted({f.part for f in found})},
+        "rows": {name: [round(c.low, 4), round(c.high, 4)] for name, c in cells(found).items()},
     }
 
 
@@ -93,12 +93,6 @@ def _layers(frame: pd.DataFrame, part: str) -> dict[str, dict[str, float]]:
 def _width(away: Floats) -> float:
     low, high = np.quantile(away, QUANTILES)
     return float(high - low) / 2.0 / EIGHTY
-
-
-def _quantiles(found: Sequence[Left], part: str) -> list[float]:
-    """Of single rows, each chip and group with the same weight."""
-    own = [np.quantile(f.away, np.linspace(0.005, 0.995, 100)) for f in found if f.part == part]
-    return [round(float(q), 4) for q in np.quantile(np.concatenate(own), QUANTILES)]
 
 
 def _convolutions(frame: pd.DataFrame) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Intervals of single rows on a chip that was never fitted, from chips that were left out, and whether such an interval holds.
 
-A cell is a part of the tables, and within it short and long rows. The interval of a new chip has to hold what differs from chip to
-chip: it is the pooled one, widened until those of all chips but one cover, in the mean over chips, the wanted share of that one.
+A cell is a part of the tables, and within it short and long rows. The interval of a new chip has to hold what differs between
+chips: it is the pooled one, widened until those of all chips but one cover, in the mean over chips, the wanted share of that one.
 """
 
 from __future__ import annotations

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from calib import table
 from calib.devices import device_ids
 from calib.families.base import family_of
 from calib.fit import fit
-from calib.predict import Target, chosen_devices, predict, target
+from calib.predict import NO_DEVICE, Target, chosen_devices, predict, target
 from calib.table import Measurements
 from calib.work import NEEDS, work
 from hwspecs import device
@@ -85,13 +86,25 @@ def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.Da
     p = predict(frame, on, level)
     out: dict[str, Any] = {"predicted_us": 1e6 * p.predicted, "low_us": 1e6 * p.low, "high_us": 1e6 * p.high}
     out |= {"bound": p.bound, "in_range": p.in_range}
-    why = [f"{path}:{line}: {reason}" for line, reason in zip(frame["line"], p.why, strict=True) if reason]
+    why = list(_reasons(path, frame, p.why))
     at = frame["line"].to_numpy() - 2
     for name, values in out.items():
         column = np.full(len(raw), np.nan, dtype=object)
         column[at] = values
         raw[name] = column
     return raw, why
+
+
+def _reasons(path: Path, frame: pd.DataFrame, why: NDArray[np.object_]) -> Iterator[str]:
+    """A line for each reason that rows have: the first of them, and how many more."""
+    named = frame["device"].astype(str).to_numpy()
+    texts = [
+        f"no hardware file for device '{name}'" if reason == NO_DEVICE else str(reason)
+        for reason, name in zip(why, named, strict=True)
+    ]
+    for text in dict.fromkeys(filter(None, texts)):
+        more = f" (and {texts.count(text) - 1} more rows)" if texts.count(text) > 1 else ""
+        yield f"{path}:{frame['line'].iat[texts.index(text)]}: {text}{more}"
 
 
 def _shapes(path: Path, raw: pd.DataFrame, hardware: str | None, on: Target) -> pd.DataFrame:

@@ -141,7 +141,11 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     out.bound[at] = np.array(BOUNDS, dtype=object)[physical.bound]
     out.bound[at[floor > 0.5 * time]] = "launch"
     out.in_range[at] = covered(rows, part) if here and part is not None else False
-    low, high = part.ends(rows.condition, time) if used == "calibrated" and part is not None else abroad(rows.name)
+    if used == "calibrated" and part is not None:
+        low, high = part.ends(rows.condition, time)
+    else:
+        by_size = np.array([abroad(rows.name, bin_) for bin_ in range(len(fits.BINS) + 1)])
+        low, high = by_size[np.searchsorted(fits.BINS, time, side="right")].T
     out.low[at], out.high[at] = time * np.exp(low), time * np.exp(high)
 
 
@@ -180,9 +184,11 @@ def _put_together(parts: list[tuple[NDArray[np.bool_], Physical]], count: int) -
     return Physical(time, terms, bound, lower)
 
 
-def abroad(part: str) -> tuple[float, float]:
-    """Interval of a row on a device that no fit is for, in the logarithm: from chips that were left out; WIDE for other parts."""
-    return spreads().rows.get(part, (-WIDE, WIDE))
+def abroad(part: str, bin_: int) -> tuple[float, float]:
+    """Interval of a row on a device that no fit is for, in the logarithm, by part and group of predicted times: from chips that
+    were left out; WIDE for other parts."""
+    known = spreads().rows
+    return known.get(f"{part} | {bin_}", known.get(part, (-WIDE, WIDE)))
 
 
 def _floors(rows: Rows, part: Part | None) -> Floats:

@@ -12,6 +12,7 @@ import yaml
 
 from calib import power
 from calib.carried import KERNELS, STREAMS, groups
+from calib.cells import QUANTILES, cells
 from calib.families.base import Floats
 from calib.fit import parts_of, priced
 from calib.lanes import PRODUCTS
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 
 CHIPS = ("a100-sxm-80gb", "l40s", "v100-pcie", "t4")
 LAYERS = ("attention/prefill", "attention/decode", PRODUCTS)
-QUANTILES = (0.1, 0.9)
 PARTS = {  # families of a run -> parts whose rows say how far it is off
     "gemm": ("gemm/16-bit",), "attention": ("attention/prefill",), "stream": STREAMS,
 }  # fmt: skip
+STUDENT = (
+    3.078,
+    1.886,
+    1.638,
+    1.533,
+    1.476,
+)  # quantiles of 90 % for 1 to 5 chips (Student's t): so few say little of a spread
 SHORT = 100e-6  # s: eager convolutions below it are the host's dispatch
 CAMPAIGNS = (
     0.05  # one device between measuring campaigns: medians of 389 large products on A100 are 0.77 to 0.85 of peak
@@ -56,7 +63,7 @@ def spreads(frame: pd.DataFrame) -> dict[str, Any]:
         "abroad": abroad,
         "home": home,
         "host": host,
-        "rows": {p: _quantiles(found, p) for p in sorted({f.part for f in found})},
+        "rows": {name: [round(c.low, 4), round(c.high, 4)] for name, c in cells(found).items()},
     }
 
 
@@ -64,10 +71,11 @@ def _abroad(found: Sequence[Left]) -> dict[str, Any]:
     """Every pair of a chip and a group counts once: chips differ by their medians, shapes by what is left."""
     middle = np.array([np.median(f.away) for f in found])
     width = [_width(f.away - m) for f, m in zip(found, middle, strict=True)]
-    names = ", ".join(sorted({f.chip for f in found}))
+    known = sorted({f.chip for f in found})
+    few = STUDENT[min(len(known), len(STUDENT)) - 1] / EIGHTY
     return {
-        "device": round(float(np.sqrt(np.mean(middle**2))), 3), "shape": round(float(np.mean(width)), 3),
-        "rows": sum(f.rows for f in found), "source": f"chips left out, from their specs: {names}",
+        "device": round(few * float(np.sqrt(np.mean(middle**2))), 3), "shape": round(float(np.mean(width)), 3),
+        "rows": sum(f.rows for f in found), "source": f"chips left out, from their specs: {', '.join(known)}",
     }  # fmt: skip
 
 
@@ -93,12 +101,6 @@ def _layers(frame: pd.DataFrame, part: str) -> dict[str, dict[str, float]]:
 def _width(away: Floats) -> float:
     low, high = np.quantile(away, QUANTILES)
     return float(high - low) / 2.0 / EIGHTY
-
-
-def _quantiles(found: Sequence[Left], part: str) -> list[float]:
-    """Of single rows, each chip and group with the same weight."""
-    own = [np.quantile(f.away, np.linspace(0.005, 0.995, 100)) for f in found if f.part == part]
-    return [round(float(q), 4) for q in np.quantile(np.concatenate(own), QUANTILES)]
 
 
 def _convolutions(frame: pd.DataFrame) -> dict[str, Any]:

@@ -96,12 +96,18 @@ def _read_one(path: Path, cpu: bool) -> Measurements:
     _repeated(frame, drops)
     _outliers(frame, drops)
     kept = drops.open()
-    lines = tuple(
-        f"{path}:{frame.line.iat[i]}: {drops.text[i]}; the row was not used: fix or delete it" for i in drops.told()
-    )
+    lines = tuple(_told(f"{path}:{frame.line.iat[i]}: {drops.text[i]}", alike) for i, alike in drops.told())
     return Measurements(
         frame[kept].copy(), (Provenance(str(path), len(frame), int(kept.sum()), drops.counts()),), lines
     )
+
+
+UNKNOWN_DEVICE = "unknown device"
+
+
+def _told(problem: str, alike: int) -> str:
+    rows = "the row was not used: fix or delete it" if alike == 1 else f"{alike} rows like it were not used"
+    return f"{problem}; {rows}"
 
 
 class _Drops:
@@ -120,9 +126,14 @@ class _Drops:
         for i in np.flatnonzero(np.asarray(mask, dtype=bool) & self.open()):
             self.why[i], self.text[i] = why, text(int(i)) if text else ""
 
-    def told(self) -> list[int]:
-        """Rows with a problem."""
-        return [int(i) for i in np.flatnonzero(self.text != "")]
+    def told(self) -> list[tuple[int, int]]:
+        """Rows with a problem, and how many it stands for: of an unknown device the first row stands for all."""
+        out: dict[Any, tuple[int, int]] = {}
+        for i in np.flatnonzero(self.text != ""):
+            key = self.text[i] if self.why[i] == UNKNOWN_DEVICE else i
+            first, alike = out.get(key, (int(i), 0))
+            out[key] = (first, alike + 1)
+        return sorted(out.values())
 
     def counts(self) -> dict[str, int]:
         """Rows by reason, most frequent first."""
@@ -211,7 +222,7 @@ def _machine(frame: pd.DataFrame, drops: _Drops, cpu: bool) -> None:
     drops.add(on_cpu if not cpu else ~on_cpu, "timed on a CPU" if not cpu else "not timed on a CPU")
     drops.add(
         frame["device_id"] == "",
-        "unknown device",
+        UNKNOWN_DEVICE,
         lambda i: f"unknown device '{names.iat[i]}'{nearest(str(names.iat[i]), CHIPS)}",
     )
 

@@ -53,7 +53,7 @@ class Left:
 
     `sustained` is the share of the matrix rate, on the vector lanes of the clock, of streams of the bandwidth. `by` has, for
     'roofline', 'spec' (nothing of the chip measured) and 'ten points': errors, and errors of long rows ({} where there are few).
-    `away` are logarithms of measured over predicted from the spec, (rows,).
+    `away` are logarithms of measured over predicted from the spec, `guess` the predicted seconds, (rows,).
     """
 
     part: str
@@ -64,6 +64,7 @@ class Left:
     by: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]
     sustained: tuple[float, float]  # from the law, and after ten points
     away: Floats
+    guess: Floats
 
 
 def chips(frame: pd.DataFrame) -> NDArray[np.object_]:
@@ -125,7 +126,15 @@ def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     key = next(iter(own))
     others = tuple(sorted(set(chips(train.frame))))
     return Left(
-        test.name, group, power.chip(id_), others, len(test), by, (own[key], ten[key]), np.log(test.measured / guess)
+        test.name,
+        group,
+        power.chip(id_),
+        others,
+        len(test),
+        by,
+        (own[key], ten[key]),
+        np.log(test.measured / guess),
+        guess,
     )
 
 

@@ -21,11 +21,17 @@ OPS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
 class Link:
     """How one GPU reaches the others: B/s in one direction at best, and seconds that one step takes however small it is.
 
-    Floats, or arrays that broadcast against the sizes.
+    `flagged`: the same of messages that carry a flag beside every word, which need no handshake and move half as much (NCCL,
+    protocol LL); None: there are none. Floats, or arrays that broadcast against the sizes.
     """
 
     bandwidth: Any
     latency: Any
+    flagged: Any = None
+
+    def protocols(self) -> list[Link]:
+        """The link as plain messages see it, and as those with flags do."""
+        return [self] if self.flagged is None else [self, Link(self.bandwidth / 2.0, self.flagged)]
 
 
 def wire_bytes(op: str, size: Floats, gpus: Floats) -> Floats:
@@ -49,11 +55,18 @@ def direct(op: str, size: Floats, gpus: Floats, link: Link) -> Floats:
     return np.asarray(link.latency + moved / link.bandwidth)
 
 
-def seconds(op: str, size: Any, gpus: Any, link: Link) -> Floats:
-    """Seconds of the faster of the two, (rows,); libraries choose by size. One GPU takes none.
+def seconds(op: str, size: Any, gpus: Any, link: Link, exchanges: Any = True) -> Floats:
+    """Seconds of the fastest way, (rows,): ring or direct, with flags or without; libraries choose by size. One GPU takes none.
+
+    exchanges: whether the library sends directly what a ring can carry, (rows,); NCCL does not. An all_to_all always is direct.
 
     Raises ValueError for an unknown collective.
     """
     size, gpus = np.asarray(size, dtype=np.float64), np.asarray(gpus, dtype=np.float64)
-    best = np.minimum(ring(op, size, gpus, link), direct(op, size, gpus, link))
+    may = np.asarray(exchanges) | (op == "all_to_all")
+    ways = [
+        np.minimum(ring(op, size, gpus, on), np.where(may, direct(op, size, gpus, on), np.inf))
+        for on in link.protocols()
+    ]
+    best = np.min(ways, axis=0)
     return np.asarray(np.where(gpus > 1, best, 0.0))

@@ -42,7 +42,7 @@ class Spread:
 @dataclass(frozen=True)
 class Spreads:
     """By family for kernels that no measurement on this device backs ('abroad') and that one does ('home'); the host's, of the
-    time that it needs for a call; and, for single rows of tables, quantiles of 10 and 90 % by part of a fit.
+    time that it needs for a call; and, for single rows of tables, intervals of 80 % by part of a fit and by group of times.
 
     `layers`: physical terms by part, and by library or operator ("" is all of them), fitted on several chips at once, and so
     what holds on one that was never measured; 'kernels', how many small ones an attention layer runs beside the fused one.

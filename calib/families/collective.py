@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calib.families.base import Family, Floats, Physical, floats, joined
 from hwspecs.rates import Rates
@@ -25,19 +26,36 @@ SHARE = 0.75  # of that which large buffers reach: public nccl-tests times, 216 
 NETWORK = 9.2e9  # B/s of one adapter across nodes; public NCCL send_recv of 64 MB between two A100 servers, 7.3 ms
 CLOUD = 2.5e9  # the same for machines with GPUs bridged in pairs: 20 Gbit/s a GPU (Azure NC A100 v4)
 FASTEST = 2.0  # times the ring's traffic that no algorithm can beat: a switch that adds halves that of an all_reduce
-STEP = 3.4e-6  # s of one step between GPUs over NVLink, simple protocol (nccl/src/graph/tuning.cc)
-STEP_NETWORK = 14e-6  # s; the same table, across the network
+# s of one step of a ring, (with handshakes, with flags): protocols Simple and LL of nccl/src/graph/tuning.cc
+STEPS = {"nvlink": (3.4e-6, 0.6e-6), "pcie": (5.7e-6, 1.0e-6), "network": (14e-6, 2.7e-6)}
+STEP = STEPS["nvlink"][0]
+PAIR = 2.0  # GPUs over PCIe up to which data goes from one to the other; more go through the host's memory, in and out, and share
+# its link. Public L40S times at 4 and 8 GPUs, a quarter and an eighth to a tenth of the bandwidth of 2
 
 
 def link(frame: pd.DataFrame) -> Link:
-    """Bandwidth and latency of a step, (rows,). Across nodes every GPU of a node has an adapter of its own."""
+    """Bandwidth and latencies of a step, (rows,). Across nodes every GPU of a node has an adapter of its own."""
     ids = frame["device_id"].astype(str).str.split("-").str[0]
     in_pairs = frame["implementation"].astype(str).str.contains("pairwise").to_numpy()
     per_node = frame["gpus"].to_numpy(dtype=float) / nodes(frame)
-    inside = SHARE * ids.map(NVLINK).fillna(PCIE).to_numpy(dtype=float)
+    over_pcie = SHARE * PCIE / np.where(per_node > PAIR, per_node, 1.0)
+    fast = ids.isin(list(NVLINK)).to_numpy()
+    inside = np.where(fast, SHARE * ids.map(NVLINK).fillna(0.0).to_numpy(dtype=float), over_pcie)
     across = np.where(in_pairs, CLOUD, NETWORK) * np.maximum(per_node, 1.0)
     remote = nodes(frame) > 1
-    return Link(np.where(remote, across, inside), np.where(remote, STEP_NETWORK, STEP))
+    step, flagged = (
+        np.where(remote, STEPS["network"][i], np.where(fast, STEPS["nvlink"][i], STEPS["pcie"][i])) for i in range(2)
+    )
+    return Link(np.where(remote, across, inside), step, flagged)
+
+
+def exchanges(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Rows of kernels that write to all others at once: a serving framework's own, where GPUs are joined by NVLink or in a pair;
+    elsewhere it hands over to NCCL (vLLM, custom_all_reduce.py), which passes around a ring."""
+    ids = frame["device_id"].astype(str).str.split("-").str[0]
+    near = ids.isin(list(NVLINK)) | (frame["gpus"].astype(float) <= PAIR)
+    by_nccl = frame["implementation"].astype(str).str.startswith("nccl")
+    return np.asarray(near & ~by_nccl, dtype=bool)
 
 
 def nodes(frame: pd.DataFrame) -> Floats:
@@ -47,12 +65,12 @@ def nodes(frame: pd.DataFrame) -> Floats:
 
 def physical(frame: pd.DataFrame, _: Rates, __: Terms) -> Physical:
     """The faster of a ring and a direct exchange; start-up of the library's kernel is a floor."""
-    (size, gpus), joint = floats(frame, "bytes", "gpus"), link(frame)
+    (size, gpus), joint, may = floats(frame, "bytes", "gpus"), link(frame), exchanges(frame)
     time, wire = np.zeros(len(frame)), np.zeros(len(frame))
     for op in sorted(set(frame["op"])):
         rows = (frame["op"] == op).to_numpy()
-        own, name = Link(joint.bandwidth[rows], joint.latency[rows]), NAMES.get(op, op)
-        time[rows] = seconds(name, size[rows], gpus[rows], own)
+        own, name = Link(joint.bandwidth[rows], joint.latency[rows], joint.flagged[rows]), NAMES.get(op, op)
+        time[rows] = seconds(name, size[rows], gpus[rows], own, may[rows])
         wire[rows] = wire_bytes(name, size[rows], gpus[rows]) / own.bandwidth
     bound = np.where(wire > time / 2, BOUNDS.index("link"), BOUNDS.index("latency"))
     return Physical(time, {"link": wire, "latency": time - wire}, bound.astype(np.int64), wire * SHARE / FASTEST)

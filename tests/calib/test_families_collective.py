@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calib.families import collective
 from calib.families.base import families
 from hwspecs import device
 from hwspecs.rates import rates
@@ -93,3 +94,20 @@ def test_networks_and_boards_are_slower() -> None:
 def test_labels() -> None:
     assert FAMILY.floor(table()).tolist() == ["all_reduce | nccl_nccl 2 8_1"]
     assert FAMILY.condition(table()).tolist() == ["nccl_nccl 2"]
+
+
+@given(size=BYTES, gpus=GPUS)
+def test_flags_spare_handshakes_and_halve_the_bandwidth(size: float, gpus: int) -> None:
+    quick = Link(NVLINK.bandwidth, NVLINK.latency, 0.6e-6)
+    plain, both = (float(seconds("all_reduce", size, gpus, on, False)) for on in (NVLINK, quick))
+    by_flag = float(ring("all_reduce", np.array(size), np.array(float(gpus)), Link(NVLINK.bandwidth / 2.0, 0.6e-6)))
+    assert both == pytest.approx(min(plain, by_flag))
+
+
+def test_who_exchanges_and_who_passes_around() -> None:
+    by_nccl, own = (collective.exchanges(table(implementation=name)) for name in ("nccl", "vLLM_custom_graph"))
+    assert (by_nccl.tolist(), own.tolist()) == ([False], [True])
+    over_pcie = [table(device_id="l40s", implementation="vLLM_custom_graph", gpus=g) for g in (2.0, 4.0)]
+    assert [collective.exchanges(t)[0] for t in over_pcie] == [True, False]
+    pair, four = (float(np.ravel(collective.link(t).bandwidth)[0]) for t in over_pcie)
+    assert four == pytest.approx(pair / 4.0)

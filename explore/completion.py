@@ -19,7 +19,7 @@ def settings(context: click.Context, parameter: click.Parameter, incomplete: str
 
 def _paths(section: str) -> list[str]:
     """Paths below `sweep`, `search`, `pods`, `serve` or `project`."""
-    from explore import goals, objectives, pods_spec, project, serve_spec, sweep
+    from explore import goals, objectives, pods_spec, project_spec, serve_spec, sweep
     from explore.evaluate import RATES
     from hwspecs import spec
 
@@ -30,5 +30,5 @@ def _paths(section: str) -> list[str]:
         options = [f.path for f in spec.fields(objectives.Options)]
         inside = [f"objectives.{name}" for name in goals.numbers([])]
         return [*options, *inside, *RATES, *(f"resources.{path}" for path in RATES)]
-    sections = {"pods": pods_spec.Pods, "project": project.Project, "serve": serve_spec.Serve}
+    sections = {"pods": pods_spec.Pods, "project": project_spec.Project, "serve": serve_spec.Serve}
     return [f.path for f in spec.fields(sections[section])]

@@ -50,7 +50,7 @@ def ways(found: Projection, path: Path) -> None:
             )  # fmt: skip
         panel.set_title(f"{h.height} × {h.width}", loc="left", fontsize=11)
         panel.set_xlabel("frames, length of the clip (hollow: does not fit)")
-        frames_axis(panel, [r.frames for r in h.own.runs], found.frames_per_second)
+        frames_axis(panel, [r.frames for r in h.own.runs], found.seconds)
         panel.margins(x=0.02)
         panel.autoscale(axis="x")
         panel.grid(color="#e4e4e4", linewidth=0.6)

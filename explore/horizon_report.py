@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from explore.horizon import BETTER, CONVOLUTION, ELSE, LINEAR, OVERTAKEN, SPATIAL, TEMPORAL, Curve, Horizon, Lever, Run
 from sim.report import number, percent
@@ -14,22 +14,26 @@ MATTERS = 1.01  # times as fast, below which a change is not named
 UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
-def text(found: Sequence[Horizon], frames_per_second: float) -> str:
+# How long a clip of some of the model's frames lasts, in seconds.
+Seconds: TypeAlias = Callable[[float], float]
+
+
+def text(found: Sequence[Horizon], seconds: Seconds) -> str:
     """For each size: every way to make the longest clip, what each better number of the device moves, and a line on each."""
-    return "\n\n".join(part for h in found for part in _size(h, frames_per_second))
+    return "\n\n".join(part for h in found for part in _size(h, seconds))
 
 
-def _size(h: Horizon, rate: float) -> Iterator[str]:
+def _size(h: Horizon, seconds: Seconds) -> Iterator[str]:
     last, against = h.own.runs[-1].frames, _against(h)
-    yield f"{h.height} x {h.width}: clips as the scenario makes them, at {rate:g} frames/s\n{_clips(h.own, rate)}"
-    rows = [_row(c, rate, against) for c in h.curves]
+    yield f"{h.height} x {h.width}: clips as the scenario makes them\n{_clips(h.own, seconds)}"
+    rows = [_row(c, seconds, against) for c in h.curves]
     heads = (
         "", "device", "longest clip\nthat fits", f"{last} frames:\nlatency", "energy", "peak\nGB", "most time in",
         *(f"overtakes\n{SHORT[name]}" for name in against),
     )  # fmt: skip
-    title = f"{h.height} x {h.width}: what to act on; a clip of {last} frames lasts {span(last / rate)} at {rate:g} frames/s"
+    title = f"{h.height} x {h.width}: what to act on; a clip of {last} frames lasts {span(seconds(last))}"
     yield f"{title}\n{_table(rows, heads, 2)}"
-    levers = [_lever_row(x, h, rate, against) for x in h.levers]
+    levers = [_lever_row(x, h, seconds, against) for x in h.levers]
     heads = (
         f"{BETTER:g} times the", *(f"overtakes\n{SHORT[name]}" for name in against), "longest clip\nthat fits",
         "latency, of\nthe device's",
@@ -44,11 +48,11 @@ def _against(h: Horizon) -> list[str]:
     return [name for name in OVERTAKEN if name != SPATIAL or h.own.over_frames == TEMPORAL]
 
 
-def _clips(c: Curve, rate: float) -> str:
+def _clips(c: Curve, seconds: Seconds) -> str:
     """A row a frame count: how long the clip lasts, and what it takes."""
     rows = [
         [
-            span(r.frames / rate), f"{r.frames:,}", span(r.latency), "-" if r.energy is None else _joules(r.energy),
+            span(seconds(r.frames)), f"{r.frames:,}", span(r.latency), "-" if r.energy is None else _joules(r.energy),
             number(r.peak_bytes / 1e9), "yes" if r.peak_bytes <= c.capacity else "no",
             f"{r.dominant[0]} {percent(r.dominant[1])} %",
         ]
@@ -57,19 +61,19 @@ def _clips(c: Curve, rate: float) -> str:
     return _table(rows, ("clip", "frames", "latency", "energy", "peak GB", "fits", "most time in"), 0)
 
 
-def _row(c: Curve, rate: float, against: Sequence[str]) -> list[str]:
+def _row(c: Curve, seconds: Seconds, against: Sequence[str]) -> list[str]:
     run, overtakes = c.runs[-1], c.overtakes()
     name, share = run.dominant
     return [
-        c.name, c.device, _longest(c.longest(), c, rate), span(run.latency),
+        c.name, c.device, _longest(c.longest(), c, seconds), span(run.latency),
         "-" if run.energy is None else _joules(run.energy), number(run.peak_bytes / 1e9), f"{name} {percent(share)} %",
         *(_frames(overtakes[n], c) for n in against),
     ]  # fmt: skip
 
 
-def _lever_row(x: Lever, h: Horizon, rate: float, against: Sequence[str]) -> list[str]:
+def _lever_row(x: Lever, h: Horizon, seconds: Seconds, against: Sequence[str]) -> list[str]:
     over = (_frames(x.overtakes[n], h.own) for n in against)
-    return [x.path, *over, _longest(x.longest, h.own, rate), number(x.latency)]
+    return [x.path, *over, _longest(x.longest, h.own, seconds), number(x.latency)]
 
 
 def _frames(value: float | None, c: Curve) -> str:
@@ -87,10 +91,10 @@ def _from(value: float | None, c: Curve) -> str:
     return f"{first} frames or less" if value <= first else f"{value:,.0f} frames"
 
 
-def _longest(frames: float, c: Curve, rate: float) -> str:
+def _longest(frames: float, c: Curve, seconds: Seconds) -> str:
     if math.isinf(frames):
         return f"over {c.runs[-1].frames:,}"
-    return f"{frames:,.0f} ({span(frames / rate)})" if frames else f"less than {c.runs[0].frames}"
+    return f"{frames:,.0f} ({span(seconds(frames))})" if frames else f"less than {c.runs[0].frames}"
 
 
 def span(seconds: float) -> str:

@@ -11,19 +11,17 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BeforeValidator, Field
-from pydantic.dataclasses import dataclass as spec_dataclass
 
 from explore import horizon
 from explore.horizon import Horizon
+from explore.project_spec import Project, Size
 from hwspecs import spec
 from hwspecs.errors import SpecError
 from hwspecs.nodes import Node
 from hwspecs.rates import rates
-from hwspecs.spec import CONFIG, Doc, Quantity, RuleError
 from sim.memory import memory
 from sim.result import Floats, Priced, call_class, call_role
 from sim.scenario import Scenario, section, uncorrected
@@ -37,77 +35,6 @@ from workloads.trace import Trace
 SPATIAL, TEMPORAL, JOINT, CROSS, CONVOLUTION, LINEAR, REST = GROUPS = horizon.GROUPS
 CAPTURE_SECONDS = 3.0  # one capture on two CPU cores (a UNet of 1,600 calls, twice); for what is said before the start
 POINT_SECONDS = 0.4  # pricing one point, with what it is compared to
-
-Size = tuple[int, int]
-
-
-def _pair(value: Any) -> Any:
-    """One number is the side of a square."""
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return tuple(value)
-    if isinstance(value, list | tuple | dict | str):
-        found = {str: f"'{value}'", dict: "fields"}.get(type(value), f"a list of {len(value)}")
-        raise ValueError(f"found {found}, expected a side in pixels, or [height, width]")
-    return (value, value)
-
-
-@spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Chunk:
-    """Clips that overlap."""
-
-    frames: Annotated[int, Quantity(ge=2), Doc("frames of a chunk")]
-    overlap: Annotated[int, Quantity(ge=0), Doc("of them shared with the chunk before")] = 0
-
-    def __post_init__(self) -> None:
-        """A chunk adds something."""
-        if self.overlap >= self.frames:
-            raise RuleError([("overlap", f"found {self.overlap}, expected less than the chunk's {self.frames} frames")])
-
-
-@spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Axis:
-    """One number of the device, at several times its value."""
-
-    field: Annotated[str, Doc("path of a number of the device, such as hbm.bandwidth")]
-    factors: Annotated[tuple[Annotated[float, Quantity(gt=0)], ...], Field(min_length=1), Doc("times its value")]
-
-
-@spec_dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Project:
-    """What is projected."""
-
-    frames: Annotated[tuple[Annotated[int, Quantity(ge=1)], ...], Field(min_length=1), Doc("frame counts")]
-    sizes: Annotated[
-        tuple[Annotated[Size, BeforeValidator(_pair)], ...],
-        Doc("image sizes in pixels, a side or [height, width]; none: the request's own"),
-    ] = ()
-    seconds: Annotated[
-        tuple[Annotated[float, Quantity("s", gt=0)], ...], Doc("lengths of clips, besides the frame counts")
-    ] = ()
-    frames_per_second: Annotated[float, Quantity(gt=0), Doc("of a clip; 24 is the cinema's")] = 24.0
-    devices: Annotated[tuple[str, ...], Doc("ids of devices to compare with the scenario's own")] = ()
-    axis: Annotated[Axis | None, Doc("a number of the device to vary")] = None
-    windows: Annotated[
-        tuple[Annotated[int, Quantity(ge=1)], ...], Doc("frames that one attends to in windowed temporal attention")
-    ] = ()
-    strides: Annotated[
-        tuple[Annotated[int, Quantity(ge=2)], ...], Doc("sparse temporal attention to every so many-th frame")
-    ] = ()
-    chunks: Annotated[tuple[Chunk, ...], Doc("clips made of chunks that overlap, one after the other")] = ()
-
-    def __post_init__(self) -> None:
-        """Nothing twice."""
-        twice = [("frames", str(n)) for n in dict.fromkeys(self.frames) if self.frames.count(n) > 1]
-        twice += [("sizes", f"{h} x {w}") for h, w in dict.fromkeys(self.sizes) if self.sizes.count((h, w)) > 1]
-        for name in ("seconds", "devices", "windows", "strides", "chunks"):
-            values = getattr(self, name)
-            twice += [(name, _named(v)) for v in dict.fromkeys(values) if values.count(v) > 1]
-        if twice:
-            raise RuleError((name, f"{value} is listed twice; leave one of them out") for name, value in twice)
-
-
-def _named(value: Any) -> str:
-    return f"{value.frames} frames with {value.overlap} shared" if isinstance(value, Chunk) else f"{value}"
 
 
 @dataclass(frozen=True)
@@ -182,9 +109,18 @@ class Projection:
     horizons: tuple[Horizon, ...] = ()
     frames_per_second: float = 24.0
 
+    def seconds(self, frames: float) -> float:
+        """How long a clip of so many of the model's frames lasts, those that it puts between them too."""
+        return shown(self.scenario.request, frames) / self.frames_per_second
+
     def of(self, height: int, width: int) -> tuple[Point, ...]:
         """The points of a size, in ascending frames."""
         return tuple(p for p in self.points if (p.height, p.width) == (height, width))
+
+
+def shown(request: Any, frames: float) -> float:
+    """Frames of the clip for `frames` of the request, more where the model interpolates between them."""
+    return (frames - 1) * getattr(request, "frames_between", 1) + 1
 
 
 def load(scenario: Scenario) -> tuple[list[Size], list[int]]:
@@ -207,7 +143,9 @@ def _frames(scenario: Scenario, asked: Project) -> list[int]:
     SpecError for one that the model does not make."""
     model = find(scenario.model)
     step, first = model.frame_step, scenario.request.frames % model.frame_step
-    clips = [math.ceil((s * asked.frames_per_second - first) / step) * step + first for s in asked.seconds]
+    between = getattr(scenario.request, "frames_between", 1)
+    asked_for = ((s * asked.frames_per_second - 1) / between + 1 for s in asked.seconds)
+    clips = [max(math.ceil((n - first) / step), 0) * step + first for n in asked_for]
     derived = {"seconds": clips, "chunks": [c.frames for c in asked.chunks]}
     problems = []
     for name, counts in derived.items():

@@ -75,7 +75,7 @@ def _curves(axes: Any, found: Projection) -> None:
                 panel.loglog(x, y, color=COLOUR[name], linewidth=LINE[name])
             for frames_ in marks:
                 _mark(panel, float(frames_), x, curves.get(SPATIAL, ()))
-            frames_axis(panel, x, found.frames_per_second)
+            frames_axis(panel, x, found.seconds)
             panel.grid(which="major", color="#e4e4e4", linewidth=0.6)
         _mark_rest(axes[0, column], found, column, x, times)
         if c.first_above:
@@ -119,12 +119,12 @@ def _mark_rest(panel: Any, found: Projection, column: int, x: list[int], times: 
             _mark(panel, at, x, times[own.over_frames], f"{at:,.0f} frames: above {name}")
 
 
-def frames_axis(axes: Any, x: list[int], rate: float) -> None:
+def frames_axis(axes: Any, x: list[int], seconds: Callable[[float], float]) -> None:
     """Ticks at frame counts that were asked for, as many as have room, and how long such a clip lasts."""
     axes.set_xscale("log")
     axes.set_xlim(x[0], x[-1])
     ticks = _apart(x)
-    axes.set_xticks(ticks, [f"{n}\n{span(n / rate)}" for n in ticks])
+    axes.set_xticks(ticks, [f"{n}\n{span(seconds(n))}" for n in ticks])
     axes.minorticks_off()
 
 
@@ -155,7 +155,7 @@ def _bands(axes: Any, found: Projection) -> None:
                     f"{values[-1]:.0f} %", (x[-1], below + values[-1] / 2), (-5, 0), textcoords="offset points", **at
                 )
             below += values[-1]
-        frames_axis(panel, x, found.frames_per_second)
+        frames_axis(panel, x, found.seconds)
         panel.set_ylim(0, 100)
         panel.set_title(f"{c.height} × {c.width}", loc="left", fontsize=11)
         panel.set_xlabel("frames, length of the clip")

@@ -26,7 +26,7 @@ def text(found: Projection) -> str:
     for c in found.crossovers:
         points = found.of(c.height, c.width)
         parts += [_times(c, points), _flops(c, points)]
-    acted = horizon_report.text(found.horizons, found.frames_per_second)
+    acted = horizon_report.text(found.horizons, found.seconds)
     return "\n\n".join([*parts, _overtaken(found), _memory(found), _calibration(found), acted])
 
 
@@ -81,8 +81,9 @@ def _title(found: Projection) -> str:
     s = found.scenario
     changed = f"\nchanged from {s.device.name} and {s.software.name}: {', '.join(s.changed())}" if s.changed() else ""
     request = request_words(s.request, skip=("height", "width", "frames"))
+    rate = f"clips of {found.frames_per_second:g} frames a second"
     return (
-        f"{s.name}: {s.model}, {request}\n"
+        f"{s.name}: {s.model}, {request}; {rate}\n"
         f"on {s.device.title} ({s.device.name}), {s.software.name}, attention {s.software.attention}, level {s.level}{changed}"
     )
 

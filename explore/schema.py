@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from explore import objectives, pods_spec, project, serve_spec, sweep
+from explore import objectives, pods_spec, project_spec, serve_spec, sweep
 from explore.space import NAMES
 from hwspecs import spec
 from hwspecs.device import Device, device_names
@@ -55,7 +55,7 @@ def _scenario() -> Schema:
             "level": {"enum": list(LEVELS), "default": "calibrated", "description": "cost model"},
             "sweep": _varied(_plain(sweep.Options)["properties"]),
             "search": _varied(_plain(objectives.Options)["properties"]),
-            "project": _sizes(_plain(project.Project)),
+            "project": _sizes(_plain(project_spec.Project)),
             "pods": _plain(pods_spec.Pods),
             "serve": _plain(serve_spec.Serve),
         },

@@ -26,7 +26,8 @@ from explore.horizon import (
     sparse,
     windowed,
 )
-from explore.project import Projection, project
+from explore.project import Projection, project, shown
+from explore.project import load as frames_of
 from explore.project_cli import project as command
 from explore.project_report import text as report
 from explore.project_report import to_json
@@ -184,6 +185,16 @@ def test_a_rise_is_where_the_curves_meet(at: float, scale: float) -> None:
     assert last_rise(frames, one / 2, one) == 1
 
 
+def test_frames_that_a_model_puts_between_count_for_the_length_of_a_clip(tmp_path: Path) -> None:
+    text = "model: make-a-video\ndevice: a100-sxm-80gb\nsoftware: pytorch-eager\n"
+    scenario = load(write(tmp_path, f"{text}project: {{frames: [16], seconds: [4 s], frames_per_second: 19}}\n"))
+    assert shown(scenario.request, 16) == 76
+    assert Projection(scenario, (), (), frames_per_second=19).seconds(16) == 4
+    assert frames_of(scenario)[1] == [16]  # 4 s are 76 frames, of 16
+    longer = load(write(tmp_path, f"{text}project: {{frames: [16], seconds: [4.01 s], frames_per_second: 19}}\n"))
+    assert frames_of(longer)[1] == [16, 17]
+
+
 def test_the_longest_clip_lies_on_the_line_between_two() -> None:
     assert longest_fit([2, 4, 8], [10, 20, 40], 30) == 6
     assert longest_fit([2, 4], [10, 20], 5) == 0
@@ -202,7 +213,7 @@ def test_json_has_what_the_page_of_keys_says(seen: Projection) -> None:
 def test_the_table_to_act_on(film: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(command, [str(film), "--out", str(tmp_path / "out")], standalone_mode=False)
     assert done.exception is None, done.exception
-    assert "64 x 64: what to act on; a clip of 1024 frames lasts 64.0 s at 16 frames/s" in done.stdout
+    assert "64 x 64: what to act on; a clip of 1024 frames lasts 64.0 s" in done.stdout
     assert "what a better device moves" in done.stdout
     plots = {p.name for p in (tmp_path / "out/plots").iterdir()}
     assert plots == {f"{n}.{s}" for n in ("frames", "frames-share", "ways") for s in ("png", "svg")}

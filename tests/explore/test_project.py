@@ -131,7 +131,9 @@ class _Point:
 
 def test_the_text_names_units_and_ends_with_the_crossovers(found: Projection) -> None:
     lines = text(found).splitlines()
-    assert lines[0] == ("toy: modelscope-t2v, batch 1, steps 50, guidance on, dtype fp16, vae_slicing off")
+    assert lines[0] == (
+        "toy: modelscope-t2v, batch 1, steps 50, guidance on, dtype fp16, vae_slicing off; clips of 24 frames a second"
+    )
     assert "64 x 128: kernel time of one inference in seconds; latency; memory" in lines
     assert sum(line.split()[:1] == ["1024"] for line in lines) == 4
     table = lines[lines.index("Where temporal attention overtakes spatial attention") + 3 :]

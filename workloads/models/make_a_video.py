@@ -70,6 +70,11 @@ class Request:
     images: Images = None
     cache: Cached = None
 
+    @property
+    def frames_between(self) -> int:
+        """Frames of the clip for each but the last of `frames`."""
+        return self.interpolation
+
 
 @transformed()
 def stages(request: Request) -> tuple[Stage, ...]:
@@ -77,7 +82,7 @@ def stages(request: Request) -> tuple[Stage, ...]:
     dtype, batch, guided = request.dtype, request.batch, passes(request.guidance)
     n = guided.rows * batch
     small, middle, large = (tuple(side // part for side in (request.height, request.width)) for part in (12, 3, 1))
-    frames, shown = request.frames, (request.frames - 1) * request.interpolation + 1
+    frames, shown = request.frames, (request.frames - 1) * request.frames_between + 1
     together = min(request.upscale_frames, shown)
 
     def clip(channels: int, count: int) -> Any:

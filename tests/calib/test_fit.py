@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calib.accuracy_noise import scatter
 from calib.few import can_learn, carried, said
-from calib.fit import Rows, errors, fit_part, held_units, parts_of, predicted, trained
+from calib.fit import Rows, errors, fit_part, held_units, parts_of, physical_stage, predicted, trained, with_floor
 from calib.make import made, report, rows_on
 from calib.network import Recipe
 from calib.predict import predict, target
@@ -259,3 +260,15 @@ def test_rows_that_the_fit_does_not_explain_are_counted_and_the_worst_of_each_op
 def test_a_fit_without_outliers_names_none() -> None:
     part = fit_part(rows_of(gemm_table(74)), SMALL)
     assert (part.rows["outliers"], part.outliers) == (0, ())
+
+
+def test_neighbours_of_a_smooth_curve_are_near_and_a_jump_is_seen() -> None:
+    m = np.repeat(np.array([64.0, 128.0, 256.0, 512.0, 1024.0]), 3)
+    frame = gemm_table(15).assign(m=m, n=np.tile([512.0, 1024.0, 2048.0], 5), k=1024.0)
+    rows = rows_of(frame)
+    smooth = replace(rows, measured=with_floor(rows, physical_stage(rows, 0)).time)
+    away = scatter(smooth)
+    assert np.isnan(away[(m == 64) | (m == 1024)]).all()
+    assert np.nanmax(away) < 0.1
+    jump = replace(smooth, measured=smooth.measured * np.where((m == 256) & (frame.n == 512), 1.5, 1.0))
+    assert scatter(jump)[(m == 256) & (frame.n == 512)] > 0.3

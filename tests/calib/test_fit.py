@@ -229,6 +229,18 @@ def test_no_fit(tmp_path: Path) -> None:
         fits.load(str(tmp_path / "none.yaml"))
 
 
+def test_a_fit_of_an_older_form_is_refused(learned: Part, tmp_path: Path) -> None:
+    assert learned.residual is not None
+    older = tuple((*n[:-1], (n[-1][0][:, :1], n[-1][1][:1])) for n in learned.residual.layers)
+    path = tmp_path / "older.yaml"
+    fits.dump(
+        Fitted("older", {learned.name: replace(learned, residual=replace(learned.residual, layers=older))}, {}), path
+    )
+    wanted = r"older.yaml: not a fit: gemm/16-bit: the correction has 1 outputs, expected 3; write it again with 'framecast calib fit'"
+    with pytest.raises(CalibrationError, match=wanted):
+        fits.load(str(path))
+
+
 def test_a_small_table_is_fitted_and_scored_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     gemm_table(70).drop(columns="device_id").to_csv("mine.csv", index=False)

@@ -35,8 +35,9 @@ def section(frame: pd.DataFrame) -> str:
         "## How smooth the measured products are\n"
         "The ratio of measured to physical time of a product against that of its neighbours in m (same n, k and software),\n"
         "interpolated: what is left are kernels that change from one m to the next, and noise. Rows of sglang 0.5.9 are\n"
-        "further from their own neighbours than from what the fit makes of pairs that it never saw: its target is out of reach.\n"
-        "Those of 'torch + vLLM kernels' are smooth in m: there the 35 pairs (n, k) are too few to tell how the next pair differs.\n\n"
+        "further from their own neighbours than from what the fit makes of pairs that it never saw: its target is out of\n"
+        "reach. Those of 'torch + vLLM kernels' are smooth in m: there the 35 pairs (n, k) are too few to tell how the next\n"
+        "pair differs.\n\n"
         + str(tabulate(lines, heads, tablefmt="github", disable_numparse=True))
     )  # fmt: skip
 

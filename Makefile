@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 RUN_STAMP := .venv/.installed-run
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: run test lint types bench clean accuracy
+.PHONY: run test lint types bench clean accuracy calibration
 
 run: $(RUN_STAMP)
 	@$(BIN)/framecast run "$(SCENARIO)"
@@ -26,6 +26,12 @@ bench: $(STAMP)
 accuracy: $(STAMP)
 	@test -n "$(TABLES)" || { echo "TABLES: the folder of the measurement tables: make accuracy TABLES=measurements"; exit 2; }
 	@$(BIN)/python -m calib.accuracy $(TABLES)
+
+# Writes sim/calibrations/a100.yaml and .npz, in one go, from the tables that docs/accuracy.md is made of.
+CALIBRATED := gemm attention conv2d conv_kernelbench conv_fp16_a100 norm softmax elementwise collective
+calibration: $(STAMP)
+	@test -n "$(TABLES)" || { echo "TABLES: the folder of the measurement tables: make calibration TABLES=measurements"; exit 2; }
+	@$(BIN)/framecast calib fit $(foreach name,$(CALIBRATED),$(wildcard $(TABLES)/$(name).*)) --hardware a100 --out sim/calibrations/a100
 
 # What `run` needs: no torch. What everything else needs is more, so it makes both stamps.
 $(RUN_STAMP): pyproject.toml constraints.txt | .venv/bin/python

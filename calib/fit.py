@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 Mask: TypeAlias = NDArray[np.bool_]
 HELD_OUT = 0.2  # share of the units that are held out
 PHYSICAL_ROWS = 6000  # rows, drawn at random, that the physical stage looks at
-TIGHT = {"tensor_sustained": 0.1}  # the law of power misses chips that it was not fitted to by 0.08 (docs/accuracy.md)
+TIGHT = {
+    "tensor_sustained": 0.2
+}  # twice what the law of power misses chips by that it was not fitted to (docs/accuracy.md)
 CHANGE = 0.9  # of a parameter, to see which rows follow it
 SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
 LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units

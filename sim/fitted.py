@@ -193,6 +193,9 @@ def _residual(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> 
         )
         for i in range(data["networks"])
     )
+    outputs, wanted = len(layers[0][-1][1]), 1 + len(data["conditions"])
+    if outputs != wanted:
+        raise ValueError(f"{name}: the correction has {outputs} outputs, expected {wanted}")
     centre, scale, low, high = arrays[f"{name}/scaling"].astype(np.float64)
     return Residual(tuple(data["features"]), centre, scale, low, high, tuple(data["conditions"]), layers)
 

@@ -86,7 +86,7 @@ def test_the_page_says_what_was_missed() -> None:
     good = {"median": 1.0, "mape": 2.0, "p90": 3.0, "bias": 0.0}
     bad = {"median": 50.0, "mape": 50.0, "p90": 90.0, "bias": 0.0}
     levels = {"physical": bad, "physical, refitted": bad}
-    found = [Found(0, 10, {"": good}, levels, 1.0), Found(3, 10, {"": bad}, levels, 1.0)]
+    found = [Found(0, 10, {"": good}, levels), Found(3, 10, {"": bad}, levels)]
     text = page(found, gemm_table(5), [Path("gemm.csv")], ["", "## More"])
     assert "\n\n## More\n\n" in text
     assert f"Missed: {CASES[3].title}." in text

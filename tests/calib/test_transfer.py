@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib import accuracy_transfer, power, transfer, transfer_report
+from calib import accuracy_intervals, accuracy_transfer, power, transfer, transfer_report
 from calib.families.base import families
 from calib.intervals import conformal
 from calib.work import work
@@ -125,3 +125,62 @@ def test_sections_are_replaced_in_place() -> None:
 def test_the_template_names_what_is_filled_in() -> None:
     text = Path(accuracy_transfer.__file__).with_suffix(".md").read_text()
     assert text.startswith(accuracy_transfer.HEAD)
+
+
+def test_intervals_of_a_mean_are_narrower() -> None:
+    away = 0.1 * np.random.default_rng(0).standard_normal(500)
+    some, unit = np.full(500, "a", dtype=object), np.arange(500)
+    one, mean = (conformal(some, unit, np.exp(away), np.ones(500), nearer)[""] for nearer in (1.0, 0.9))
+    assert (mean.low, mean.high) == pytest.approx((0.9 * one.low, 0.9 * one.high))
+
+
+def test_ends_are_those_of_each_row() -> None:
+    part = Part(
+        "x",
+        (),
+        (),
+        {},
+        {},
+        {},
+        {"": Interval(-1, 1, 9), "a": Interval(-2, 2, 9), "a | 0": Interval(-3, 3, 9)},
+        {},
+        {},
+        None,
+    )
+    condition, seconds = np.array(["a", "a", "b", ""], dtype=object), np.array([1e-6, 1e-3, 1e-6, 1e-6])
+    low, high = part.ends(condition, seconds)
+    assert low.tolist() == [-3, -2, -1, -1]
+    assert high.tolist() == [3, 2, 1, 1]
+
+
+def test_cells_of_the_coverage_table() -> None:
+    numbers = {
+        "": {"median": 2.0, "nearer": 0.94},
+        "a": {"median": 2.0, "rows": 2000.0, "inside": 79.0, "width": 3.0, "units": 40.0, "band": 5.0},
+        "b": {"median": 2.0, "rows": 100.0, "inside": 73.0, "width": 4.5, "units": 9.0, "band": 9.0},
+    }
+    lines = accuracy_intervals.section([("some", numbers, 2100)]).splitlines()
+    assert [cell.strip() for cell in lines[-2].split("|")[1:-1]] == [
+        "some",
+        "a",
+        "2000",
+        "40",
+        "79.0",
+        "78–82",
+        "5.0",
+        "3.0",
+        "2.0",
+        "yes",
+    ]
+    assert [cell.strip() for cell in lines[-1].split("|")[1:-1]] == [
+        "some",
+        "b",
+        "100",
+        "9",
+        "73.0",
+        "72–88",
+        "9.0",
+        "4.5",
+        "2.0",
+        "no",
+    ]

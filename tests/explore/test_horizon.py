@@ -225,7 +225,7 @@ def test_the_table_to_act_on(film: Path, tmp_path: Path) -> None:
         ("axis.field=hbm.bandwith",
         "project.axis.field: unknown number 'hbm.bandwith' of the device; did you mean 'hbm.bandwidth'?"),
         ("devices=[p100-pcie]", "project.devices.0: p100-pcie has no bf16 arithmetic"),
-        ("devices=[h201]", "project.devices.0: unknown device 'h201'; did you mean 'h200'"),
+        ("devices=[b201]", "project.devices.0: unknown device 'b201'; did you mean 'b200'"),
         ("chunks=[{frames: 8, overlap: 8}]", "project.chunks.0.overlap: found 8, expected less than the chunk's 8 frames"),
         ("seconds=[2]", "project.seconds.0: found '2', expected a time with its unit, for example '1.2 us'"),
         ("seconds=[1000000 s]",

@@ -72,7 +72,7 @@ def test_every_number_of_a_device_can_be_stacked(tmp_path: Path) -> None:
     workload = prepare(scenario)
     for path in numbers:
         value = 2.0 * float(load_value(scenario.device, path)) or 64.0
-        value = 0.5 if path == "device.tensor.sustained" else value
+        value = 0.5 if path in ("device.tensor.sustained", "device.tensor.older") else value
         text = load(tmp_path / "toy.yaml").device
         changed = rates(set_value(text, path.removeprefix("device.").split("."), value))
         found = stack(workload, {path: np.array([value])})

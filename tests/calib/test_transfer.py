@@ -17,12 +17,14 @@ from calib.families.base import families
 from calib.families.gemm import EDGE
 from calib.fit import parts_of
 from calib.intervals import conformal
+from calib.predict import Target, predict
 from calib.work import work
 from hwspecs import device
 from hwspecs.errors import CalibrationError
 from hwspecs.power import LANES
 from hwspecs.rates import rates
 from sim.fitted import Interval, Part, base_terms, bin_of
+from sim.spread import load as load_spreads
 
 LAW = power.Law(0.86e-9, 0.35e-9, 0.89)
 
@@ -197,3 +199,23 @@ def test_sections_are_replaced_in_place() -> None:
 def test_the_template_names_what_is_filled_in() -> None:
     text = Path(accuracy_transfer.__file__).with_suffix(".md").read_text()
     assert text.startswith(accuracy_transfer.HEAD)
+
+
+def test_hosts_of_chips_are_told_apart() -> None:
+    slow, fast = batched("v100-pcie", 60, 64.0, 0), batched("a100-pcie-40gb", 60, 64.0, 1)
+    slow["latency_us"] += 30.0
+    (rows,) = parts_of(pd.concat([slow, fast], ignore_index=True))
+    found = transfer.fitted(transfer.with_edges(rows, transfer.least(rows), {}))
+    floors = {name.rsplit(" @ ", 1)[1]: value for name, value in found.items() if name.startswith("floor ")}
+    assert floors["v100"] - floors["a100"] == pytest.approx(30e-6, rel=0.2)
+
+
+def test_rows_of_a_known_host_have_its_dispatch() -> None:
+    frame = batched("v100-pcie", 40, 64.0, 0).assign(
+        software="torch 2.1.0 cu121 cudnn 8902", batch=1.0, m=16.0, n=16.0, k=16.0
+    )
+    frame["flops"], frame["read_bytes"], frame["write_bytes"] = work(frame.assign(family="gemm"))
+    seconds = predict(frame, Target()).predicted
+    host = load_spreads().hosts["v100"]["bmm | torch 2.1.0 cu121 cudnn 8902"]
+    assert host < seconds[0] < 1.1 * host
+    assert host > load_spreads().hosts["a100"]["bmm | torch 2.1.0 cu121 cudnn 8902"]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from calib import power, published, transfer_report, validate_report
+from calib.cells import cells
 from calib.make import rows_on
-from calib.transfer import left_out
+from calib.transfer import Left, left_out
 from calib.validate import validate
 from hwspecs import device
 from sim.spread import load as spreads
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
 PAGE = Path("docs/accuracy.md")
 HEAD, NEXT = "## Hardware that nobody has measured", "## What not to use it for"
 CHIPS = ("a100-sxm-80gb", "l40s", "v100-pcie", "t4")
-FILES = ("gemm", "attention", "norm", "softmax", "elementwise")
+FILES = ("gemm", "attention", "norm", "softmax", "elementwise", "conv2d", "collective")
+SIZES = ("below 10 us", "10 to 50 us", "50 to 500 us", "500 us and more")  # groups of sim.fitted.BINS
 LATENCIES = "published_latencies.csv"
 
 
 def section(frame: pd.DataFrame, folder: Path) -> str:
     """All of them as Markdown. CalibrationError where the folder lacks the table of published latencies."""
     own = rows_on(frame[frame["op"].notna()], None)
-    law, known = power.scored(), spreads()
+    law, found = power.scored(), [f for id_ in CHIPS for f in left_out(own, id_)]
     table = published.read(folder / LATENCIES)
     rows = validate(table)
     return Path(__file__).with_suffix(".md").read_text(encoding="utf-8").format(
-        transfer=transfer_report.text([f for id_ in CHIPS for f in left_out(own, id_)]),
+        transfer=transfer_report.text(found),
         base=f"{1e9 * law.base:.2f}", product=f"{1e9 * law.product:.2f}", cap=f"{law.cap:.2f}", spread=f"{100 * law.spread:.0f}",
-        law=_law(), spreads=_spreads(), rows=_table([_row(*item) for item in known.rows.items()], ("part", "%")),
+        law=_law(), spreads=_spreads(), rows=_cells(found),
         priced=len(rows),
         software=validate_report.by_software(rows), model=validate_report.by_model(rows), classes=validate_report.by_class(rows),
         left_out="\n".join(f"- {line}" for line in validate_report.left_out(table).splitlines()),
@@ -66,8 +68,29 @@ def _spreads() -> str:
     return _table(lines, ("family", "where", "shared on a device, %", "of each shape, %", "rows", "from"))
 
 
-def _row(part: str, ends: tuple[float, float]) -> tuple[str, str]:
-    return part, f"{100 * ends[0]:+.0f} to {100 * ends[1]:+.0f}"
+def _cells(found: Sequence[Left]) -> str:
+    """Intervals of rows on new chips, and what those of all other chips would have covered of each."""
+    lines = []
+    for name, cell in cells(found).items():
+        part, _, bin_ = name.partition(" | ")
+        ends = f"{100 * cell.low:+.0f} to {100 * cell.high:+.0f}"
+        told = [
+            ", ".join(f"{chip} {100 * share:.0f}" for chip, share in shares.items()) or "-"
+            for shares in (cell.covered, cell.pooled)
+        ]
+        lines.append(
+            (part, SIZES[int(bin_)] if bin_ else "all", str(cell.rows), ends, f"{100 * cell.margin:.0f}", *told)
+        )
+    heads = (
+        "part",
+        "predicted",
+        "rows",
+        "80 %: %",
+        "margin in it, %",
+        "covers of a chip left out, %",
+        "without the margin, %",
+    )
+    return _table(lines, heads)
 
 
 def _table(lines: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:

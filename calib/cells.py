@@ -1,7 +1,8 @@
 """Intervals of single rows on a chip that was never fitted, from chips that were left out, and whether such an interval holds.
 
 A cell is a part of the tables, and within it short and long rows. The interval of a new chip has to hold what differs between
-chips: it is the pooled one, widened until those of all chips but one cover, in the mean over chips, the wanted share of that one.
+chips: it is the pooled one with a margin on either side, the least with which those of all chips but one cover, in the mean over
+chips, the wanted share of that one.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from sim.fitted import BINS, bin_of
 
 QUANTILES = (0.1, 0.9)
 LEAST = 60  # rows of a chip and a group from which they count in a cell
-WIDEST = 4.0  # times that an interval is widened at most
-STEPS = 60  # of the search for it
+MARGINS = np.linspace(0.0, 1.5, 151)  # in the logarithm
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Ends of the interval in the logarithm of measured over predicted time; how much wider than pooled; and, by chip, the share
-    of its rows inside the interval of all others, widened and as pooled."""
+    """Ends of the interval in the logarithm of measured over predicted time; the margin in them; and, by chip, the share of its
+    rows inside the interval of all others, with the margin and as pooled."""
 
     low: float
     high: float
-    wider: float
+    margin: float
     covered: Mapping[str, float]
     pooled: Mapping[str, float]
     rows: int
@@ -55,30 +55,30 @@ def _bins(seconds: Floats) -> NDArray[np.int64]:
 
 
 def _cell(groups: Sequence[tuple[str, Floats]]) -> Cell:
-    wider = next((w for w in np.geomspace(1.0, WIDEST, STEPS) if _mean(_crossed(groups, w)) >= COVERAGE), WIDEST)
-    low, high = (float(wider) * end for end in _pooled([away for _, away in groups]))
+    margin = float(next((m for m in MARGINS if _mean(_crossed(groups, m)) >= COVERAGE), MARGINS[-1]))
+    low, high = _pooled([away for _, away in groups])
     rows = sum(len(away) for _, away in groups)
-    return Cell(low, high, float(wider), _crossed(groups, float(wider)), _crossed(groups, 1.0), rows)
+    return Cell(low - margin, high + margin, margin, _crossed(groups, margin), _crossed(groups, 0.0), rows)
 
 
 def _mean(covered: Mapping[str, float]) -> float:
     return float(np.mean(list(covered.values()))) if covered else 1.0
 
 
-def _crossed(groups: Sequence[tuple[str, Floats]], wider: float) -> dict[str, float]:
+def _crossed(groups: Sequence[tuple[str, Floats]], margin: float) -> dict[str, float]:
     """By chip, the share of its rows, each group alike, inside the interval of the others; {} for one chip alone."""
     out = {}
     for chip in sorted({name for name, _ in groups}):
         others = [away for name, away in groups if name != chip]
         if others:
-            low, high = (wider * end for end in _pooled(others))
-            inside = [np.mean((away >= low) & (away <= high)) for name, away in groups if name == chip]
-            out[chip] = float(np.mean(inside))
+            low, high = _pooled(others)
+            own = [away for name, away in groups if name == chip]
+            out[chip] = float(np.mean([np.mean((a >= low - margin) & (a <= high + margin)) for a in own]))
     return out
 
 
 def _pooled(groups: Sequence[Floats]) -> tuple[float, float]:
-    """Quantiles of rows, each group with the same weight; never on one side of nothing, so that widening widens."""
+    """Quantiles of rows, each group with the same weight."""
     own = [np.quantile(away, np.linspace(0.005, 0.995, 100)) for away in groups]
     low, high = np.quantile(np.concatenate(own), QUANTILES)
-    return min(float(low), 0.0), max(float(high), 0.0)
+    return float(low), float(high)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import carried
+from calib import carried, power
 from calib.carried import KERNELS
 from calib.devices import CHIPS, device_ids, peaks
 from calib.families.base import Floats, Physical
@@ -160,7 +160,7 @@ def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
         borrowed = _floors(rows, None)
         bare = rows.name == "attention/encoder"
         alone = bare & (rows.frame["timing"] == "kernel").to_numpy()
-        return priced(rows, fits.base_terms(), is_abroad=True), np.where(alone, 0.0, borrowed)
+        return priced(rows, fits.base_terms(), is_abroad=True), _of_host(rows, np.where(alone, 0.0, borrowed))
     floor, parts = np.zeros(len(rows)), []
     groups = carried.groups(rows)
     labels = np.array([name if name in known else "" for name in groups], dtype=object)
@@ -170,7 +170,16 @@ def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
         parts.append((mask, carried.on_chip(own, replace(fits.base_terms(), **terms))))
         counted = known[label].get(KERNELS)
         floor[mask] = _floors(own, None) if counted is None else counted * carried.units(own)
-    return _put_together(parts, len(rows)), floor
+    return _put_together(parts, len(rows)), _of_host(rows, floor)
+
+
+def _of_host(rows: Rows, floor: Floats) -> Floats:
+    """Floors (rows,), of rows that hold the dispatch of the host on which a table measured their chip: that."""
+    known = spreads().hosts.get(power.chip(str(rows.frame["device_id"].iat[0])), {})
+    launched = (rows.frame["timing"] == "with_launch").to_numpy()
+    return np.array(
+        [known.get(label, f) if on else f for label, f, on in zip(rows.floor, floor, launched, strict=True)]
+    )
 
 
 def _put_together(parts: list[tuple[NDArray[np.bool_], Physical]], count: int) -> Physical:

@@ -18,7 +18,7 @@ from calib.fit import parts_of, priced
 from calib.lanes import PRODUCTS
 from calib.make import rows_on
 from calib.table import read
-from calib.transfer import FIT_ROWS, NEVER_FITTED, Left, chips, fitted, least, left_out, with_edges
+from calib.transfer import FIT_ROWS, NEVER_FITTED, Left, chips, fitted, launches, least, left_out, with_edges
 from sim.fitted import base_terms
 from sim.fitted import load as load_fit
 from sim.spread import EIGHTY, FILE
@@ -60,6 +60,7 @@ def spreads(frame: pd.DataFrame) -> dict[str, Any]:
     host = {"device": HOST, "shape": 0.0, "rows": 0, "source": "range of host_time_per_launch in the software files"}
     return {
         "layers": {part: _layers(frame, part) for part in LAYERS},
+        "hosts": _hosts(frame),
         "abroad": abroad,
         "home": home,
         "host": host,
@@ -95,6 +96,17 @@ def _layers(frame: pd.DataFrame, part: str) -> dict[str, dict[str, float]]:
             counted = [v for n, v in found.items() if n.startswith("floor ")]
             if rows.family.floor_unit is not None:
                 out[group][KERNELS] = float(f"{np.median(counted):.4g}")
+    return out
+
+
+def _hosts(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Seconds of the host's dispatch by chip and label, read off the smallest rows of those that hold it."""
+    out: dict[str, dict[str, float]] = {}
+    for rows in parts_of(frame):
+        known, launched = chips(rows.frame), launches(rows)
+        for chip in sorted(set(known[launched])):
+            labels = least(rows.take(launched & (known == chip)))
+            out.setdefault(chip, {}).update({label: float(f"{value:.4g}") for label, value in labels.items()})
     return out
 
 

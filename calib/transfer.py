@@ -149,7 +149,9 @@ def _two(measured: Floats, guess: Floats) -> tuple[dict[str, float], dict[str, f
 
 
 def fitted(rows: Rows) -> dict[str, float]:
-    """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', by robust least squares."""
+    """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', by robust least squares. Where rows hold the host's
+    dispatch, 'floor LABEL @ CHIP', since every chip was measured on a host of its own."""
+    rows = replace(rows, floor=_by_host(rows))
     start = {name: _start(name) for name in rows.family.fitted if name not in RATES}
     own = (
         set() if rows.family.name in STREAMS else set(chips(rows.frame))
@@ -169,6 +171,20 @@ def fitted(rows: Rows) -> dict[str, float]:
 
     unit = np.unique(rows.unit, return_inverse=True)[1]
     return dict(least_squares(predict, rows.measured, start, unit).values)
+
+
+def _by_host(rows: Rows) -> NDArray[np.object_]:
+    """Floor labels with the chip, where they are of a host."""
+    launched = launches(rows) & (rows.floor != "")
+    named = np.array(
+        [f"{label} @ {chip}" for label, chip in zip(rows.floor, chips(rows.frame), strict=True)], dtype=object
+    )
+    return np.where(launched, named, rows.floor)
+
+
+def launches(rows: Rows) -> NDArray[np.bool_]:
+    """Rows that hold the host's dispatch."""
+    return np.asarray(rows.frame["timing"] == "with_launch", dtype=bool)
 
 
 def predicted(
@@ -234,7 +250,7 @@ def least(rows: Rows) -> dict[str, float]:
 def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
     """Of the rows left out: of the host that measured them where they hold its dispatch, of the library as on the other chips
     where they hold its auxiliary kernels; 0 for a label that no other chip has."""
-    launched = set(test.floor[(test.frame["timing"] == "with_launch").to_numpy()])
+    launched = set(test.floor[launches(test)])
     hosts = least(test)
     known = {label: found.get(f"floor {label}") for label in set(test.floor)}
     alike = [v for n, v in found.items() if n.startswith("floor ")]

@@ -46,6 +46,7 @@ class Spreads:
 
     `layers`: physical terms by part, and by library or operator ("" is all of them), fitted on several chips at once, and so
     what holds on one that was never measured; 'kernels', how many small ones an attention layer runs beside the fused one.
+    `hosts`: seconds of the dispatch that rows of a table hold, by the chip that was measured and the label of its floor.
     """
 
     abroad: Mapping[str, Spread]
@@ -53,6 +54,7 @@ class Spreads:
     host: Spread
     rows: Mapping[str, tuple[float, float]]
     layers: Mapping[str, Mapping[str, Mapping[str, float]]]
+    hosts: Mapping[str, Mapping[str, float]]
 
 
 @cache
@@ -62,7 +64,7 @@ def load() -> Spreads:
         data: Any = yaml.safe_load(FILE.read_text(encoding="utf-8"))
         sets = {name: {key: Spread(**value) for key, value in data[name].items()} for name in ("abroad", "home")}
         rows = {key: (float(low), float(high)) for key, (low, high) in data["rows"].items()}
-        return Spreads(sets["abroad"], sets["home"], Spread(**data["host"]), rows, data["layers"])
+        return Spreads(sets["abroad"], sets["home"], Spread(**data["host"]), rows, data["layers"], data["hosts"])
     except OSError as error:
         raise CalibrationError(f"{FILE}: cannot read the spreads: {error.strerror}") from None
     except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:

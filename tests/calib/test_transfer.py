@@ -11,14 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib import accuracy_intervals, accuracy_transfer, power, transfer, transfer_report
+from calib import accuracy_intervals, accuracy_transfer, cells, lanes, power, transfer, transfer_report
+from calib.carried import on_chip
 from calib.families.base import families
+from calib.families.gemm import EDGE
+from calib.fit import parts_of
 from calib.intervals import conformal
+from calib.predict import Target, predict
 from calib.work import work
 from hwspecs import device
 from hwspecs.errors import CalibrationError
+from hwspecs.power import LANES
 from hwspecs.rates import rates
 from sim.fitted import Interval, Part, base_terms, bin_of
+from sim.spread import load as load_spreads
 
 LAW = power.Law(0.86e-9, 0.35e-9, 0.89)
 
@@ -89,6 +95,74 @@ def test_what_cannot_be_left_out() -> None:
         CalibrationError, match=r"^--leave-out: every row of the tables is of l40s; add tables of other devices$"
     ):
         transfer.left_out(frame, "l40s")
+
+
+def batched(chip: str, rows: int, edge: float, seed: int) -> pd.DataFrame:
+    """Batched fp32 products timed by the physical model of a device whose library has no smaller tile than `edge`."""
+    rng = np.random.default_rng(seed)
+    extents = np.array([24.0, 40.0, 72.0, 200.0, 500.0])
+    frame = pd.DataFrame({
+        "device_id": chip, "device": chip, "software": "made up", "op": "bmm", "dtype": "fp32", "timing": "with_launch",
+        "batch": rng.choice([64.0, 256.0], rows), "m": rng.choice(extents, rows), "n": rng.choice(extents, rows),
+        "k": rng.choice(extents, rows),
+    })  # fmt: skip
+    (made,) = parts_of(frame.assign(latency_us=1.0, **{EDGE: edge}))
+    time = on_chip(made, base_terms(), LANES).time + 30e-6
+    frame["latency_us"] = 1e6 * time * np.exp(0.02 * rng.standard_normal(rows))
+    return frame
+
+
+@pytest.mark.parametrize("edge", transfer.EDGES)
+def test_the_tiles_of_a_library_are_found(edge: float) -> None:
+    (rows,) = parts_of(batched("a100-pcie-40gb", 200, edge, 0))
+    found = transfer.with_edges(rows, transfer.least(rows), {"a100": LANES})
+    assert set(found.frame[EDGE]) == {edge}
+
+
+def test_power_leaves_the_lanes_of_a_t4_half_of_their_clock() -> None:
+    share = {id_: lanes.share(device.load(id_)) for id_ in ("t4", "v100-pcie", "a100-sxm-80gb")}
+    assert 0.4 < share["t4"] < 0.6 < share["v100-pcie"] == share["a100-sxm-80gb"] == LANES
+    tdp = device.load("t4").power.tdp
+    clocks = [
+        lanes.share(replace(device.load("t4"), power=replace(device.load("t4").power, tdp=w))) for w in (tdp, 2 * tdp)
+    ]
+    assert clocks[0] < clocks[1]
+
+
+@given(st.floats(1e-7, 1.0), st.floats(1.0, 4.0))
+def test_a_long_call_is_throttled_and_a_short_one_is_not(boost: float, slower: float) -> None:
+    time = float(lanes.throttled(np.array(boost), np.array(boost * slower)))
+    assert boost <= time <= boost * slower * (1 + 1e-12)
+    if boost < 0.01 * lanes.IDLE:
+        assert time < boost * (1.0 + 0.03 * slower)
+
+
+def test_floors_of_layers_follow_the_clock_and_those_of_hosts_do_not() -> None:
+    family, terms = families()["attention"], base_terms()
+    frame = pd.DataFrame({"timing": ["kernel", "with_launch"]})
+    assert family.floor_unit is not None
+    slow, fast = (family.floor_unit(frame, rates(device.load(id_)), terms) for id_ in ("a100-sxm-80gb", "l40s"))
+    assert slow[0] > fast[0] > 0.66e-6
+    assert slow[1] == fast[1] == 1.0
+
+
+def left(chip: str, middle: float, width: float, seed: int) -> transfer.Left:
+    rng = np.random.default_rng(seed)
+    away = middle + width * rng.standard_normal(2000)
+    errors = ({"mape": 0.0}, {"mape": 0.0})
+    by = dict.fromkeys(transfer_report.STAGES, errors)
+    return transfer.Left("gemm/16-bit", "", chip, ("other",), 2000, by, (1.0, 1.0), away, np.full(2000, 1e-4))
+
+
+def test_an_interval_for_new_chips_is_as_wide_as_chips_differ() -> None:
+    alike = cells.cells([left("a", 0.0, 0.1, 0), left("b", 0.0, 0.1, 1)])["gemm/16-bit"]
+    assert alike.margin <= 0.01
+    assert (alike.low, alike.high) == pytest.approx((-0.128, 0.128), abs=0.02)
+    unlike = cells.cells([left("a", -0.3, 0.1, 0), left("b", 0.3, 0.1, 1)])["gemm/16-bit | 2"]
+    assert unlike.margin > 0.1
+    assert np.mean(list(unlike.covered.values())) >= 0.8 > np.mean(list(unlike.pooled.values()))
+    (alone,) = cells.cells([left("a", 0.1, 0.1, 0)]).values()
+    assert (alone.margin, dict(alone.covered)) == (0.0, {})
 
 
 @given(st.integers(0, 1000))
@@ -184,3 +258,23 @@ def test_cells_of_the_coverage_table() -> None:
         "2.0",
         "no",
     ]
+
+
+def test_hosts_of_chips_are_told_apart() -> None:
+    slow, fast = batched("v100-pcie", 60, 64.0, 0), batched("a100-pcie-40gb", 60, 64.0, 1)
+    slow["latency_us"] += 30.0
+    (rows,) = parts_of(pd.concat([slow, fast], ignore_index=True))
+    found = transfer.fitted(transfer.with_edges(rows, transfer.least(rows), {}))
+    floors = {name.rsplit(" @ ", 1)[1]: value for name, value in found.items() if name.startswith("floor ")}
+    assert floors["v100"] - floors["a100"] == pytest.approx(30e-6, rel=0.2)
+
+
+def test_rows_of_a_known_host_have_its_dispatch() -> None:
+    frame = batched("v100-pcie", 40, 64.0, 0).assign(
+        software="torch 2.1.0 cu121 cudnn 8902", batch=1.0, m=16.0, n=16.0, k=16.0
+    )
+    frame["flops"], frame["read_bytes"], frame["write_bytes"] = work(frame.assign(family="gemm"))
+    seconds = predict(frame, Target()).predicted
+    host = load_spreads().hosts["v100"]["bmm | torch 2.1.0 cu121 cudnn 8902"]
+    assert host < seconds[0] < 1.1 * host
+    assert host > load_spreads().hosts["a100"]["bmm | torch 2.1.0 cu121 cudnn 8902"]

@@ -128,17 +128,28 @@ def _advice(h: Horizon) -> str:
         if gain > MATTERS
         else "No better number of the device makes the longest clip more than 1 % faster: the host paces it."
     )
+    lines += _ways(h)
+    return "\n".join(lines)
+
+
+def _ways(h: Horizon) -> Iterator[str]:
+    """The fastest way to make the longest clip on the scenario's device, and the fastest of those that fit it."""
     ways = [c for c in h.curves if c.device == h.own.device]
+    fitting = [c for c in ways if math.isinf(c.longest())]
     best = min(ways, key=lambda c: c.runs[-1].latency)
     if best is not h.own:
-        gain = h.own.runs[-1].latency / best.runs[-1].latency
-        lines.append(f"Of the ways to make it on {h.own.device}, {best.name} is the fastest: {number(gain)}x as fast.")
-    fitting = [c for c in ways if math.isinf(c.longest())]
-    if fitting and fitting[0] is not h.own:
-        lines.append(f"It fits {h.own.device} with {' or '.join(c.name for c in fitting)}, not as it is.")
-    elif not fitting:
-        lines.append(f"It fits {h.own.device} in none of the ways asked for.")
-    return "\n".join(lines)
+        fits = "" if best in fitting else ", but does not fit"
+        yield f"Of the ways to make it on {h.own.device}, {best.name} is the fastest: {_gain(h, best)}{fits}."
+    if not fitting:
+        yield f"It fits {h.own.device} in none of the ways asked for."
+    elif h.own not in fitting:
+        within = min(fitting, key=lambda c: c.runs[-1].latency)
+        yield f"It fits {h.own.device} with {' or '.join(c.name for c in fitting)}, not as it is: {_gain(h, within)}."
+
+
+def _gain(h: Horizon, way: Curve) -> str:
+    own, other = h.own.runs[-1].latency, way.runs[-1].latency
+    return f"{span(other)} instead of {span(own)}, {number(own / other)}x as fast"
 
 
 def _table(rows: Sequence[Sequence[str]], heads: Sequence[str], left: int) -> str:

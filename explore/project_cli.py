@@ -45,14 +45,14 @@ def project(scenario: str, overrides: tuple[str, ...], form: str, out: str | Non
     """Project a video model over frame counts and image sizes.
 
     The `project:` section of SCENARIO lists frames and sizes. For each: FLOPs, time and memory of spatial and temporal
-    attention, convolution and the rest, and where temporal attention overtakes spatial attention. Then what to act on: the
-    longest clip that fits, other devices, what each better number of the device moves, windowed attention, chunked clips.
+    attention, convolution and the rest, and where temporal (or joint) attention overtakes them. Then what to act on: the
+    longest clip that fits, other devices, what each better number of the device moves, windowed and sparse attention, chunks.
 
     \b
     Examples:
       framecast project examples/frames-projection.yaml
       framecast project examples/frames-projection.yaml --set project.sizes='[256]' --set software.attention=unfused
-      framecast project examples/frames-projection.yaml --out out/frames
+      framecast project examples/feature-film.yaml --set project.seconds='[2 s, 5400 s]' --out out/film
       framecast project examples/frames-projection.yaml --format json | jq '.crossovers'
     """
     from explore.project import project as projected

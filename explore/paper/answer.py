@@ -73,9 +73,13 @@ def needed(ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
 
 def scenarios_of(name: str, suite: Suite) -> list[str]:
-    """Names of the scenarios that a claim or a figure rests on, as files under scenarios/ have them."""
-    asked = list(needed([name])) if name not in APART else []
-    return [m.scenario.name for m in suite.members() if (m.scenario.model, m.scenario.request) in asked]
+    """Names of the scenarios that a claim or a figure rests on, as files under scenarios/ have them, each request once."""
+    wanted = [] if name in APART else list(needed([name]))
+    found = []
+    for model, request in wanted:
+        same = [m.scenario.name for m in suite.members() if (m.scenario.model, m.scenario.request) == (model, request)]
+        found += sorted(same, key=len, reverse=name in WITH_SIZES)[:1]  # the longer name says its size
+    return found
 
 
 def answer(ids: Sequence[str], suite: Suite | None = None, done: Callable[[str], object] | None = None) -> Answer:

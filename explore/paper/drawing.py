@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -38,8 +39,7 @@ STACKED = (
 )
 OF_CALL = {"spatial": ORANGE, "temporal": BLACK, "joint": BLUE}
 LINE = {"unfused": "--", "flash-2": "-"}
-CROWDED = 1.3  # times the rate of a point, below which the label of that point goes under it
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # a label
+APART = 1.22  # times the height of a label on a logarithmic axis, at which the next one stands
 
 
 def draw(name: str, tables: Sequence[Table], source: str, path: Path) -> None:
@@ -74,16 +74,21 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
     x = [0.5, peak / bandwidth, 5e7]
     panel.loglog(x, [min(v * bandwidth, peak) / 1e12 for v in x], color=BLACK, linewidth=1.6)
     found = tables[0].where(attention="flash-2")
-    placed = [(row[found.columns.index("study_flop_per_byte")], row[-1]) for row in found.rows]
-    for row in found.rows:
-        of = dict(zip(found.columns, row, strict=True))
-        rate, study, traffic = of["flop_per_s"] / 1e12, of["study_flop_per_byte"], of["traffic_flop_per_byte"]
+    columns = {name: found.column(name) for name in found.columns}
+    rates = [v / 1e12 for v in columns["flop_per_s"]]
+    for rate, study, traffic in zip(
+        rates, columns["study_flop_per_byte"], columns["traffic_flop_per_byte"], strict=True
+    ):
         panel.plot([traffic, study], [rate, rate], color=GREY, linewidth=1, zorder=1)
         panel.plot(study, rate, "o", color=ORANGE, markersize=8)
         panel.plot(traffic, rate, "o", markerfacecolor="white", markeredgecolor=BLUE, markersize=8, markeredgewidth=1.8)
-        crowded = any(x / 10 < study < 10 * x and 1 < y / of["flop_per_s"] < CROWDED for x, y in placed)
-        at = {"textcoords": "offset points", "ha": "center", "va": "top" if crowded else "bottom"}
-        panel.annotate(of["model"], (study, rate), (0, -7 if crowded else 6), fontsize=9, bbox=BEHIND, zorder=1.5, **at)
+    for model, rate, at, study in zip(
+        columns["model"], rates, _spread(rates), columns["study_flop_per_byte"], strict=True
+    ):
+        panel.annotate(
+            model, (study, rate), (1.01, at), textcoords=panel.get_yaxis_transform(), fontsize=9, va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "linestyle": ":", "shrinkB": 5},
+        )  # fmt: skip
     panel.set_xlim(0.5, 5e7)
     panel.set_xlabel("arithmetic intensity (FLOP/B)")
     panel.set_ylabel("TFLOP/s over one inference")
@@ -103,6 +108,16 @@ def _roofline(title: str, tables: Sequence[Table], source: str, path: Path) -> N
         ["all FLOPs over the bytes of the model (the study's)", "FLOPs over the traffic of the kernels"],
     )
     save(made, source, path)
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """Heights of labels for values, in their order and at least APART times from each other, near where they belong."""
+    order = sorted(range(len(values)), key=lambda i: -values[i])
+    placed: dict[int, float] = {}
+    above = math.inf
+    for i in order:
+        placed[i] = above = min(values[i], above / APART)
+    return [placed[i] for i in range(len(values))]
 
 
 def _breakdown(title: str, tables: Sequence[Table], source: str, path: Path) -> None:
@@ -166,10 +181,13 @@ def _sequence(title: str, tables: Sequence[Table], source: str, path: Path) -> N
     made, axes = _figure(11, 4.6, 1, 2)
     counts, memory = axes[0]
     sides = sorted(set(tables[0].column("side_px")))
-    for side, colour in zip(sides, (GREY, SKY, BLUE, GREEN, ORANGE, BLACK), strict=False):
+    lengths = sorted(set(tables[0].column("q_len")))
+    wide = 0.86 / len(sides)
+    for i, (side, colour) in enumerate(zip(sides, (GREY, SKY, BLUE, GREEN, ORANGE, BLACK), strict=False)):
         found = tables[0].where(side_px=side)
-        counts.plot(found.column("q_len"), found.column("calls"), "o-", color=colour, markersize=6, label=f"{side} px")
-    counts.set_xscale("log", base=2)
+        at = [lengths.index(n) + wide * (i - (len(sides) - 1) / 2) for n in found.column("q_len")]
+        counts.bar(at, found.column("calls"), wide, color=colour, linewidth=0, label=f"{side} px")
+    counts.set_xticks(range(len(lengths)), [f"{n:,}" for n in lengths], fontsize=8.5)
     counts.set_xlabel("sequence length (queries)")
     counts.set_ylabel("attention calls of one inference")
     counts.set_ylim(0, 640)
@@ -218,34 +236,38 @@ def _growth(title: str, tables: Sequence[Table], source: str, path: Path) -> Non
 
 
 def _temporal(title: str, tables: Sequence[Table], source: str, path: Path) -> None:
-    made, axes = _figure(12.5, 4.6, 1, 5)
+    made, axes = _figure(11.5, 6.6, 2, 3)
     names = (
-        ("time_s", 1, "kernel time (s)"),
-        ("flops", 1e12, "TFLOP"),
-        ("hbm_bytes", 1e12, "HBM traffic (TB)"),
-        ("flop_per_s", 1e12, "TFLOP/s"),
-    )
+        ("time_s", 1, "kernel time (s; pale: projections)"), ("flops", 1e12, "TFLOP of the two products"),
+        ("hbm_bytes", 1e12, "HBM traffic (TB)"), ("flop_per_s", 1e12, "TFLOP/s reached"),
+    )  # fmt: skip
     networks = list(dict.fromkeys(tables[0].column("network")))
-    for panel, (column, unit, label) in zip(axes[0], names, strict=False):
+    for panel, (column, unit, label) in zip(axes.flat, names, strict=False):
         for i, network in enumerate(networks):
-            for j, call in enumerate(("spatial", "temporal")):
+            for j, call in enumerate(OF_CALL):
                 found = tables[0].where(network=network, attention_way="unfused", attention=call)
-                panel.bar(i + 0.4 * j - 0.2, found.column(column)[0] / unit, 0.36, color=OF_CALL[call], linewidth=0)
+                if not found.rows:
+                    continue
+                at, value = i + 0.4 * j - 0.2, found.column(column)[0] / unit
+                panel.bar(at, value, 0.36, color=OF_CALL[call], linewidth=0)
+                if column == "time_s":
+                    panel.bar(
+                        at, found.column("projections_s")[0], 0.36, value, color=OF_CALL[call], alpha=0.35, linewidth=0
+                    )
         panel.set_xticks(range(len(networks)), networks, fontsize=9)
         panel.set_title(label, loc="left", fontsize=10)
-    panel, base = axes[0][4], tables[1].where(assumption="as assumed")
+    base = tables[1].where(assumption="as assumed")
     kinds = list(dict.fromkeys(base.column("kernel")))
-    for j, call in enumerate(("spatial", "temporal")):
-        found = base.where(attention=call)
-        panel.bar(
-            [i + 0.4 * j - 0.2 for i in range(len(kinds))],
-            found.column("misses_per_kilo_instruction"),
-            0.36,
-            color=OF_CALL[call],
-            linewidth=0,
-        )
-    panel.set_xticks(range(len(kinds)), kinds, fontsize=9, rotation=20)
-    panel.set_title("L2 misses a 1000 instructions", loc="left", fontsize=10)
+    counted = (
+        ("misses_per_kilo_instruction", "L2 misses a 1000 instructions"),
+        ("access_cycles", "mean memory access (cycles)"),
+    )
+    for panel, (column, label) in zip(axes.flat[len(names) :], counted, strict=True):
+        for j, call in enumerate(("spatial", "temporal")):
+            places = [i + 0.4 * j - 0.2 for i in range(len(kinds))]
+            panel.bar(places, base.where(attention=call).column(column), 0.36, color=OF_CALL[call], linewidth=0)
+        panel.set_xticks(range(len(kinds)), kinds, fontsize=9)
+        panel.set_title(label, loc="left", fontsize=10)
     legend(made, f"{title}, unfused", [patch(ORANGE), patch(BLACK)], ["spatial", "temporal"])
     save(made, source, path)
 

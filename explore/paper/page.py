@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -12,17 +13,20 @@ from explore.paper import rules, table
 from explore.paper.answer import Answer, calibration_hash, scenarios_of
 from explore.paper.drawing import svg
 from explore.paper.report import ORDER, command, rows, summary
-from explore.paper.tables import FIGURES
+from explore.paper.tables import FIGURES, Table
 from sim import html
 from sim.report import number
 
 HERE = Path(__file__).parent
+SHORT = 48  # rows of a table that the page shows
 # What a figure shows that its picture does not say.
 NOTES = {
     "fig1": "The study's intensity divides all FLOPs of an inference by the bytes of the model, as if each "
     "weight were read once: weights that "
     "every denoising step reads again count once, and activations not at all. What kernels move is "
     "what the hollow marks divide by.",
+    "fig2": "Attention has the linear layers of its modules as projections of its own. A component that works on many tokens at "
+    "a time resembles the prefill of a language model, one that works on one at a time its decode: fig2_correspondence.",
     "fig4": "The matrices follow the fourth power of the side once self-attention outweighs "
     "cross-attention, whose share goes with the square.",
     "fig6": "Instructions and cycles are modelled: the assumptions, and what each does when it is varied, "
@@ -85,7 +89,26 @@ def _figure(found: Answer, name: str) -> str:
     note = f"<p>{escape(NOTES[name])}</p>" if name in NOTES else ""
     image = f'<figure><img alt="{escape(FIGURES[name][0])}" src="data:image/svg+xml;base64,{picture}"></figure>'
     rows_ = f"Rows: {escape(files)}. Scenarios: {escape(of)}. Again: <code>{escape(command(name))}</code>"
-    return f'{image}{note}<p class="quiet">{rows_}</p>'
+    return f'{image}{note}{_tables(found.figures[name])}<p class="quiet">{rows_}</p>'
+
+
+def _tables(tables: Sequence[Table]) -> str:
+    """The short ones as they are, folded."""
+    return "".join(
+        f"<details><summary>{escape(t.name)}: {len(t.rows)} rows</summary>{_cells(t)}</details>"
+        for t in tables
+        if len(t.rows) <= SHORT
+    )
+
+
+def _cells(t: Table) -> str:
+    heads = "".join(f"<th>{escape(c.replace('_', ' '))}</th>" for c in t.columns)
+    lines = (
+        f"<tr>{''.join(f'<td>{escape(number(c) if isinstance(c, float) else str(c))}</td>' for c in row)}</tr>"
+        for row in t.rows
+    )
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="scroll"><table class="small">{body}</table></div>'
 
 
 def source(found: Answer) -> str:

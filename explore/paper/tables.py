@@ -264,9 +264,11 @@ def temporal(suite: Suite) -> Sequence[Table]:
                 for role in ("self", "temporal"):
                     mine = (segment == at) & (group == ROLES.index(role))
                     runs = np.where(mine, repeats, 0)
+                    beside = (segment == at) & (group == GROUPS.index(f"{PROJECTIONS}{role}"))
+                    projected = float(np.where(beside, repeats, 0) @ time)
                     seconds, total = float(runs @ time), int(runs @ flops)
-                    name = {"self": "spatial"}.get(role, role)
-                    yield (member.scenario.name, network, way, name, seconds, total, float(runs @ hbm), total / seconds)
+                    name, bytes_ = {"self": "spatial"}.get(role, role), float(runs @ hbm)
+                    yield (member.scenario.name, network, way, name, seconds, total, bytes_, total / seconds, projected)
 
     def counted() -> Iterator[tuple[Any, ...]]:
         for name, found in caches.spread(suite):
@@ -289,7 +291,9 @@ def temporal(suite: Suite) -> Sequence[Table]:
         "l2_miss_rate access_cycles"
     )
     return (
-        _table("fig6", "scenario network attention_way attention time_s flops hbm_bytes flop_per_s", rows()),
+        _table(
+            "fig6", "scenario network attention_way attention time_s flops hbm_bytes flop_per_s projections_s", rows()
+        ),
         _table("fig6_caches", heads, counted()),
     )
 

@@ -59,8 +59,8 @@ def _each_dtype(frame: pd.DataFrame, of: Callable[[pd.DataFrame, str], dict[str,
 
 def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
     """The same on a device that no fit is for: there, fp32 operands come from L2 as fast as the lanes want them. On the device
-    that the shipped fit is of, lanes have the ratio to the matrix unit that is taken, and its correction was learned without. Batched
-    fp32 products take few tiles, and a kernel that is short beside the host's dispatch hides behind it, as streams do."""
+    that the shipped fit is of, lanes have the ratio to the matrix unit that is taken, and its correction was learned without.
+    Batched fp32 products take few tiles, and a kernel that is short beside the host's dispatch hides behind it, as streams do."""
     p = physical(frame, rates, terms, delivered=True)
     launched = (frame["timing"] == "with_launch").to_numpy()
     return replace(p, time=np.where(launched, streaming.hidden(p.time), p.time))

@@ -29,13 +29,22 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    change, and captures some 16 of its stages;
 2. sorts the captures by structure: the same operators on the same tensors, with the same dimensions zero. Where the structure
    changes with the numbers it looks for the border (a threshold, divisibility, two equal numbers) and captures on both sides
-   of it; what lies between two captures of different structures is left out. A decoder that takes a clip a few frames at a
-   time has one structure for all lengths: what is repeated is kept once, with an expression for how often;
+   of it; what lies between two captures of different structures is left out. Of a structure that was met too rarely it draws
+   more requests that share some of the numbers. Where another condition tells the captures apart as well, it captures where
+   the two disagree. A decoder that takes a clip a few frames at a time has one structure for all lengths: what is repeated is
+   kept once, with an expression for how often; a template also gets the sizes of other structures that it gives exactly (a
+   loop that runs once, or never);
 3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
-   g (a m + b) or a m + b m', with products of the stage's numbers, of such numbers halved and rounded, padded, or the rest of a
-   division;
+   g (a m + b) or a m + b m' or a m + b m' + c, with products of the stage's numbers, of such numbers halved and rounded, padded,
+   or the rest of a division. A size that has none and takes a few values alone is made part of the structure;
 4. compares the result with captures that took no part, one of them larger than any before. One that differs becomes part of
-   the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so.
+   the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so, and so are two
+   modules that differ in a constant.
+
+Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
+Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Where a model
+cuts one convolution and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the
+file says that no template is made, and the stage is captured.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

@@ -24,18 +24,20 @@ class _Split:
     disorder: float
 
 
-def tree(symbols: Ints, labels: Ints) -> Any:
+def tree(symbols: Ints, labels: Ints, without: int = NONE) -> Any:
     """Conditions on the symbols (samples, symbols) that give every sample its label, as `templates.chosen` reads them.
 
+    without: a symbol that no condition names; where such a tree is another, the samples may not say which is the true one.
     Raises ValueError where two samples of one size have two labels.
     """
     if (labels == labels[0]).all():
         return int(labels[0])
-    best = min(_splits(symbols, labels), key=lambda s: round(s.disorder, 9), default=None)
+    splits = (s for s in _splits(symbols, labels) if without == NONE or without not in s.feature[:2])
+    best = min(splits, key=lambda s: round(s.disorder, 9), default=None)
     if best is None:
         raise ValueError(f"samples of one size are of two structures: {symbols[0].tolist()}")
     below = _values(symbols, best.feature) <= best.low
-    parts = (tree(symbols[side], labels[side]) for side in (below, ~below))
+    parts = (tree(symbols[side], labels[side], without) for side in (below, ~below))
     symbol, other, modulus = best.feature
     return [symbol, other, modulus, best.low, best.high, *parts]
 

@@ -28,10 +28,40 @@ SHARED = (
 
 
 def code_of(function: str) -> str:
-    """The digest for a function 'package.module.name' that builds modules."""
-    module = import_module(function.rpartition(".")[0])
-    texts = [_shared(), bare(inspect.getsource(module))]
+    """The digest for a function 'package.module.name' that builds modules: of what it names in its module, and so on."""
+    where, _, name = function.rpartition(".")
+    texts = [_shared(), bare(needed(inspect.getsource(import_module(where)), name))]
     return sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def needed(source: str, name: str) -> str:
+    """The statements of a module that define a name, or a name in one of them, in the order of the module."""
+    statements = ast.parse(source).body
+    makes = [(statement, _defined(statement)) for statement in statements]
+    wanted, chosen = [name], set()
+    while wanted:
+        now = wanted.pop()
+        for i, (statement, names) in enumerate(makes):
+            if now in names and i not in chosen:
+                chosen.add(i)
+                wanted += [n.id for n in ast.walk(statement) if isinstance(n, ast.Name)]
+    lines = source.splitlines()
+    return "\n".join("\n".join(lines[_first(s) - 1 : s.end_lineno]) for i, (s, _) in enumerate(makes) if i in chosen)
+
+
+def _first(statement: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(d.lineno for d in decorators)])
+
+
+def _defined(statement: ast.stmt) -> set[str]:
+    """The names that a statement of a module defines."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", ast.Pass())]
+    return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
 
 
 @cache

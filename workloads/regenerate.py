@@ -141,7 +141,7 @@ def _like(
 
 def _found(key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]) -> dict[str, Any]:
     """A new entry. Raises Contradicted."""
-    like = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
+    like = entries.get(digest(key)) or (entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None)
     found = find_family(group, far, templates.family(like, entries) if like else None)
     count, share = len(found.family.templates), f"{found.covered} of {found.drawn}"
     print(f"  {key[:100]}: {count} structures, {share} drawn sizes", flush=True)

@@ -25,6 +25,8 @@ DTYPES = ("fp16", "bf16", "fp32")
 LIMITS = {"frames": 61, "batch": 5}  # largest values drawn: a capture of a loop over frames or images takes seconds
 FAR = 2  # times as far is drawn for proofs at large sizes
 LIMIT = 2048  # of any other number
+USUAL = 0.25  # share of the draws that are around the default request
+AROUND = (-0.8, 0.5)  # logarithm of how many times its numbers
 SIBLINGS = 6  # requests of each choice of numbers that are shared with one
 KEPT = 4  # modules that are kept, at most
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
@@ -64,10 +66,14 @@ def of_request(model: Model, request: Any) -> Iterator[Sample]:
 
 
 def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Any]:
-    """Requests without end, each field drawn by itself; fields that only change repeats have their defaults."""
+    """Requests without end, each field drawn by itself; fields that only change repeats have their defaults.
+
+    Some are around the default request, whose sizes may be beyond LIMITS.
+    """
     fields = [f for f in spec.fields(model.request) if f.path not in fixed]
     while True:
-        drawn = {f.path: _drawn(model, f, rng, FAR if large else 1) for f in fields}
+        usual = not large and rng.random() < USUAL
+        drawn = {f.path: (_around if usual else _drawn)(model, f, rng, FAR if large else 1) for f in fields}
         known = {name: value for name, value in {**drawn, **fixed}.items() if value is not None}
         if "height" in known and rng.random() < 0.2:
             known["width"] = known["height"]
@@ -105,6 +111,15 @@ def _drawn(model: Model, field: spec.Field, rng: random.Random, times: int) -> A
     count = max(1, (LIMITS.get(field.path, LIMIT) * times - least) // step)
     index = min(rng.randrange(FEW), count) if rng.random() < SMALL else round(math.exp(rng.uniform(0, math.log(count))))
     return least + step * index
+
+
+def _around(model: Model, field: spec.Field, rng: random.Random, times: int) -> Any:
+    """A value around a field's default, where that is a whole number; else as `_drawn`."""
+    own = getattr(model.request(), field.path, None)
+    if type(own) is not int or field.path in model.repeat_fields:
+        return _drawn(model, field, rng, times)
+    least, step = progression(model, field.path)
+    return least + step * max(0, round((own * math.exp(rng.uniform(*AROUND)) - least) / step))
 
 
 @cache

@@ -18,7 +18,7 @@ from workloads.join import join
 from workloads.kind import Ints
 from workloads.looped import Looped
 from workloads.signature import Signature
-from workloads.structure import Form, form, template
+from workloads.structure import Form, choices, form, sizes_of, template
 from workloads.templates import NONE, Family, Template, chosen
 from workloads.trace import Trace, same
 
@@ -28,6 +28,7 @@ TINY = 8  # at sizes where two symbols are at most this, structures change: half
 ENOUGH = 5  # captures of a structure that make a template
 PROOFS = 3  # captures of a key that a template must give and took no part in finding it
 LARGE = 1  # of the proofs, at sizes beyond those that it was found at
+FEW = 4  # values of a count, at most, that may each be a structure
 ATTEMPTS = 3  # at templates that proofs do not contradict
 SEED = 2  # of the draws near a rare structure
 
@@ -81,6 +82,7 @@ class _Pool:
     held: dict[int, Form | None] = field(default_factory=dict)
     known: set[tuple[int, ...]] = field(default_factory=set)
     near: set[bytes] = field(default_factory=set)  # structures that were drawn near to
+    split: dict[bytes, Ints] = field(default_factory=dict)  # structures taken apart by some sizes: see `_structures`
 
     def add(self, found: Iterable[Sample]) -> None:
         """Add those of other sizes."""
@@ -236,11 +238,21 @@ def _grow(pool: _Pool, whole: frozenset[int]) -> _Grown:
     fitted: dict[tuple[int, ...], Template | Looped | None] = {}
     rng = random.Random(SEED)
     grown = _grown(pool, whole, fitted)
+    settled = False
     for _ in range(ROUNDS):
-        wanted = _wanted(pool, grown, rng)
+        wanted = _wanted(pool, grown, whole, rng)
+        if not wanted:
+            wanted = [] if settled else _doubtful(pool, grown)[:MORE]
+            expected = {i: chosen(grown.family.tree, pool.symbols[i]) for i in wanted}
+        else:
+            expected = {}
         if not wanted:
             break
         pool.capture(wanted[:A_ROUND])
+        made = grown.family.templates
+        settled = bool(expected) and all(
+            pool.held[i] is None or _gives(made[leaf], pool, i) for i, leaf in expected.items()
+        )
         grown = _grown(pool, whole, fitted)
     return grown
 
@@ -248,8 +260,9 @@ def _grow(pool: _Pool, whole: frozenset[int]) -> _Grown:
 def _grown(pool: _Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Template | Looped | None]) -> _Grown:
     """The family of what is held. `fitted`: templates by the samples that they were found from."""
     made: list[Template | Looped] = []
+    apart = len(pool.split)
     leaves = {i: NONE for i, found in pool.held.items() if found is not None}
-    for members in _structures(pool).values():
+    for members in _structures(pool, whole).values():
         if len(members) < ENOUGH and not _alone(pool, members):
             continue
         if tuple(members) not in fitted:
@@ -257,11 +270,16 @@ def _grown(pool: _Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Tem
             got, missing = template(np.array([pool.symbols[i] for i in members]), forms, whole)
             if got is None and not pool.ways.quiet:
                 print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
+            if got is None and forms[0].key not in pool.split:
+                symbols = np.array([pool.symbols[i] for i in members])
+                pool.split[forms[0].key] = choices(symbols, forms, FEW, whole)
             fitted[tuple(members)] = got
         found = fitted[tuple(members)]
         if found is not None:
             leaves.update(dict.fromkeys(members, len(made)))
             made.append(found)
+    if len(pool.split) > apart:
+        return _grown(pool, whole, fitted)
     _absorb(pool, made, leaves)
     used = sorted(set(leaves.values()) - {NONE})
     leaves = {i: used.index(leaf) if leaf != NONE else NONE for i, leaf in leaves.items()}
@@ -302,10 +320,10 @@ def _gives(found: Template | Looped, pool: _Pool, sample: int) -> bool:
     return bool((trace.tensor_bytes >= 0).all()) and same(join("", {}, [trace]), held.trace)
 
 
-def _wanted(pool: _Pool, grown: _Grown, rng: random.Random) -> list[int]:
+def _wanted(pool: _Pool, grown: _Grown, whole: frozenset[int], rng: random.Random) -> list[int]:
     """Samples to capture next: at sizes between structures, and of structures that have no template yet."""
     open_ = [i for i in pool.rest if chosen(grown.family.tree, pool.symbols[i]) == NONE]
-    rare = {key: m for key, m in _structures(pool).items() if grown.leaves[m[0]] == NONE}
+    rare = {key: m for key, m in _structures(pool, whole).items() if grown.leaves[m[0]] == NONE}
     if not rare:
         return open_[:MORE]
     labels = {i: n for n, members in enumerate(rare.values()) for i in members}
@@ -325,13 +343,45 @@ def _wanted(pool: _Pool, grown: _Grown, rng: random.Random) -> list[int]:
     return list(dict.fromkeys(wanted))
 
 
-def _structures(pool: _Pool) -> dict[bytes, list[int]]:
-    """Captured samples by structure; one that cannot be captured has none."""
+def _doubtful(pool: _Pool, grown: _Grown) -> list[int]:
+    """Samples to which other conditions, that tell those captured apart as well, give other templates; most doubtful first."""
+    labels = np.array(list(grown.leaves.values()))
+    if len(set(labels.tolist())) < 2:
+        return []
+    symbols = np.array([pool.symbols[i] for i in grown.leaves])
+    doubts: Counter[int] = Counter()
+    for without in range(symbols.shape[1]):
+        try:
+            other = tree(symbols, labels, without)
+        except ValueError:  # it takes that symbol
+            continue
+        doubts.update(
+            i for i in pool.rest if NONE != chosen(grown.family.tree, pool.symbols[i]) != chosen(other, pool.symbols[i])
+        )
+    return [i for i, _ in doubts.most_common()]
+
+
+def _structures(pool: _Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
+    """Captured samples by structure; one that cannot be captured has none.
+
+    Where sizes of a structure have no expression, each value that those take which take few, and each value of a count of the
+    stage's that takes few, is taken for a structure of its own.
+    """
+    few = [s for s in sorted(whole) if len({int(values[s]) for values in pool.symbols}) <= FEW]
     groups: dict[bytes, list[int]] = {}
     for i, found in pool.held.items():
         if found is not None:
-            groups.setdefault(found.key, []).append(i)
+            groups.setdefault(found.key + _case(pool, i, found, few), []).append(i)
     return groups
+
+
+def _case(pool: _Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
+    """What tells a capture of a structure that is taken apart from others of it."""
+    positions = pool.split.get(found.key)
+    if positions is None:
+        return b""
+    sizes = sizes_of(found.trace)[positions] if len(positions) else positions
+    return bytes(np.concatenate([pool.symbols[sample][list(few)], sizes]).tobytes())
 
 
 def _alone(pool: _Pool, members: Sequence[int]) -> bool:

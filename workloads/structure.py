@@ -96,7 +96,7 @@ def template(symbols: Ints, forms: Sequence[Form], whole: Collection[int] = ()) 
 
 def _plain(symbols: Ints, traces: Sequence[Trace], whole: Collection[int]) -> tuple[Template | None, int]:
     base = traces[0]
-    sizes = np.array([np.concatenate([_dims(t).reshape(-1), t.tensor_bytes, _totals(t)]) for t in traces])
+    sizes = np.array([sizes_of(t) for t in traces])
     distinct, which = np.unique(sizes, axis=1, return_inverse=True)
     which = which.reshape(-1)
     found, missing = fit(symbols, distinct, whole)
@@ -108,6 +108,21 @@ def _plain(symbols: Ints, traces: Sequence[Trace], whole: Collection[int]) -> tu
         base, op_kind=rows[:, 0], op_dtype=rows[:, 1], op_label=rows[:, 2], op_dims=rows[:, 3:], call_op=call_op
     )
     return Template(trace, rows[:, 3:], which[dims.size : -2], (int(which[-2]), int(which[-1])), found), 0
+
+
+def sizes_of(trace: Trace) -> Ints:
+    """Every size of a stage's capture: as many for all captures of one structure whose loops run as often."""
+    return np.concatenate([_dims(trace).reshape(-1), trace.tensor_bytes, _totals(trace)])
+
+
+def choices(symbols: Ints, forms: Sequence[Form], few: int, whole: Collection[int] = ()) -> Ints:
+    """Positions in `sizes_of` of sizes that have no expression and take `few` values at most: () with loops of several counts."""
+    if len({f.passes.tobytes() for f in forms if f.passes is not None}) > 1:
+        return np.zeros(0, np.int64)
+    sizes = np.array([sizes_of(f.trace) for f in forms])
+    distinct, first = np.unique(sizes, axis=1, return_index=True)
+    missing = fit(symbols, distinct, whole)[1]
+    return np.sort([first[i] for i in missing if len(np.unique(distinct[:, i])) <= few]).astype(np.int64)
 
 
 def _loops(symbols: Ints, forms: Sequence[Form], whole: Collection[int]) -> tuple[Looped | None, int]:

@@ -74,6 +74,14 @@ def test_a_tree_gives_every_sample_its_structure(seed: int, border: int, other: 
     assert [chosen(found, x) for x in symbols] == labels.tolist()
 
 
+def test_another_condition_may_tell_the_samples_apart_as_well() -> None:
+    symbols, labels = np.array([[1, 2], [2, 4], [8, 16], [9, 18]]), np.array([0, 0, 1, 1])
+    first, other = tree(symbols, labels), tree(symbols, labels, without=0)
+    assert (first[0], other[0]) == (0, 1)
+    doubtful = np.array([1, 20])
+    assert (chosen(first, doubtful), chosen(other, doubtful)) == (0, 1)
+
+
 def test_between_what_was_seen_there_is_no_template() -> None:
     found = tree(np.array([[4], [9]]), np.array([0, 1]))
     assert [chosen(found, np.array([x])) for x in (3, 4, 5, 8, 9, 10)] == [0, 0, NONE, NONE, 1, 1]

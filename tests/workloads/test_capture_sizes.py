@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hwspecs.errors import FramecastError, SpecError, StudyError
-from workloads import capture_cli, capture_model, capture_sizes
+from workloads import capture_cli, capture_model, capture_sizes, templates
 from workloads.cache import trace_of
 from workloads.capture_file import load
 from workloads.capture_model import Captured
@@ -77,7 +77,7 @@ def test_no_torch_is_needed(written: Path) -> None:
 
 
 def test_a_size_at_which_nothing_was_proven_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_sizes.templates.Family, "at", lambda *_: None)
+    monkeypatch.setattr(templates.Family, "at", lambda *_: None)
     model = find(str(written))
     with pytest.raises(SpecError) as raised:
         trace_of(str(written), model.request(frames=3))

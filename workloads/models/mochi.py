@@ -28,8 +28,13 @@ from workloads.transforms import transformed
 TEXT_LEN = 256  # tokens; diffusers' MochiPipeline, max_sequence_length
 LATENT_CHANNELS = 12  # vae/config.json, latent_channels
 GROUP = 6  # frames per latent after the first; vae/config.json, temporal_expansions (1, 2, 3)
-RATES = (1, 3, 6)  # frames per latent inside the decoder; vae/config.json, temporal_expansions
 NORMED = 8  # frames that the decoder normalises at a time; diffusers' MochiChunkedGroupNorm3D
+# Channels of the decoder's levels, frames per latent, positions per latent along a side; vae/config.json
+LEVELS = ((768, 1, 1), (512, 3, 2), (256, 6, 4), (128, 6, 8))
+WHOLE = (
+    2 * 1024**3
+)  # B, at two a value, that a convolution reads at most before it is split; diffusers' CogVideoXSafeConv3d
+CAUSAL = 2  # frames before its own that a convolution reads
 Frames6: TypeAlias = Annotated[
     int,
     Quantity(ge=1, le=65536, doc="frames of a clip: the first, and groups of 6"),
@@ -66,9 +71,23 @@ def stages(request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
-            frames=0, counts=tuple(n for rate in RATES for n in chunks(batch * rate * grid[1], NORMED)),
+            frames=0, counts=_counts(batch, *grid[1:]),
         ),
     )  # fmt: skip
+
+
+def _counts(batch: int, frames: int, height: int, width: int) -> tuple[int, ...]:
+    """At every level: chunks that are normalised one by one, the last; frames that a convolution takes, chunks, the last.
+
+    diffusers splits a convolution's input in time into one part more than the times that it holds WHOLE.
+    """
+    found: list[int] = []
+    for channels, rate, side in LEVELS:
+        reads = rate * frames + CAUSAL
+        parts = 2 * batch * channels * reads * side**2 * height * width // WHOLE + 1
+        at_once = -(-reads // parts)
+        found += [*chunks(batch * rate * frames, NORMED), at_once, *chunks(reads, at_once)]
+    return tuple(found)
 
 
 def transformer(dtype: str) -> Any:

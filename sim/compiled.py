@@ -121,7 +121,7 @@ def _loops() -> dict[str, Callable[..., None]]:
     names: dict[str, Any] = {**globals(), "prange": numba.prange}
     for name in COMPILED_FORMULAS:
         plain[name] = names[name] = numba.njit(inline="always", **options)(_rebound(plain[name], plain))
-    for function in (
+    inner = (
         _chip,
         _alike,
         _misses,
@@ -129,9 +129,11 @@ def _loops() -> dict[str, Callable[..., None]]:
         _best_tile,
         _best_block,
         _least_way,
+        _held,
         _price_block,
         _makespan_block,
-    ):
+    )
+    for function in inner:
         inline = "never" if function in (_price_block, _makespan_block) else "always"
         names[function.__name__] = numba.njit(inline=inline, **options)(_rebound(function, names))
     parallel = numba.njit(parallel=True, cache=True, error_model="numpy")
@@ -204,8 +206,8 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, missing: Floats, o
 
 
 def _alike(lo: int, hw: Floats, alike: Ints, first: Ints) -> int:
-    """How many of the chips of a block differ in anything that tiles read; alike[i]: which of them design i has; first: the design
-    that has each. Designs of a grid often differ in their memory alone."""
+    """How many of the chips of a block differ in anything that tiles read; alike[i]: which of them design i has; first: the
+    design that has each. Designs of a grid often differ in their memory alone."""
     size, count = len(alike), 0
     for i in range(size):
         found = count
@@ -318,6 +320,19 @@ def _makespan(priced: Priced, passes: Passes, gap: Floats, per_launch: float, pe
         _makespan_block(lo, hi, priced, passes, gap, per_launch, per_pass, out)
 
 
+def _held(lo: int, priced: Priced, gap: Floats, held: Floats) -> None:
+    """held[row, i]: how long a row holds the device, the gap after its kernels included."""
+    has_choice = priced.launches.shape[1] > 1
+    for row in range(held.shape[0]):
+        launched = priced.launches[row, 0]
+        if has_choice:
+            for i in range(held.shape[1]):
+                held[row, i] = priced.time[row, lo + i] + priced.launches[row, lo + i] * gap[lo + i]
+        else:
+            for i in range(held.shape[1]):
+                held[row, i] = priced.time[row, lo + i] + launched * gap[lo + i]
+
+
 def _makespan_block(
     lo: int, hi: int, priced: Priced, passes: Passes, gap: Floats, per_launch: float, per_pass: float, out: Floats
 ) -> None:
@@ -326,14 +341,7 @@ def _makespan_block(
     host_clock, host, gpu, first = np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size)
     held = np.empty((priced.time.shape[0], size))
     has_choice = priced.launches.shape[1] > 1
-    for row in range(held.shape[0]):
-        launched = priced.launches[row, 0]
-        if has_choice:
-            for i in range(size):
-                held[row, i] = priced.time[row, lo + i] + priced.launches[row, lo + i] * gap[lo + i]
-        else:
-            for i in range(size):
-                held[row, i] = priced.time[row, lo + i] + launched * gap[lo + i]
+    _held(lo, priced, gap, held)
     out[lo:hi] = 0.0
     for s in range(passes.segments.shape[0]):
         gpu[:] = 0.0

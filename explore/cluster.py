@@ -1,4 +1,5 @@
-"""The same chunks of a sweep, and batches of a search, on Dask: workers on this machine, or those of a scheduler that SLURM, Kubernetes or SSH started.
+"""The same chunks of a sweep, and batches of a search, on Dask:
+workers on this machine, or those of a scheduler that SLURM, Kubernetes or SSH started.
 
 A chunk is a pure function of (walk, number): a worker that dies costs its chunk once more and nothing else.
 """

@@ -78,8 +78,8 @@ def run(
 ) -> Trials:
     """Complete the study of the search to `search.trials` trials in all, and return those.
 
-    `progress` is told of the trials after each batch. prices: what prices a batch instead of `search.prices`. StudyError: the storage cannot be read or written, is damaged or in
-    use, or holds a study of another space.
+    `progress` is told of the trials after each batch. prices: what prices a batch instead of `search.prices`.
+    StudyError: the storage cannot be read or written, is damaged or in use, or holds a study of another space.
     """
     if search.machines > 1 and not where.is_shared:
         text = "several machines share a study in PostgreSQL only; give one by --study postgresql://... or leave out"

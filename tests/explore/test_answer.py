@@ -144,7 +144,7 @@ def test_plots_are_drawn(found: Answer, tmp_path: Path) -> None:
 def test_proposals_are_new_in_the_space_and_where_the_model_expects_most(tmp_path: Path) -> None:
     search = objectives.read(opened(tmp_path, SEARCH.replace("1..8 TB/s log", "1..8 TB/s step 1 TB/s")))
     rng = np.random.default_rng(0)
-    fields = {
+    fields: dict[str, Any] = {
         "device.sm_count": rng.integers(16, 65, 30) * 4.0,
         "device.hbm.bandwidth": rng.integers(1, 9, 30) * 1e12,
         "device.l2.capacity": rng.choice([20, 40, 80], 30) * 2.0**20,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import best_accelerator, docs, first_principles, hypervolume, pods_worked
+from benchmarks import best_accelerator, docs, first_principles, hypervolume, limits, pods_worked
+from benchmarks.run import RESULTS
 
 
 @pytest.mark.parametrize("page", docs.pages(), ids=lambda p: p.name)
@@ -48,3 +49,10 @@ def test_the_table_of_hypervolumes_is_what_was_measured() -> None:
     text = hypervolume.PAGE.read_text(encoding="utf-8")
     assert hypervolume.page(text, found) == text, "run `python -m benchmarks.hypervolume`"
     assert set(hypervolume.SPACES) < set(found)
+
+
+def test_the_limits_of_pricing_are_what_was_measured() -> None:
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    text = limits.PAGE.read_text(encoding="utf-8")
+    assert limits.page(text, found) == text, "run `make bench`"
+    assert 0 < found["price_share_of_arithmetic_limit"]["value"] < 1

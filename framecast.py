@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import click
 
+    from explore.api import search, sweep
     from hwspecs.errors import FramecastError, InfeasibleError, SpecError
     from sim.result import Result
     from sim.scenario import Scenario, load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FramecastError", "InfeasibleError", "Result", "Scenario", "SpecError", "capture", "load", "main", "replay", "save_trace",
+    "search", "sweep",
 ]  # fmt: skip
 
 _HOME = {
@@ -37,6 +39,8 @@ _HOME = {
     "replay": "sim.simulate",
     "capture": "workloads.capture_call",
     "save_trace": "workloads.trace",
+    "search": "explore.api",
+    "sweep": "explore.api",
 }
 _NAMED = {"save_trace": "save"}  # where its name at home is another
 PACKAGES = ("hwspecs", "workloads", "sim", "explore", "calib")

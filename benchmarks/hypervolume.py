@@ -1,4 +1,4 @@
-"""How much of the exact front a search finds: `python -m benchmarks.hypervolume` writes benchmarks/results/hypervolume.json.
+"""How much of the exact front a search finds: `python -m benchmarks.hypervolume` writes results/hypervolume.json.
 
 Four spaces of more than 10^5 points are enumerated by `explore.walk`; then `explore.study` searches each with 2 % of the
 evaluations, with ten seeds. The figure is the share of the exact hypervolume, of a reference point at the worst of each objective
@@ -25,6 +25,8 @@ from explore.study import Trials, run
 from explore.sweep import plan
 
 RESULTS = Path(__file__).parent / "results" / "hypervolume.json"
+PAGE = Path(__file__).parent.parent / "docs/search.md"
+BEGIN, END = "<!-- hypervolume: begin -->\n", "<!-- hypervolume: end -->\n"
 SPREAD = 0.1  # of the evaluations: even sample before anything is proposed
 SEEDS, SHARE, TARGET, OF_TEN = 10, 0.02, 0.99, 9  # what is held to: 99 % of the hypervolume for 9 of 10 seeds
 HEAD = "model: stable-diffusion-1.5\ndevice: a100-sxm-80gb\nsoftware: {base: pytorch-compiled, attention: flash-2}\n"
@@ -104,6 +106,27 @@ def measure(name: str, folder: Path, seeds: int = SEEDS) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def table(found: dict[str, Any]) -> str:
+    """Markdown: one row a space."""
+    lines = [
+        "| space | points | front | objectives | evaluations | least share | median share | seeds at 99 % |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, one in found.items():
+        if name in SPACES:
+            shares = one["shares"]
+            numbers = [one["points"], one["front"], len(one["reference"]), one["evaluations"]]
+            cells = [name, *(f"{n:,}" for n in numbers), f"{min(shares):.4f}", f"{np.median(shares):.4f}"]
+            lines.append(f"| {' | '.join(cells)} | {one['reached']} of {len(shares)} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str, found: dict[str, Any]) -> str:
+    """docs/search.md with the table between its marks."""
+    head, _, rest = text.partition(BEGIN)
+    return head + BEGIN + table(found) + END + rest.partition(END)[2]
+
+
 def main() -> None:
     """Measure every space, write the file."""
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2) as pool:
@@ -111,6 +134,7 @@ def main() -> None:
         found: dict[str, Any] = dict(zip(SPACES, measured, strict=True))
     found["command"] = "python -m benchmarks.hypervolume"
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.exploring import exploring
+from benchmarks.limits import PAGE, limits, page
 from benchmarks.pods import pods
 from benchmarks.startup import startup
 from explore.evaluate import RATES, Workload, evaluate, prepare, stack
@@ -96,7 +97,7 @@ def _machine() -> dict[str, Any]:
 
 def main() -> None:
     """Measure everything, write the file, print it."""
-    found: dict[str, Any] = designs() | exploring() | pods() | startup()
+    found: dict[str, Any] = designs() | limits() | exploring() | pods() | startup()
     found |= {
         "machine": _machine(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
@@ -104,6 +105,7 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     text = json.dumps(found, indent=2) + "\n"
     RESULTS.write_text(text, encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     print(text, end="")
 
 

@@ -1,4 +1,5 @@
-"""The same chunks on Dask: workers on this machine, or those of a scheduler that SLURM, Kubernetes or SSH started.
+"""The same chunks of a sweep, and batches of a search, on Dask:
+workers on this machine, or those of a scheduler that SLURM, Kubernetes or SSH started.
 
 A chunk is a pure function of (walk, number): a worker that dies costs its chunk once more and nothing else.
 """
@@ -7,13 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from explore.objectives import Search
 from explore.walk import Columns, Walk, price
 from hwspecs.errors import StudyError
 
+Floats: TypeAlias = NDArray[np.float64]
 LOCAL = "local"
 RETRIES = 10  # workers that may die on one chunk before it is taken to be the chunk's fault
 AHEAD = 2  # chunks that each worker has waiting, so that results stay few
@@ -27,6 +33,35 @@ def chunks(w: Walk, numbers: list[int], address: str = LOCAL) -> Iterator[tuple[
     with _client(address) as client:
         shared = client.scatter(w, broadcast=True)
         yield from _gathered(client, shared, list(numbers))
+
+
+@contextmanager
+def pricing(search: Search, address: str = LOCAL) -> Iterator[Callable[[Mapping[str, Floats]], dict[str, Floats]]]:
+    """What prices a batch of a search on the workers, some designs on each; a worker that dies costs its designs once more.
+
+    StudyError where the scheduler is not there or pricing fails.
+    """
+    with _client(address) as client:
+        shared = client.scatter(search, broadcast=True)
+        workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+
+        def prices(columns: Mapping[str, Floats]) -> dict[str, Floats]:
+            count = len(next(iter(columns.values())))
+            cuts = np.array_split(np.arange(count), min(workers, count))
+            some = [{path: column[cut] for path, column in columns.items()} for cut in cuts]
+            futures = [client.submit(_prices, shared, one, pure=False, retries=RETRIES) for one in some]
+            try:
+                each = client.gather(futures)
+            except Exception as error:  # of the workers, whatever it was
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise StudyError(f"--cluster: a batch failed on the workers: {reason}") from None
+            return {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+
+        yield prices
+
+
+def _prices(search: Search, columns: Mapping[str, Floats]) -> dict[str, Floats]:
+    return search.prices(columns)
 
 
 def _gathered(client: Any, shared: Any, todo: list[int]) -> Iterator[tuple[int, Columns]]:

@@ -182,6 +182,9 @@ def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:
             (tensor if name == "tensor" else vector)[dtype] = tall
         else:
             plain[name] = tall
+    for of_dtype in (tensor, vector):  # where one dtype's rate differs from design to design, each has the designs axis
+        if any(np.ndim(rate) for rate in of_dtype.values()):
+            of_dtype.update({dtype: np.broadcast_to(rate, (count, 1)) for dtype, rate in of_dtype.items()})
     return replace(base, tensor=tensor, vector=vector, **plain)
 
 

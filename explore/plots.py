@@ -61,10 +61,11 @@ def front_plot(answer: Answer, path: Path) -> None:
     drawn, axes = figure(9, 5.2)
     objectives = list(answer.search.objectives)
     handles = _scatter(axes, answer, *objectives[:2]) if len(objectives) > 1 else _history(axes, answer, objectives[0])
-    s = answer.search.scenario
+    s, parts = answer.search.scenario, answer.search.mix.parts
+    what = s.model if len(parts) == 1 else f"A mix of {len(parts)} workloads"
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    legend(drawn, f"{s.model}: {len(answer.trials)} designs around {s.device.title}", handles)
+    legend(drawn, f"{what}: {len(answer.trials)} designs around {s.device.title}", handles)
     save(drawn, s, path)
 
 

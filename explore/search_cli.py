@@ -110,11 +110,12 @@ def sweep(scenario: str, overrides: tuple[str, ...], form: str, out: str | None,
     metavar="N",
     help="Seeds, from --seed on; their spread is told.",
 )
+@CLUSTER
 @FORMAT
 @click.option("--out", metavar="DIR", help="Also write search.html, search.json, trials.csv, tables and plots to DIR.")
 def search(
     scenario: str, overrides: tuple[str, ...], trials: int | None, study: str | None, seed: int | None,
-    batch: int | None, sampler: str | None, repeats: int, form: str, out: str | None,
+    batch: int | None, sampler: str | None, repeats: int, cluster: str | None, form: str, out: str | None,
 ) -> int:  # fmt: skip
     """Search for the device that suits SCENARIO best.
 
@@ -141,7 +142,7 @@ def search(
     default = str(Path(out) / "study.journal") if out is not None else f"{wanted.scenario.name}.journal"
     where = Location(study or default)
     say(report.before(wanted, repeats))
-    found = _searched(wanted, where, repeats)
+    found = _searched(wanted, where, repeats, cluster)
     if out is not None:
         from sim.files import write_all
 
@@ -153,7 +154,7 @@ def search(
     return 0
 
 
-def _searched(wanted: Search, where: Location, repeats: int) -> Answer:
+def _searched(wanted: Search, where: Location, repeats: int, cluster: str | None) -> Answer:
     """Every seed's study completed, one after the other."""
     from explore.answer import answer
     from explore.objectives import repeated
@@ -162,12 +163,24 @@ def _searched(wanted: Search, where: Location, repeats: int) -> Answer:
     runs = []
     try:
         for one in repeated(wanted, repeats):
-            with _bar(one.trials, "design") as bar:
-                runs.append(run(one, where, _advance(bar, one)))
+            with _bar(one.trials, "design") as bar, _pricing(one, cluster) as prices:
+                runs.append(run(one, where, _advance(bar, one), prices))
     except KeyboardInterrupt:
         click.echo(f"{where.shown} keeps every finished batch; the same command goes on", err=True)
         raise
     return answer(wanted, runs, where)
+
+
+@contextmanager
+def _pricing(search: Search, cluster: str | None) -> Iterator[Any]:
+    """What prices batches on Dask; None where they are priced here."""
+    if cluster is None:
+        yield None
+        return
+    from explore.cluster import pricing
+
+    with pricing(search, cluster) as prices:
+        yield prices
 
 
 def _walk(plan: Plan, form: str, out: str | None, cluster: str | None) -> int:

@@ -65,11 +65,21 @@ def joined(each: list[Trials]) -> Trials:
     )
 
 
-def run(search: Search, where: Location, progress: Callable[[Trials], None] | None = None) -> Trials:
+Prices: TypeAlias = Callable[
+    [Mapping[str, Floats]], dict[str, Floats]
+]  # fields by path -> outputs by name, each (designs,)
+
+
+def run(
+    search: Search,
+    where: Location,
+    progress: Callable[[Trials], None] | None = None,
+    prices: Prices | None = None,
+) -> Trials:
     """Complete the study of the search to `search.trials` trials in all, and return those.
 
-    `progress` is told of the trials after each batch. StudyError: the storage cannot be read or written, is damaged or in
-    use, or holds a study of another space.
+    `progress` is told of the trials after each batch. prices: what prices a batch instead of `search.prices`.
+    StudyError: the storage cannot be read or written, is damaged or in use, or holds a study of another space.
     """
     if search.machines > 1 and not where.is_shared:
         text = "several machines share a study in PostgreSQL only; give one by --study postgresql://... or leave out"
@@ -85,7 +95,7 @@ def run(search: Search, where: Location, progress: Callable[[Trials], None] | No
             if batch is not None:
                 stored = patiently(where, partial(finished, study)) if where.is_shared else stored
                 memory = _memory(search, stored, batch, memory)
-                asked = batch_of(search, memory, batch)
+                asked = batch_of(search, memory, batch, prices)
                 new = {p: t for p, t in enumerate(asked, batch * search.batch) if p < search.trials and p not in stored}
                 append(where, study, claims, batch, new)
                 patiently(where, partial(claims.release, batch))
@@ -130,7 +140,9 @@ def _memory(search: Search, stored: Stored, batch: int, before: optuna.Study | N
     return memory
 
 
-def batch_of(search: Search, memory: optuna.Study, batch: int) -> list[optuna.trial.FrozenTrial]:
+def batch_of(
+    search: Search, memory: optuna.Study, batch: int, prices: Prices | None = None
+) -> list[optuna.trial.FrozenTrial]:
     """All trials of one batch, asked, priced and told in memory, which holds what the sampler knows."""
     memory.sampler = samplers.sampler(search.sampler, samplers.seed_of(search.seed, batch), search.batch)
     space = {axis.path: samplers.distribution(axis) for axis in search.axes}
@@ -141,7 +153,7 @@ def batch_of(search: Search, memory: optuna.Study, batch: int) -> list[optuna.tr
             memory.enqueue_trial(dict(design))
         asked.append(memory.ask(space))
     designs = [{path: float(value) for path, value in trial.params.items()} for trial in asked]
-    outputs = search.prices({path: np.array([design[path] for design in designs]) for path in space})
+    outputs = (prices or search.prices)({path: np.array([design[path] for design in designs]) for path in space})
     for i, (trial, design) in enumerate(zip(asked, designs, strict=True)):
         trial.set_user_attr(DESIGN, search.differences(design))
         trial.set_user_attr(PLACE, batch * search.batch + i)

@@ -63,7 +63,7 @@ prange = range  # numba's in the compiled loops
 
 class Priced(NamedTuple):
     """(rows, designs): seconds of the kernels of each priced row's fastest way, how many it launches, and its host time over
-    that of the cheapest operator."""
+    that of the cheapest operator; the last two (rows, 1) where no row has a choice of ways."""
 
     time: Floats
     launches: Floats
@@ -73,7 +73,8 @@ class Priced(NamedTuple):
 def price(trace: Packed, rates: Rates) -> Priced:
     """Time of every priced row on every design of a stack."""
     terms = trace.calibration.terms
-    out = Priced(*(np.empty((trace.rows, rates.designs)) for _ in Priced._fields))
+    wide = rates.designs if len(trace.tables.starts) > trace.rows else 1
+    out = Priced(*(np.empty((trace.rows, width)) for width in (rates.designs, wide, wide)))
     _loops()["price"](hardware(rates, trace), trace.tables, tiles.tile_terms(terms), terms.fill_drain_stream, out)
     return out
 
@@ -122,7 +123,19 @@ def _loops() -> dict[str, Callable[..., None]]:
     names: dict[str, Any] = {**globals(), "prange": numba.prange}
     for name in COMPILED_FORMULAS:
         plain[name] = names[name] = numba.njit(inline="always", **options)(_rebound(plain[name], plain))
-    for function in (_chip, _misses, _overlapped, _best_tile, _best_block, _least_way, _price_block, _makespan_block):
+    inner = (
+        _chip,
+        _alike,
+        _misses,
+        _overlapped,
+        _best_tile,
+        _best_block,
+        _least_way,
+        _held,
+        _price_block,
+        _makespan_block,
+    )
+    for function in inner:
         inline = "never" if function in (_price_block, _makespan_block) else "always"
         names[function.__name__] = numba.njit(inline=inline, **options)(_rebound(function, names))
     parallel = numba.njit(parallel=True, cache=True, error_model="numpy")
@@ -146,11 +159,17 @@ def _price_block(lo: int, hi: int, hw: Floats, kernels: Tables, terms: TileTerms
     distinct, size = len(kernels.form), hi - lo
     missing = np.empty((len(kernels.distance), size))
     other, best = np.empty((distinct, size)), np.empty((distinct, size))
+    alike, first = np.empty(size, np.int64), np.empty(size, np.int64)
+    count = _alike(lo, hw, alike, first)
+    chips = np.empty((hw.shape[0], count))
+    for row in range(hw.shape[0]):
+        for c in range(count):
+            chips[row, c] = hw[row, first[c]]
     _misses(lo, hw, kernels.distance, missing)
     for k in range(distinct):
         _overlapped(k, lo, hw, kernels, missing, other[k])
         if kernels.form[k] == FLASH:
-            _best_block(k, lo, hw, kernels, terms, other[k], best[k])
+            _best_block(k, chips, alike, kernels, terms, other[k], best[k])
         elif kernels.form[k] == STREAM:
             alone, fixed = best[k], kernels.launched[k] * fill
             for i in range(size):
@@ -158,7 +177,7 @@ def _price_block(lo: int, hi: int, hw: Floats, kernels: Tables, terms: TileTerms
         else:
             best[k, :] = np.inf
     for product in range(len(kernels.choices)):
-        _best_tile(product, lo, hw, kernels, terms, other, best)
+        _best_tile(product, chips, alike, kernels, terms, other, best)
     _least_way(lo, hi, hw, kernels, best, out)
 
 
@@ -189,6 +208,28 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, missing: Floats, o
         )  # fmt: skip
 
 
+def _alike(lo: int, hw: Floats, alike: Ints, first: Ints) -> int:
+    """How many of the chips of a block differ in anything that tiles read; alike[i]: which of them design i has; first: the
+    design that has each. Designs of a grid often differ in their memory alone."""
+    size, count = len(alike), 0
+    for i in range(size):
+        found = count
+        for j in range(count if count <= size // 2 else 0):  # where most differ, the search is not worth it
+            same = True
+            for row in range(hw.shape[0]):
+                if (row < HBM_BYTE or row >= BY_DTYPE) and hw[row, lo + i] != hw[row, first[j]]:
+                    same = False
+                    break
+            if same:
+                found = j
+                break
+        alike[i] = found
+        if found == count:
+            first[count] = lo + i
+            count += 1
+    return count
+
+
 def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     """The fields that the formulas read of one design."""
     own = BY_DTYPE + 3 * dtype
@@ -199,46 +240,58 @@ def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     )  # fmt: skip
 
 
-def _best_tile(product: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
-    """best[k, i] of every kernel of a shape: the least over the menu, whose terms they share."""
+def _best_tile(
+    product: int, chips: Floats, alike: Ints, kernels: Tables, p: TileTerms, other: Floats, best: Floats
+) -> None:
+    """best[k, i] of every kernel of a shape: the least over the menu, whose terms they share, as do designs of one chip."""
     first, last = kernels.product_starts[product], kernels.product_starts[product + 1]
     k, size = kernels.members[first], best.shape[1]
     batch, m, n, depth = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k], kernels.shape[3, k]
     itemsize, flops, dtype = kernels.itemsize[k], kernels.flops[k], kernels.dtype[k]
-    terms = np.empty((2, size))
+    count = chips.shape[1]
+    own = np.empty((2, count))
+    terms = own if count == size else np.empty((2, size))
     for choice in range(kernels.choices[product]):
         row = kernels.menu[product, choice]
         bm, bn, split = MENU[row, 0], MENU[row, 1], MENU[row, 2]
-        for i in range(size):
-            t = gemm(_chip(lo + i, dtype, hw), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
-            terms[0, i] = fourth(t.tensor) + fourth(t.l2) + fourth(t.latency)
-            terms[1, i] = t.fixed
+        for c in range(count):
+            t = gemm(_chip(c, dtype, chips), p, batch, m, n, depth, itemsize, flops, bm, bn, split)
+            own[0, c] = fourth(t.tensor) + fourth(t.l2) + fourth(t.latency)
+            own[1, c] = t.fixed
+        if count < size:
+            for i in range(size):
+                terms[0, i] = own[0, alike[i]]
+                terms[1, i] = own[1, alike[i]]
         for member in range(first, last):
             least, rest = best[kernels.members[member]], other[kernels.members[member]]
             for i in range(size):
                 least[i] = min(least[i], fourth_root(terms[0, i] + rest[i]) + terms[1, i])
 
 
-def _best_block(k: int, lo: int, hw: Floats, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
+def _best_block(k: int, chips: Floats, alike: Ints, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
     """best[i]: the least over the query blocks of fused attention."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
     head_dim, causal, older = kernels.shape[3, k], kernels.shape[4, k], kernels.shape[5, k]
     itemsize, dtype = kernels.itemsize[k], kernels.dtype[k]
     best[:] = np.inf
+    count = chips.shape[1]
+    own = np.empty((2, count))
     for block in QUERY_BLOCKS:
+        for c in range(count):
+            t = flash(_chip(c, dtype, chips), p, groups, q_len, kv_len, head_dim, causal, older, itemsize, block)
+            own[0, c] = fourth(t.tensor) + fourth(t.l2) + fourth(t.latency)
+            own[1, c] = t.fixed
         for i in range(len(best)):
-            t = flash(_chip(lo + i, dtype, hw), p, groups, q_len, kv_len, head_dim, causal, older, itemsize, block)
-            best[i] = min(
-                best[i], fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + other[i]) + t.fixed
-            )
+            best[i] = min(best[i], fourth_root(own[0, alike[i]] + other[i]) + own[1, alike[i]])
 
 
 def _least_way(lo: int, hi: int, hw: Floats, kernels: Tables, best: Floats, out: Priced) -> None:
     """The sum over the kernels of each way; of the ways of a row, the one that ends first, the first listed of equals."""
-    time = np.empty(hi - lo)
-    out.time[:, lo:hi] = np.inf
-    out.launches[:, lo:hi] = 0.0
-    out.dispatch[:, lo:hi] = 0.0
+    time, has_choice = np.empty(hi - lo), len(kernels.starts) > out.time.shape[0]
+    if has_choice:
+        out.time[:, lo:hi] = np.inf
+        out.launches[:, lo:hi] = 0.0
+        out.dispatch[:, lo:hi] = 0.0
     for way in range(len(kernels.starts)):
         time[:] = 0.0
         launches = 0.0
@@ -249,6 +302,12 @@ def _least_way(lo: int, hi: int, hw: Floats, kernels: Tables, best: Floats, out:
                 time[i] += one[i]
             launches += kernels.launched[k]
         row, dispatch = kernels.start_row[way], min(launches, 1.0) * kernels.dispatch[way]
+        if not has_choice:
+            out.time[row, lo:hi] = time
+            if lo == 0:  # the same on every design
+                out.launches[row, 0] = launches
+                out.dispatch[row, 0] = dispatch
+            continue
         for i in range(hi - lo):
             gap = hw[LAUNCH_GAP, lo + i]
             if time[i] + launches * gap < out.time[row, lo + i] + out.launches[row, lo + i] * gap:
@@ -265,6 +324,19 @@ def _makespan(priced: Priced, passes: Passes, gap: Floats, per_launch: float, pe
         _makespan_block(lo, hi, priced, passes, gap, per_launch, per_pass, out)
 
 
+def _held(lo: int, priced: Priced, gap: Floats, held: Floats) -> None:
+    """held[row, i]: how long a row holds the device, the gap after its kernels included."""
+    has_choice = priced.launches.shape[1] > 1
+    for row in range(held.shape[0]):
+        launched = priced.launches[row, 0]
+        if has_choice:
+            for i in range(held.shape[1]):
+                held[row, i] = priced.time[row, lo + i] + priced.launches[row, lo + i] * gap[lo + i]
+        else:
+            for i in range(held.shape[1]):
+                held[row, i] = priced.time[row, lo + i] + launched * gap[lo + i]
+
+
 def _makespan_block(
     lo: int, hi: int, priced: Priced, passes: Passes, gap: Floats, per_launch: float, per_pass: float, out: Floats
 ) -> None:
@@ -272,9 +344,8 @@ def _makespan_block(
     size = hi - lo
     host_clock, host, gpu, first = np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size)
     held = np.empty((priced.time.shape[0], size))
-    for row in range(held.shape[0]):
-        for i in range(size):
-            held[row, i] = priced.time[row, lo + i] + priced.launches[row, lo + i] * gap[lo + i]
+    has_choice = priced.launches.shape[1] > 1
+    _held(lo, priced, gap, held)
     out[lo:hi] = 0.0
     for s in range(passes.segments.shape[0]):
         gpu[:] = 0.0
@@ -289,9 +360,9 @@ def _makespan_block(
         else:
             for call in range(passes.segments[s, 0], passes.segments[s, 1]):
                 row = passes.call_row[call]
-                one = held[row]
+                one, away = held[row], lo if has_choice else 0
                 for i in range(size):
-                    host[i] += priced.dispatch[row, lo + i] * per_launch
+                    host[i] += priced.dispatch[row, away + i * has_choice] * per_launch
                     first[i] = max(first[i], host[i]) + one[i]
         repeats = passes.segments[s, 2]
         for i in range(size):

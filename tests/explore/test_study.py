@@ -290,10 +290,14 @@ def test_the_command(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     assert found == json.loads((out / "search.json").read_text())
     names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     assert names == [
-        "plots/front.png",
-        "plots/front.svg",
+        "bounds.csv",
+        "front.csv",
+        *(f"plots/{name}.{end}" for name in ("front", "hypervolume", "parallel", "tornado") for end in ("png", "svg")),
+        "ranking.csv",
         "scenario.resolved.yaml",
+        "search.html",
         "search.json",
+        "sensitivity.csv",
         "study.journal",
         "trials.csv",
     ]
@@ -329,3 +333,22 @@ def test_quiet_says_nothing_before_a_search(tmp_path: Path, capsys: Any, monkeyp
     one = ("--set", "search.device.sm_count=null", "--set", "search.device.l2.capacity=null", "--study", "one.journal")
     err = command(capsys, monkeypatch, path, "--trials", "4", *one)[2]
     assert err.startswith("search: 1 field, minimize latency_s")
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    import resource
+
+    searched(tmp_path, "search.trials=8")
+    size, limits = (tmp_path / "s.journal").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, limits[1]))
+    try:
+        with pytest.raises(
+            StudyError, match=r"^\S+s\.journal: cannot use the study \(file too large\); start with"
+        ) as caught:
+            searched(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert len(caught.value.problems) == 1
+    assert same(searched(tmp_path), searched(tmp_path, study="whole.journal"))

@@ -70,9 +70,10 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
             "The intervals of a fit are quantiles of errors of rows whose unit its networks did not see (folds of whole\n"
             "units), by software and size of the time. Here they are held against rows that had no part in that: those that\n"
             "the fits above are scored on. The interval is for the mean of all networks, its errors are of one of them at a\n"
-            f"time, and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}. 'Band of units':\n"
-            "rows come in whole units, and few; in 19 of 20 draws of as many units the share would be so near. Unseen values and\n"
-            "the largest extents are harder than what the intervals were made on: there they are too narrow, and say so here.",
+            f"time, and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}.\n"
+            "'Band of units': rows come in whole units, and few; in 19 of 20 draws of as many units the share would be so near.\n"
+            "Unseen values and the largest extents are harder than what the intervals were made on: there they are too narrow,\n"
+            "and say so here.",
             str(tabulate(lines, HEADS, tablefmt="github", disable_numparse=True)),
         ]
     )  # fmt: skip

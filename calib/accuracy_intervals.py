@@ -9,7 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from calib.families.base import Floats
-from calib.fit import Rows, predicted
+from calib.fit import NEARER, Rows, predicted
 from sim.fitted import Part
 
 ASKED, MANY = (
@@ -67,12 +67,13 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
     return "\n\n".join(
         [
             "## Intervals on units that no fit saw\n"
-            "The intervals of a fit are quantiles of errors of rows whose unit its networks did not see (five folds of whole\n"
+            "The intervals of a fit are quantiles of errors of rows whose unit its networks did not see (folds of whole\n"
             "units), by software and size of the time. Here they are held against rows that had no part in that: those that\n"
-            "the fits above are scored on. The interval is for the mean of five networks, its errors are of one of them at a\n"
-            f"time, and are taken to be 0.95 as large; on these rows that ratio is {', '.join(ratios)}. 'Band of units': rows\n"
-            "come in whole units, and few; in 19 of 20 draws of as many units the share would be so near. Unseen values and\n"
-            "the largest extents are harder than what the intervals were made on: there they are too narrow, and say so here.",
+            "the fits above are scored on. The interval is for the mean of all networks, its errors are of one of them at a\n"
+            f"time, and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}.\n"
+            "'Band of units': rows come in whole units, and few; in 19 of 20 draws of as many units the share would be so near.\n"
+            "Unseen values and the largest extents are harder than what the intervals were made on: there they are too narrow,\n"
+            "and say so here.",
             str(tabulate(lines, HEADS, tablefmt="github", disable_numparse=True)),
         ]
     )  # fmt: skip

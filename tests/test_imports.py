@@ -48,6 +48,8 @@ HEAVY = {
         "calib/score.py",
         "calib/accuracy_transfer.py",
         "calib/conv_alike.py",
+        "calib/accuracy_intervals.py",
+        "calib/accuracy_noise.py",
         "calib/few_accuracy.py",
         "calib/transfer_report.py",
         "calib/validate_report.py",

@@ -54,7 +54,8 @@ class Tables(NamedTuple):
 
 
 # Rows of the hardware table (fields, designs), which is one array so that the compiler can see that nothing aliases it.
-# What `formulas.Chip` holds comes before HBM_BYTE and from BY_DTYPE on, three rows a dtype: `formulas.Chip.matrix`, `lanes` and `flop`.
+# What `formulas.Chip` holds comes before HBM_BYTE and from BY_DTYPE on; there, three rows a dtype:
+# `formulas.Chip.matrix`, `lanes` and `flop`.
 (
     SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, OLDER, HBM_BYTE, REACH,
     LANE_FLOP, INDEX_OP, EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,

@@ -10,7 +10,7 @@ import numpy as np
 
 from explore.answer import Answer
 from explore.front import SHORT, hypervolume
-from explore.plots import COLOURS, NAMES, figure, front_plot, legend, save
+from explore.plots import COLOURS, figure, front_plot, legend, save
 from explore.space import show
 
 POINTS = 60  # of the curve of hypervolumes, evenly over the trials
@@ -73,7 +73,7 @@ def tornado(found: Answer, path: Path) -> None:
     axes.axvline(0, color="black", linewidth=0.9)
     axes.set_yticks(range(len(order)), [_short(found.around.paths[i]) for i in order])
     axes.invert_yaxis()
-    axes.set_xlabel(f"change of {NAMES.get(objective, objective)} (%)")
+    axes.set_xlabel(f"change of {objective} (%)")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     legend(drawn, f"What moves the design that is best in {objective}", bars)

@@ -12,13 +12,10 @@ import numpy as np
 from explore import objectives, study, walk
 from explore import sweep as sweeps
 from explore.goals import MEMORY, VIOLATION
-from explore.objectives import Search
 from explore.propose import even
 from explore.space import Axis, Origin, origin
-from explore.storage import quiet
 
 SAMPLE = 512  # designs of an even sample, that tell how many cannot be
-TIMED = 2  # batches of a search that are tried to tell the time
 POINTS = 1024  # of a sweep that are priced first, so that compilation is not timed
 GOLDEN = 0.6180339887498949  # a step, in sweeps of the points, that meets no period of the axes
 
@@ -54,7 +51,7 @@ def _search(at: Origin) -> dict[str, Any]:
     found = search.prices(columns)
     missed = {n.removeprefix(VIOLATION): v > 0 for n, v in found.items() if n.startswith(VIOLATION)}
     batches = -(-search.trials // search.batch)
-    first, each = _timed(search)
+    first, each = study.timed(search)
     return {
         "fields": {axis.path: axis.text() for axis in search.axes},
         "size": _size(search.axes),
@@ -63,20 +60,6 @@ def _search(at: Origin) -> dict[str, Any]:
         **_shares(missed, SAMPLE),
         "seconds": first + each * (batches - 1),
     }
-
-
-def _timed(search: Search) -> tuple[float, float]:
-    """Seconds of the first batch of a search and of each later one, in memory."""
-    import optuna
-
-    with quiet():
-        memory = optuna.create_study(directions=list(search.objectives.values()))
-        seconds = []
-        for batch in range(TIMED):
-            start = time.perf_counter()
-            study.batch_of(search, memory, batch)
-            seconds.append(time.perf_counter() - start)
-    return seconds[0], seconds[1]
 
 
 def _sweep(at: Origin) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def search(
     Examples:
       framecast search examples/hardware-search.yaml
       framecast search examples/hardware-search.yaml --trials 2000 --study wide.journal
-      framecast search examples/hardware-search.yaml --repeats 3
+      framecast search examples/hardware-search.yaml --repeats 3 --trials 64 --study seeds.journal
       framecast search examples/hardware-search.yaml --out out/search --format json | jq '.front[0]'
     """
     from explore import objectives, report

@@ -22,7 +22,7 @@ MAY = {
 }
 LIGHT = {"numpy", "pydantic", "pydantic_core", "yaml", "click"}  # what a module may import when it is imported itself
 ANYWHERE = {
-    "optuna": ("explore/study.py", "explore/pods_search.py"),
+    "optuna": ("explore/study.py", "explore/samplers.py", "explore/storage.py", "explore/pods_search.py"),
     "dask": ("explore/cluster.py",),
     "matplotlib": (
         "sim/plots.py",
@@ -31,12 +31,13 @@ ANYWHERE = {
         "explore/pods_plots.py",
         "explore/project_plots.py",
         "explore/plots.py",
+        "explore/answer_plots.py",
         "explore/horizon_plots.py",
         "explore/paper/drawing.py",
         "calib/score.py",
         "calib/validate.py",
     ),
-    "torch": ("workloads/", "calib/"),
+    "torch": ("workloads/", "calib/", "explore/samplers.py"),
     "diffusers": ("workloads/", "calib/"),
     "transformers": ("workloads/", "calib/"),
 }

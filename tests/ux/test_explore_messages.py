@@ -306,7 +306,7 @@ def test_a_field_that_the_file_gives_twice(tmp_path: Path) -> None:
     assert found == [f"PATH:7:18: search.device.hbm.bandwidth: {twice}"]
     weights = SEARCH + "  resources:\n    device.sm_count: 1\n    device:\n      sm_count: 2\n"
     (problem,) = problems(tmp_path, weights)
-    assert problem.endswith("search.resources.device.sm_count: given twice, in lines 13 and 15; leave one of them out")
+    assert problem.endswith("search.resources.device.sm_count: given twice, in lines 14 and 16; leave one of them out")
 
 
 def test_overrides_add_replace_and_take_out(tmp_path: Path) -> None:

@@ -65,10 +65,10 @@ def work(workload: Workload) -> Counter[str]:
     chip = {name: Chip(*[number[name]] * len(Chip._fields)) for name in once}
     g = formulas.gemm(chip["gemm"], terms, 2.0, 512.0, 512.0, 512.0, 2.0, 1e9, 128.0, 128.0, 1.0)
     _ = formulas.fourth(g.tensor) + formulas.fourth(g.l2) + formulas.fourth(g.latency)
-    f = formulas.flash(chip["flash"], terms, 16.0, 4096.0, 4096.0, 40.0, 0.0, 2.0, 128.0)
+    f = formulas.flash(chip["flash"], terms, 16.0, 4096.0, 4096.0, 40.0, 0.0, 1.0, 2.0, 128.0)
     _ = formulas.fourth(f.tensor) + formulas.fourth(f.l2) + formulas.fourth(f.latency)
     formulas.fourth_root(number["root"] + 1.0)
-    one = number["other"]
+    one: Any = number["other"]
     _ = sum(formulas.fourth(one * 2.0) for _ in range(5)) + np.minimum(np.maximum(one, 1.0), 1.0) * one * 2.0
     members = np.diff(t.product_starts)
     times = {

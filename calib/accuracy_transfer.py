@@ -27,7 +27,7 @@ PAGE = Path("docs/accuracy.md")
 HEAD, NEXT = "## Hardware that nobody has measured", "## What not to use it for"
 CHIPS = ("a100-sxm-80gb", "l40s", "v100-pcie", "t4")
 FILES = ("gemm", "attention", "norm", "softmax", "elementwise", "conv2d", "collective")
-SIZES = ("below 10 us", "10 to 50 us", "50 to 500 us", "500 us and more")  # groups of sim.fitted.BINS
+SIZES = ("below 10 us", "10 to 50 us", "50 to 500 us", "500 us and more")  # groups of sim.spread.ROW_EDGES
 LATENCIES = "published_latencies.csv"
 
 

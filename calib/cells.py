@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from calib.families.base import Floats
 from calib.intervals import COVERAGE
 from calib.transfer import Left
-from sim.fitted import BINS, bin_of
+from sim.spread import ROW_EDGES
 
 QUANTILES = (0.1, 0.9)
 LEAST = 60  # rows of a chip and a group from which they count in a cell
@@ -42,7 +42,7 @@ def cells(found: Sequence[Left]) -> dict[str, Cell]:
     for part in sorted({f.part for f in found}):
         own = [f for f in found if f.part == part]
         out[part] = _cell([(f.chip, f.away) for f in own])
-        for i in range(len(BINS) + 1):
+        for i in range(len(ROW_EDGES) + 1):
             rows = [(f.chip, f.away[_bins(f.guess) == i]) for f in own]
             many = [(chip, away) for chip, away in rows if len(away) >= LEAST]
             if len({chip for chip, _ in many}) > 1:
@@ -51,7 +51,7 @@ def cells(found: Sequence[Left]) -> dict[str, Cell]:
 
 
 def _bins(seconds: Floats) -> NDArray[np.int64]:
-    return np.array([bin_of(s) for s in seconds], dtype=np.int64)
+    return np.searchsorted(ROW_EDGES, seconds, side="right")
 
 
 def _cell(groups: Sequence[tuple[str, Floats]]) -> Cell:

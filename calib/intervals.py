@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.families.base import Floats
-from sim.fitted import BINS, Interval, bin_of
+from sim.fitted import SIZES, Interval, size_of
 
 COVERAGE = 0.8
 LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval of its own
@@ -22,7 +22,7 @@ LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval
 def conformal(
     condition: NDArray[np.object_], unit: NDArray[np.int64], measured: Floats, guess: Floats, nearer: float = 1.0
 ) -> dict[str, Interval]:
-    """Intervals of log(measured / predicted) by "software | bin", "software", " | bin" and "" (all of them).
+    """Intervals of log(measured / predicted) by "software | size", "software", " | size" and "" (all of them).
 
     `nearer`: how much nearer the prediction is that the intervals are for than `guess`, as a ratio of their errors.
     """
@@ -35,12 +35,12 @@ def conformal(
 
 
 def _groups(condition: NDArray[np.object_], guess: Floats) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    size = np.array([bin_of(seconds) for seconds in guess])
+    size = np.array([size_of(seconds) for seconds in guess], dtype=object)
     for name in ["", *sorted(set(condition) - {""})]:
         own = (condition == name) if name else np.ones(len(guess), dtype=bool)
         yield name, own
-        for i in range(len(BINS) + 1):
-            yield f"{name} | {i}", own & (size == i)
+        for label in SIZES:
+            yield f"{name} | {label}", own & (size == label)
 
 
 def _interval(away: Floats) -> Interval:

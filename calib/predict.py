@@ -19,6 +19,7 @@ from hwspecs.rates import rates
 from sim import fitted as fits
 from sim.cost import BOUNDS
 from sim.fitted import Fitted, Part
+from sim.spread import ROW_EDGES
 from sim.spread import load as spreads
 
 if TYPE_CHECKING:
@@ -144,8 +145,8 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     if used == "calibrated" and part is not None:
         low, high = part.ends(rows.condition, time)
     else:
-        by_size = np.array([abroad(rows.name, bin_) for bin_ in range(len(fits.BINS) + 1)])
-        low, high = by_size[np.searchsorted(fits.BINS, time, side="right")].T
+        by_size = np.array([abroad(rows.name, bin_) for bin_ in range(len(ROW_EDGES) + 1)])
+        low, high = by_size[np.searchsorted(ROW_EDGES, time, side="right")].T
     out.low[at], out.high[at] = time * np.exp(low), time * np.exp(high)
 
 

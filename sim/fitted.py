@@ -26,7 +26,8 @@ from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
-BINS = (10e-6, 50e-6, 500e-6)  # s, predicted: rows between these edges have intervals of their own
+BINS = (10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 2e-3)  # s, predicted: intervals of their own between these edges
+SIZES = (*(f"< {1e6 * edge:.0f} us" for edge in BINS), "longer")  # as intervals are labelled
 KIND = "fit"  # of the file, beside hardware and software files
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
 
@@ -40,9 +41,9 @@ class Interval:
     rows: int
 
 
-def bin_of(seconds: float) -> int:
-    """Which of the groups by predicted time a row belongs to."""
-    return sum(seconds >= edge for edge in BINS)
+def size_of(seconds: float) -> str:
+    """The group by predicted time that a row belongs to, one of SIZES."""
+    return SIZES[sum(seconds >= edge for edge in BINS)]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Part:
 
     def interval(self, condition: str, seconds: float | None = None) -> Interval:
         """Of a software and a predicted time, of the software, of the time, or of all of them: the first that there is."""
-        at = f" | {bin_of(seconds)}" if seconds is not None else ""
+        at = f" | {size_of(seconds)}" if seconds is not None else ""
         labels = (condition + at, condition, at, "") if condition else (at, "")
         return next((self.intervals[n] for n in labels if n in self.intervals), Interval(-np.log(2), np.log(2), 0))
 

@@ -23,7 +23,7 @@ from hwspecs import device
 from hwspecs.errors import CalibrationError
 from hwspecs.power import LANES
 from hwspecs.rates import rates
-from sim.fitted import Interval, Part, base_terms, bin_of
+from sim.fitted import Interval, Part, base_terms, size_of
 from sim.spread import load as load_spreads
 
 LAW = power.Law(0.86e-9, 0.35e-9, 0.89)
@@ -179,7 +179,7 @@ def test_intervals_cover_what_they_are_made_of(seed: int) -> None:
     inside = [e.low <= a <= e.high for e, a in zip(ends, np.log(measured / guess), strict=True)]
     assert 0.79 <= np.mean(inside) <= 0.82
     assert part.interval("library", 1e-3).high < 0.5 * part.interval("library", 1e-6).high
-    assert part.interval("another", 1e-6) == held[f" | {bin_of(1e-6)}"]
+    assert part.interval("another", 1e-6) == held[f" | {size_of(1e-6)}"]
 
 
 def test_few_units_share_an_interval() -> None:
@@ -216,7 +216,7 @@ def test_ends_are_those_of_each_row() -> None:
         {},
         {},
         {},
-        {"": Interval(-1, 1, 9), "a": Interval(-2, 2, 9), "a | 0": Interval(-3, 3, 9)},
+        {"": Interval(-1, 1, 9), "a": Interval(-2, 2, 9), "a | < 10 us": Interval(-3, 3, 9)},
         {},
         {},
         None,

@@ -68,7 +68,7 @@ def work(workload: Workload) -> Counter[str]:
     f = formulas.flash(chip["flash"], terms, 16.0, 4096.0, 4096.0, 40.0, 0.0, 2.0, 128.0)
     _ = formulas.fourth(f.tensor) + formulas.fourth(f.l2) + formulas.fourth(f.latency)
     formulas.fourth_root(number["root"] + 1.0)
-    one = number["other"]
+    one: Any = number["other"]
     _ = sum(formulas.fourth(one * 2.0) for _ in range(5)) + np.minimum(np.maximum(one, 1.0), 1.0) * one * 2.0
     members = np.diff(t.product_starts)
     times = {

@@ -61,7 +61,8 @@ def test_batches_of_a_search(tmp_path: Path, monkeypatch: Any) -> None:
     search = objectives.read(opened(tmp_path, SEARCH))
     alone = study.run(search, Location(str(tmp_path / "alone.journal")))
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as local:
-        victim, batches = next(iter(local.workers.values())).pid, []
+        victim = next(iter(local.workers.values())).pid
+        batches: list[int] = []
 
         def killed(trials: Trials) -> None:
             if not batches:

@@ -36,7 +36,7 @@ from workloads.trace import Trace
 Floats: TypeAlias = NDArray[np.float64]
 # Unit of every output; a class that the model does not have takes 0 s. Keys of sweeps, objectives and constraints.
 OUTPUTS = {
-    "latency_s": "s", "images_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
+    "latency_s": "s", "images_per_s": "1/s", "frames_per_s": "1/s", "step_time_s": "s", "gpu_time_s": "s", "hbm_bytes": "B",
     "peak_memory_bytes": "B", "fits": "",
 } | {f"{name.lower()}_time_s": "s" for name in REPORT_CLASSES} | silicon.OUTPUTS  # fmt: skip
 ARRAY_CHUNK, COMPILED_CHUNK = 32, 4096  # designs priced together: (designs, kernels) temporaries of some 10 and 20 MB
@@ -89,6 +89,11 @@ class Workload:
     def images(self) -> int:
         """Images (or clips) of one inference."""
         return images_of(self.scenario.request)
+
+    @property
+    def frames(self) -> int:
+        """Frames of all clips of one inference; 0 for a model of images."""
+        return self.images * (getattr(self.scenario.request, "frames", None) or 0)
 
     @cached_property
     def packed(self) -> Packed:
@@ -249,6 +254,7 @@ def _outputs(
     found: dict[str, Floats] = {
         "latency_s": ends[0],
         "images_per_s": w.images / ends[0],
+        "frames_per_s": w.frames / ends[0] if w.frames else np.full(on.designs, np.nan),
         "step_time_s": step,
         "peak_memory_bytes": peak,
         "fits": np.asarray(peak <= capacity, dtype=bool),

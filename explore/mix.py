@@ -1,7 +1,7 @@
 """A weighted mix of workloads on one device: what `explore.evaluate` gives of each, and of a request of the mix.
 
-Weights are shares of requests. Times, bytes and joules of the mix are those of the mean request; images per second are the
-images of all over the time of all.
+Weights are shares of requests. Times, bytes and joules of the mix are those of the mean request; images and frames per second are
+those of all over the time of all.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ class Mix:
         time = {p.name: p.weight * each[p.name]["latency_s"] for p in self.parts}
         if name == "images_per_s":
             return np.asarray(sum(images.values()) / sum(time.values()))
+        if name == "frames_per_s":
+            frames = sum(p.weight * p.workload.frames for p in self.parts)
+            return np.asarray((frames or np.nan) / sum(time.values()))
         weights: Mapping[str, float | Floats] = {p.name: p.weight for p in self.parts}
         weights = images if name in PER_IMAGE else weights if name in PER_REQUEST else time
         total = sum(weights.values())

@@ -22,6 +22,7 @@ WIDE = 12.0  # ratio of the ends of an axis from which it is logarithmic
 NAMES = {
     "latency_s": "latency of one inference (s)",
     "images_per_s": "images per second",
+    "frames_per_s": "frames per second",
     "step_time_s": "time of one denoising step (s)",
     "gpu_time_s": "GPU kernel time of one inference (s)",
     "hbm_bytes": "HBM traffic of one inference (B)",

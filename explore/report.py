@@ -82,7 +82,8 @@ def before(search: Search, repeats: int = 1) -> str:
     size = f"{search.trials} designs in all, {search.batch} at a time"
     count = len(search.axes)
     seeds = f"seed {search.seed}" if repeats == 1 else f"seeds {search.seed} to {search.seed + repeats - 1}"
-    return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {size} ({way}, {seeds})"
+    limits = ", ".join(["fits into memory", *(c.text for c in search.constraints)])
+    return f"search: {count} field{'' if count == 1 else 's'}, {goals}; {limits}; {size} ({way}, {seeds})"
 
 
 def resources_line(search: Goals) -> str:

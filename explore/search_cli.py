@@ -252,12 +252,16 @@ def _advance(bar: Any, search: Search) -> Callable[[Trials], None] | None:
     """Tells the bar how many designs are done and feasible, and the best so far."""
     if bar is None:
         return None
+    from explore.goals import VIOLATION
+
     name, direction = next(iter(search.objectives.items()))
 
     def advance(trials: Trials) -> None:
         values = trials.outputs[name][trials.feasible]
         best = (values.max() if direction == "maximize" else values.min()) if len(values) else float("nan")
-        bar.set_postfix_str(f"best {name} {best:.4g}, {len(values)} feasible", refresh=False)
+        missed = {n.removeprefix(VIOLATION): int((trials.outputs[n] > 0).sum()) for n in trials.constraints}
+        told = [f"{count} miss {reason}" for reason, count in missed.items() if count]
+        bar.set_postfix_str(", ".join([f"best {name} {best:.4g}, {len(values)} feasible", *told]), refresh=False)
         bar.update(len(trials) - bar.n)
 
     return advance

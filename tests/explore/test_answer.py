@@ -19,12 +19,15 @@ from explore.answer_json import to_json
 from explore.answer_page import page
 from explore.answer_plots import plots
 from explore.answer_report import search_text
+from explore.evaluate import stack
 from explore.propose import Tried, promising
 from explore.ranking import Ranking, between_devices, rank
 from explore.storage import Location
 from explore.study import run
 from framecast import main
+from hwspecs.errors import SpecError
 from sim.cost import BOUNDS
+from sim.tiles import per_kernel
 from tests.explore.toys import SEARCH, opened, use_toy, write
 
 MIX = "  workloads:\n    - {weight: 3, name: one}\n    - {name: long, request.steps: 100}\n"
@@ -214,3 +217,23 @@ def test_from_python(tmp_path: Path) -> None:
     assert (tmp_path / "points/sweep.json").exists()
     with pytest.raises(framecast.SpecError, match=r"^out: a sweep that is no larger than one table has no folder"):
         framecast.sweep(write(tmp_path, "sweep: {device.sm_count: [64, 128]}\n"), out="x")
+
+
+def test_a_rate_that_varies_beside_one_that_does_not(tmp_path: Path) -> None:
+    """Traces of two dtypes gather the rates of both into one array."""
+    w = objectives.read(opened(tmp_path, SEARCH)).mix.parts[0].workload
+    on = stack(w, {"device.tensor.fp16": np.array([1024.0, 2048.0, 4096.0])})
+    assert per_kernel(on, ("fp16", "fp32", "fp16"), "tensor").shape == (3, 3)
+    assert per_kernel(on, ("fp16", "fp32"), "matmul")[:, 0].tolist() == [1024.0, 2048.0, 4096.0]
+
+
+def test_frames_per_second(tmp_path: Path) -> None:
+    image = objectives.read(opened(tmp_path, SEARCH)).mix
+    assert np.isnan(image.evaluate({}, ("frames_per_s",))["frames_per_s"][0])
+    clips = "  workloads:\n    - {name: one}\n    - {name: clip, weight: 3, model: animatediff, request.frames: 16}\n"
+    mix = objectives.read(opened(tmp_path, SEARCH + clips)).mix
+    found = mix.evaluate({}, ("latency_s", "frames_per_s", "clip.latency_s", "clip.frames_per_s"))
+    assert found["clip.frames_per_s"] == pytest.approx(16 / found["clip.latency_s"])
+    assert found["frames_per_s"] == pytest.approx(3 * 16 / (4 * found["latency_s"]))
+    with pytest.raises(SpecError, match=r"search: stable-diffusion-1\.5 has no frames_per_s$"):
+        objectives.read(opened(tmp_path, SEARCH.replace("{latency_s: minimize", "{frames_per_s: maximize")))

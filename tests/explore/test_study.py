@@ -282,7 +282,7 @@ def test_the_command(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
         capsys, monkeypatch, path, "--trials", "10", "--seed", "4", "--format", "json", "--out", "out"
     )
     assert code == 0
-    goals = "minimize latency_s, minimize relative_resources"
+    goals = "minimize latency_s, minimize relative_resources; fits into memory, relative_resources <= 2"
     assert err == f"search: 3 fields, {goals}; 10 designs in all, 8 at a time (NSGA-II, seed 4)\n"
     found = json.loads(text)
     assert (found["trials"], found["seed"], found["study"]) == (10, 4, "out/study.journal")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from explore.paper import checks
 from explore.paper.answer import Answer, answer, calibration_hash
 from explore.paper.finding import Finding
 from explore.paper.report import ORDER, why
@@ -59,7 +60,8 @@ def _head(base: Answer) -> str:
     return (
         f"Of {simulated} simulated claims {counts['agrees']} agree, {counts['close']} are close, {counts['disagrees']} disagree "
         f"(asked: 25 agree or close; {good} do). With projections as linear layers {other} agree or are close, by the readings "
-        f"committed first {first}. Calibration {calibration_hash()}."
+        f"committed first {first}. Calibration {calibration_hash()}.\n\n"
+        f"Why projections are attention: {checks.reading(base.suite)}."
     )
 
 

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from workloads.trace import Trace
 
 FILE = FOLDER / "spread.yaml"
-ROW_EDGES = (10e-6, 50e-6, 500e-6)  # s, predicted: groups of rows on a new chip; few, since two or three chips stand behind each
+ROW_EDGES = (
+    10e-6,
+    50e-6,
+    500e-6,
+)  # s, predicted: groups of rows on a new chip; few, since two or three chips stand behind each
 EIGHTY = 1.2816  # standard deviations either side that hold 80 % of normal errors
 FAMILIES = {"gemm": "gemm", "attention": "attention", "conv": "conv"}  # kind of a kernel -> family; all others stream
 

@@ -6,32 +6,56 @@ import ast
 import inspect
 import io
 import tokenize
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from workloads.kind import kinds
 
-# Beside the file of the function itself. Of the operator kinds only the capture rules.
-SHARED = (
-    "aten.py",
-    "capture.py",
-    "kept.py",
-    "temporal.py",
-    "dtypes.py",
-    "blocks.py",
-    "unets.py",
-    "decoding.py",
-    "parts/*.py",
-)
+# Beside what builds the module. Of the operator kinds only the capture rules.
+OURS = "workloads"
+SHARED = ("aten.py", "capture.py", "kept.py", "temporal.py", "dtypes.py")
 
 
 def code_of(function: str) -> str:
-    """The digest for a function 'package.module.name' that builds modules: of what it names in its module, and so on."""
+    """The digest for a function 'package.module.name' that builds modules: of all that it names in modules of ours."""
     where, _, name = function.rpartition(".")
-    texts = [_shared(), bare(needed(inspect.getsource(import_module(where)), name))]
-    return sha256("\0".join(texts).encode()).hexdigest()[:16]
+    return sha256("\0".join([_shared(), *map(bare, closure(where, name))]).encode()).hexdigest()[:16]
+
+
+def closure(where: str, name: str) -> list[str]:
+    """The code that a name of one of our modules needs: of that module, then of those that it takes names from, each once."""
+    texts: list[str] = []
+    wanted, met = [(where, name)], set()
+    while wanted:
+        now = wanted.pop()
+        if now not in met:
+            met.add(now)
+            texts.append(needed(inspect.getsource(import_module(now[0])), now[1]))
+            wanted += sorted(_taken(texts[-1]), reverse=True)
+    return texts
+
+
+def _taken(text: str) -> Iterator[tuple[str, str]]:
+    """(module, name) that code takes from our modules: `from module import name`, or module.name of an imported module."""
+    nodes = list(ast.walk(ast.parse(text)))
+    read = [(n.value.id, n.attr) for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+    for node in nodes:
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(OURS):
+            continue
+        for alias in node.names:
+            whole = f"{node.module}.{alias.name}"
+            if _is_module(node.module or "", alias.name):
+                yield from ((whole, attribute) for of, attribute in read if of == (alias.asname or alias.name))
+            else:
+                yield node.module or "", alias.name
+
+
+def _is_module(package: str, name: str) -> bool:
+    return hasattr(import_module(package), "__path__") and find_spec(f"{package}.{name}") is not None
 
 
 def needed(source: str, name: str) -> str:

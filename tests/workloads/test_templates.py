@@ -110,6 +110,15 @@ def test_the_digest_is_of_what_builds_the_module_alone() -> None:
     assert digest.needed(code.replace("N = 1", "N = 2"), "build") != needed
 
 
+def test_the_digest_follows_imports_by_name() -> None:
+    of_sdxl = "\n".join(digest.closure("workloads.models.sdxl", "unet"))
+    assert "LATENT_CHANNELS = 4" in of_sdxl, "of a module that is imported as a whole, what is read of it"
+    assert "def torch_dtype" in of_sdxl, "of a name that an import's code imports in turn"
+    assert "class Request" not in of_sdxl
+    assert "workloads.blocks" not in of_sdxl
+    assert "def map_attention" in "\n".join(digest.closure("workloads.models.imagen", "base")), "within functions too"
+
+
 def test_a_pipeline_of_templates_is_numbered_as_a_capture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, asked = "stable-diffusion-1.5", {"height": 72, "width": 136, "batch": UNSEEN, "guidance": False}
     request = find(model).request(**asked)

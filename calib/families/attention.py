@@ -92,6 +92,6 @@ FAMILY = Family(
     part=_part,
     abroad=abroad,
     floor_unit=small_kernels,
-    size=(96, 80),
-    recipe={"depth": 4, "rate": 5e-3, "noise": 0.1},
+    size=(96, 120),
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.05, "folds": 7},
 )  # fmt: skip

@@ -103,7 +103,8 @@ def _seen(file: Any) -> dict[str, int]:
 
 
 def _stage(captured: Any, name: str, stage: StageFile) -> dict[str, Any]:
-    from workloads.search import Contradicted, Ways, find_family
+    from workloads.pool import Ways
+    from workloads.search import Contradicted, find_family
 
     own = Sized(captured, name, stage, _seen(captured.file))
     first = _observed(own, own.dims)

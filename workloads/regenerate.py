@@ -49,11 +49,13 @@ def _drawn_of(model: str, keys: Mapping[str, Sequence[Sample]]) -> bool:
 
 
 def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
-    """Samples of all models by function and key, shuffled."""
+    """Samples of all models by function and key, shuffled, but for the first."""
     drawn = [s for model in wanted for s in samples.samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
     found: dict[str, dict[str, list[Sample]]] = {}
     for key, group in sorted(samples.by_key(drawn).items()):
+        first = group[0]
         rng.shuffle(group)
+        group.sort(key=lambda s: s is not first)  # the default request of some model, where it has this key
         found.setdefault(group[0].signature.function, {})[key] = group
     return found
 
@@ -109,10 +111,10 @@ def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict
 def _alias(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
     """An entry that says that bf16 is fp16 by another name, or that two keys differ in a constant, where captures say so."""
     dtype = digest(key.replace("bf16", "fp16"))
-    if dtype != digest(key) and dtype in entries:
-        return _like(key, dtype, {"fp16": "bf16"}, group, entries, 0)
-    twins = [n for n, e in entries.items() if "like" not in e and _constants(e["key"]) == _constants(key[:200])]
-    found = (_like(key, name, {}, group, entries, MOST) for name in twins if name != digest(key))
+    tries = [(dtype, {"fp16": "bf16"}, 0.0)] if dtype != digest(key) and dtype in entries else []
+    alike = [n for n, e in entries.items() if "like" not in e and _constants(e["key"]) == _constants(key[:200])]
+    tries += [(name, {}, MOST) for name in alike if name != digest(key)]
+    found = (_like(key, name, dtypes, group, entries, least) for name, dtypes, least in tries)
     return next((entry for entry in found if entry is not None), None)
 
 

@@ -45,11 +45,12 @@ class Sample:
 
 
 def samples(model: Model, draws: int, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Sample]:
-    """The stages of drawn requests, each in every dtype; those without a signature are left out.
+    """The stages of the default request and of drawn ones, each in every dtype; those without a signature are left out.
 
     large: from FAR times as far. fixed: fields that are not drawn.
     """
-    for request in islice(requests(model, rng, large=large, **fixed), draws):
+    usual = () if large or fixed else (model.request(),)
+    for request in (*usual, *islice(requests(model, rng, large=large, **fixed), draws)):
         for dtype in DTYPES:
             yield from of_request(model, replace(request, dtype=dtype))
 
@@ -73,7 +74,10 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
     fields = [f for f in spec.fields(model.request) if f.path not in fixed]
     while True:
         usual = not large and rng.random() < USUAL
-        drawn = {f.path: (_around if usual else _drawn)(model, f, rng, FAR if large else 1) for f in fields}
+        if usual:
+            drawn = {f.path: _around(model, f, rng, getattr(model.request(), f.path, None)) for f in fields}
+        else:
+            drawn = {f.path: _drawn(model, f, rng, FAR if large else 1) for f in fields}
         known = {name: value for name, value in {**drawn, **fixed}.items() if value is not None}
         if "height" in known and rng.random() < 0.2:
             known["width"] = known["height"]
@@ -90,8 +94,11 @@ def siblings(sample: Sample, rng: random.Random) -> Iterator[Sample]:
     for count in range(len(numbers) - 1, 0, -1):
         for kept in combinations(numbers, count):
             others = [f for f in spec.fields(model.request) if f.path in numbers and f.path not in kept]
-            for _ in range(SIBLINGS):
-                drawn = {f.path: _drawn(model, f, rng, 1) for f in others}
+            for turn in range(SIBLINGS):
+                drawn = {
+                    f.path: _around(model, f, rng, given[f.path]) if turn % 2 else _drawn(model, f, rng, 1)
+                    for f in others
+                }
                 request = _valid(model, {n: v for n, v in {**given, **drawn}.items() if v is not None})
                 if request is not None:
                     yield from (s for s in of_request(model, request) if s.signature.key == sample.signature.key)
@@ -113,11 +120,10 @@ def _drawn(model: Model, field: spec.Field, rng: random.Random, times: int) -> A
     return least + step * index
 
 
-def _around(model: Model, field: spec.Field, rng: random.Random, times: int) -> Any:
-    """A value around a field's default, where that is a whole number; else as `_drawn`."""
-    own = getattr(model.request(), field.path, None)
+def _around(model: Model, field: spec.Field, rng: random.Random, own: Any) -> Any:
+    """A value around a field's own, where that is a whole number; else as `_drawn`."""
     if type(own) is not int or field.path in model.repeat_fields:
-        return _drawn(model, field, rng, times)
+        return _drawn(model, field, rng, 1)
     least, step = progression(model, field.path)
     return least + step * max(0, round((own * math.exp(rng.uniform(*AROUND)) - least) / step))
 

@@ -3,58 +3,40 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from hwspecs.errors import FramecastError
-from workloads import samples
 from workloads.borders import tree
 from workloads.join import join
-from workloads.kind import Ints
 from workloads.looped import Looped
-from workloads.signature import Signature
-from workloads.structure import Form, choices, form, sizes_of, template
+from workloads.pool import (
+    BUILT_IN,
+    ENOUGH,
+    FIRST,
+    Pool,
+    Sample,
+    Ways,
+    alternating,
+    capture,
+    counts_of,
+    first,
+    places_of,
+    seeds,
+)
+from workloads.structure import Form, choices, sizes_of, template
 from workloads.templates import NONE, Family, Template, chosen
-from workloads.trace import Trace, same
+from workloads.trace import same
 
-FIRST, MORE, ROUNDS = 16, 4, 9  # captures of a key at first, and in each of the rounds that look for more structures
+MORE, ROUNDS = 4, 9  # captures at a time, and rounds that look for more structures
 A_ROUND = 3 * MORE  # captures in a round, at most
-TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
-ENOUGH = 5  # captures of a structure that make a template
 PROOFS = 3  # captures of a key that a template must give and took no part in finding it
 LARGE = 1  # of the proofs, at sizes beyond those that it was found at
 FEW = 4  # values of a count, at most, that may each be a structure
 ATTEMPTS = 3  # at templates that proofs do not contradict
 SEED = 2  # of the draws near a rare structure
-
-
-class Sample(Protocol):
-    """A stage of a request: `workloads.samples.Sample`, or one of a user's own model."""
-
-    @property
-    def model(self) -> str:
-        """For messages."""
-
-    @property
-    def signature(self) -> Signature:
-        """Its numbers, and what else it depends on."""
-
-
-@dataclass(frozen=True)
-class Ways:
-    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another."""
-
-    capture: Callable[[Any], Trace] = lambda sample: samples.captured(sample)
-    near: Callable[[Any, random.Random], Iterable[Any]] = samples.siblings
-    quiet: bool = False  # about sizes that cannot be captured
-
-
-BUILT_IN = Ways()
 
 
 class Contradicted(Exception):  # noqa: N818  # a finding, caught by `workloads.regenerate`
@@ -71,40 +53,6 @@ class Found:
     captures: int
 
 
-@dataclass
-class _Pool:
-    """Samples of a key that may be captured, the values of their symbols, and the captures so far, by sample."""
-
-    empty: Family
-    ways: Ways
-    samples: list[Sample] = field(default_factory=list)
-    symbols: list[Ints] = field(default_factory=list)
-    held: dict[int, Form | None] = field(default_factory=dict)
-    known: set[tuple[int, ...]] = field(default_factory=set)
-    near: set[bytes] = field(default_factory=set)  # structures that were drawn near to
-    split: dict[bytes, Ints] = field(default_factory=dict)  # structures taken apart by some sizes: see `_structures`
-
-    def add(self, found: Iterable[Sample]) -> None:
-        """Add those of other sizes."""
-        for sample in found:
-            values = self.empty.symbols(sample.signature.numbers)
-            if values is not None and sample.signature.numbers not in self.known:
-                self.known.add(sample.signature.numbers)
-                self.samples.append(sample)
-                self.symbols.append(values)
-
-    def capture(self, wanted: Iterable[int]) -> None:
-        """Capture some, those first whose modules are alike."""
-        for i in sorted(wanted, key=lambda i: self.samples[i].signature.module):
-            trace = capture(self.samples[i], self.ways)
-            self.held[i] = None if trace is None else form(trace)
-
-    @property
-    def rest(self) -> list[int]:
-        """Those that were not captured."""
-        return [i for i in range(len(self.samples)) if i not in self.held]
-
-
 @dataclass(frozen=True)
 class _Grown:
     """A family, and by captured sample the structure whose template gives it, NONE where there is none."""
@@ -116,19 +64,22 @@ class _Grown:
 def find_family(
     group: Sequence[Sample], far: Sequence[Sample], like: Family | None = None, ways: Ways = BUILT_IN
 ) -> Found:
-    """The family of a key from its samples. Raises Contradicted where proofs keep failing.
+    """The family of a key from its samples, the most usual first. Raises Contradicted where proofs keep failing.
 
     like: of a key that differs in the dtype; the first captures are then some of each of its structures.
     """
     hints = min(s.signature.hints for s in group)
-    places, fixed = _places(np.array([s.signature.numbers for s in group], dtype=np.int64))
+    places, fixed = places_of(np.array([s.signature.numbers for s in group], dtype=np.int64))
     empty = Family(places, fixed, NONE, ())
-    whole = _whole(places, hints)
-    group = _alternating(empty, group)
+    whole = counts_of(places, hints)
+    usual = group[0].signature.numbers
+    group = alternating(empty, group)
     reserved = min(PROOFS - LARGE, len(group) // 3)  # left for proofs
-    pool = _Pool(empty, ways)
+    pool = Pool(empty, ways)
     pool.add(group[: len(group) - reserved])
-    pool.capture(_first(len(pool.samples), pool.symbols) if like is None else _seeds(like, pool.symbols))
+    pool.usual = next((i for i, s in enumerate(pool.samples) if s.signature.numbers == usual), 0)
+    chosen_first = first(len(pool.samples), pool.symbols) if like is None else seeds(like, pool.symbols)
+    pool.capture({*chosen_first, pool.usual})
     proofs = group[len(group) - reserved :]
     last: Contradicted | None = None
     for _ in range(ATTEMPTS):
@@ -170,70 +121,13 @@ def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int
     return covered
 
 
-def capture(sample: Sample, ways: Ways) -> Trace | None:
-    """None for a size that the module cannot take."""
-    try:
-        return ways.capture(sample)
-    except (FramecastError, RuntimeError, ValueError) as error:
-        where = f"{sample.signature.function} at {sample.signature.numbers}"
-        if not ways.quiet:
-            print(f"  {where}: {str(error).splitlines()[0]}", file=sys.stderr)
-        return None
-
-
 def _promised(family: Family, sample: Sample) -> bool:
     """Whether a family has a template for a sample."""
     symbols = family.symbols(sample.signature.numbers)
     return symbols is not None and chosen(family.tree, symbols) != NONE
 
 
-def _first(count: int, symbols: Sequence[Ints]) -> range:
-    """The samples that are captured at first: half as many where there are two symbols at most."""
-    return range(min(FIRST if len(symbols[0]) > 2 else FIRST // 2, count))
-
-
-def _seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
-    """ENOUGH samples of each of a family's structures."""
-    if len(family.places) == 0 or int(family.places.max()) + 1 != len(symbols[0]):
-        return list(_first(len(symbols), symbols))
-    leaves: dict[int, list[int]] = {}
-    for i, values in enumerate(symbols):
-        leaves.setdefault(chosen(family.tree, values), []).append(i)
-    return sorted(i for members in leaves.values() for i in members[:ENOUGH])
-
-
-def _alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:
-    """Tiny ones and others in turn, as far as there are both."""
-    tiny = [s for s in group if (_symbols(family, s) <= TINY).sum() > 1]
-    others = [s for s in group if (_symbols(family, s) <= TINY).sum() <= 1]
-    pairs = [s for pair in zip(tiny, others, strict=False) for s in pair]
-    both = min(len(tiny), len(others))
-    return [*pairs, *tiny[both:], *others[both:]]
-
-
-def _symbols(family: Family, sample: Sample) -> Ints:
-    found = family.symbols(sample.signature.numbers)
-    assert found is not None
-    return found
-
-
-def _places(numbers: Ints) -> tuple[Ints, Ints]:
-    """`places` and `fixed` of a family (see there) from the numbers (samples, numbers) of its signatures."""
-    seen: dict[bytes, int] = {}
-    places = np.full(numbers.shape[1], NONE)
-    for i, column in enumerate(numbers.T):
-        if (column != column[0]).any():
-            places[i] = seen.setdefault(column.tobytes(), len(seen))
-    return places, np.where(places == NONE, numbers[0], 0)
-
-
-def _whole(places: Ints, hints: int) -> frozenset[int]:
-    """The symbols that are numbers of a stage's `counts` and no size."""
-    sizes = set(places[: len(places) - hints].tolist())
-    return frozenset(set(places.tolist()) - sizes - {NONE})
-
-
-def _grow(pool: _Pool, whole: frozenset[int]) -> _Grown:
+def _grow(pool: Pool, whole: frozenset[int]) -> _Grown:
     """A family from what is held, after captures where structures are rare or their border is not yet known."""
     fitted: dict[tuple[int, ...], Template | Looped | None] = {}
     rng = random.Random(SEED)
@@ -257,7 +151,7 @@ def _grow(pool: _Pool, whole: frozenset[int]) -> _Grown:
     return grown
 
 
-def _grown(pool: _Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Template | Looped | None]) -> _Grown:
+def _grown(pool: Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Template | Looped | None]) -> _Grown:
     """The family of what is held. `fitted`: templates by the samples that they were found from."""
     made: list[Template | Looped] = []
     apart = len(pool.split)
@@ -290,7 +184,7 @@ def _grown(pool: _Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Tem
     return _Grown(family, leaves)
 
 
-def _absorb(pool: _Pool, made: Sequence[Template | Looped], leaves: dict[int, int]) -> None:
+def _absorb(pool: Pool, made: Sequence[Template | Looped], leaves: dict[int, int]) -> None:
     """Give a template also those captures that it gives, though their structure is another: a loop that runs once or never.
 
     A template all of whose captures another one gives is left without any.
@@ -307,7 +201,7 @@ def _absorb(pool: _Pool, made: Sequence[Template | Looped], leaves: dict[int, in
                 leaves.update(dict.fromkeys(given, m))
 
 
-def _gives(found: Template | Looped, pool: _Pool, sample: int) -> bool:
+def _gives(found: Template | Looped, pool: Pool, sample: int) -> bool:
     """Whether a template gives a capture."""
     held = pool.held[sample]
     assert held is not None
@@ -320,7 +214,7 @@ def _gives(found: Template | Looped, pool: _Pool, sample: int) -> bool:
     return bool((trace.tensor_bytes >= 0).all()) and same(join("", {}, [trace]), held.trace)
 
 
-def _wanted(pool: _Pool, grown: _Grown, whole: frozenset[int], rng: random.Random) -> list[int]:
+def _wanted(pool: Pool, grown: _Grown, whole: frozenset[int], rng: random.Random) -> list[int]:
     """Samples to capture next: at sizes between structures, and of structures that have no template yet."""
     open_ = [i for i in pool.rest if chosen(grown.family.tree, pool.symbols[i]) == NONE]
     rare = {key: m for key, m in _structures(pool, whole).items() if grown.leaves[m[0]] == NONE}
@@ -331,7 +225,9 @@ def _wanted(pool: _Pool, grown: _Grown, whole: frozenset[int], rng: random.Rando
     guess = tree(np.array([pool.symbols[i] for i in grown.leaves]), kinds)
     expected = Counter(chosen(guess, pool.symbols[i]) for i in pool.rest)
     wanted = [i for i in open_ if chosen(guess, pool.symbols[i]) == NONE][:MORE]
-    for n, (key, members) in sorted(enumerate(rare.items()), key=lambda item: -expected[item[0]]):
+    for n, (key, members) in sorted(
+        enumerate(rare.items()), key=lambda item: (pool.usual not in item[1][1], -expected[item[0]])
+    ):
         if len(members) >= ENOUGH:  # no expression was found
             wanted += [i for i in pool.rest if chosen(guess, pool.symbols[i]) == n][:1] if len(members) < FIRST else []
             continue
@@ -343,7 +239,7 @@ def _wanted(pool: _Pool, grown: _Grown, whole: frozenset[int], rng: random.Rando
     return list(dict.fromkeys(wanted))
 
 
-def _doubtful(pool: _Pool, grown: _Grown) -> list[int]:
+def _doubtful(pool: Pool, grown: _Grown) -> list[int]:
     """Samples to which other conditions, that tell those captured apart as well, give other templates; most doubtful first."""
     labels = np.array(list(grown.leaves.values()))
     if len(set(labels.tolist())) < 2:
@@ -361,7 +257,7 @@ def _doubtful(pool: _Pool, grown: _Grown) -> list[int]:
     return [i for i, _ in doubts.most_common()]
 
 
-def _structures(pool: _Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
+def _structures(pool: Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
     """Captured samples by structure; one that cannot be captured has none.
 
     Where sizes of a structure have no expression, each value that those take which take few, and each value of a count of the
@@ -375,7 +271,7 @@ def _structures(pool: _Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
     return groups
 
 
-def _case(pool: _Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
+def _case(pool: Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
     """What tells a capture of a structure that is taken apart from others of it."""
     positions = pool.split.get(found.key)
     if positions is None:
@@ -384,7 +280,7 @@ def _case(pool: _Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
     return bytes(np.concatenate([pool.symbols[sample][list(few)], sizes]).tobytes())
 
 
-def _alone(pool: _Pool, members: Sequence[int]) -> bool:
+def _alone(pool: Pool, members: Sequence[int]) -> bool:
     """Whether a structure is there at a single value of a family's only symbol, beside which both neighbours are another."""
     values = {int(pool.symbols[i][0]) for i in members} if len(pool.symbols[0]) == 1 else set()
     if len(values) != 1:

@@ -188,7 +188,7 @@ def test_a_contradicted_template_is_not_written(tmp_path: Path, monkeypatch: pyt
 
     def odd(sample: Sample) -> Trace:
         trace = real(sample)
-        return replace(trace, tensor_bytes=trace.tensor_bytes + next(count) // 7)
+        return replace(trace, tensor_bytes=trace.tensor_bytes + next(count) // 4)
 
     monkeypatch.setattr(samples, "captured", odd)
     key = next(iter(drawn))

@@ -23,6 +23,7 @@ TITLES = {
 STYLE = (
     "td, th { padding: 0.15em 0.8em 0.15em 0; text-align: right } td:first-child, th:first-child { text-align: left }"
 )
+STYLE += " td:first-child { white-space: normal } .wide { overflow-x: auto }"
 STYLE += " main { max-width: 70em; margin: 2em auto; padding: 0 1em } svg { max-width: 100%; height: auto }"
 
 
@@ -51,7 +52,8 @@ def page(found: Answer) -> str:
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    return f"<h2>{escape(title)}</h2>\n<table><thead><tr>{top}</tr></thead>\n<tbody>{cells}</tbody></table>"
+    table = f"<table><thead><tr>{top}</tr></thead>\n<tbody>{cells}</tbody></table>"
+    return f'<h2>{escape(title)}</h2>\n<div class="wide">{table}</div>'
 
 
 def _svg(name: str, draw: Callable[[Path], None]) -> str:

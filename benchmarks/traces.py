@@ -44,7 +44,8 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
 Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Where a model
 cuts one convolution and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the
-file says that no template is made, and the stage is captured.
+file says that no template is made, and the stage is captured. Templates of those three decoders, and of two transformers beside
+them, were found and contradicted by later captures, or not found in the time that there was: they are captured.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

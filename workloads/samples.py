@@ -172,6 +172,11 @@ def _kept(stage: Stage, frames: int | None) -> Callable[[], Any]:
 _MODULES: dict[Any, Any] = {}
 
 
+def forget() -> None:
+    """Let go of the modules that are kept."""
+    _MODULES.clear()
+
+
 def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
     """Samples of distinct numbers, by the key of their signature."""
     held: dict[str, dict[tuple[int, ...], Sample]] = {}

@@ -75,7 +75,7 @@ def test_a_template_gives_what_a_capture_gives(model: str) -> None:
                 continue
             assert trace is not None, (sample.stage.name, request)
             assert same(join("", {}, [trace]), samples.captured(sample)), (sample.stage.name, request)
-    samples._MODULES.clear()
+    samples.forget()
 
 
 def _unnamed(sample: Sample) -> Any:

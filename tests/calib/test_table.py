@@ -223,6 +223,9 @@ def test_gemm_in_two_hundred_thousand_rows_takes_seconds(tmp_path: Path) -> None
         ("A10G", ("a10g",)),
         ("RTX-A6000", ("rtx-a6000",)), ("RTX-3090-Ti", ("rtx-3090-ti",)), ("RTX 3090", ("rtx-3090",)), ("H20", ("h20",)),
         ("NVIDIA GeForce RTX 4090", ("rtx-4090",)), ("L20", ("l20",)), ("H800-NVL-80GB", ()),
+        ("RTX 4090 D", ()), ("NVIDIA GeForce RTX 4090 Laptop GPU", ()), ("H20-3e", ()), ("NVIDIA H20 141GB", ()),
+        ("NVIDIA H20 96GB", ("h20",)), ("V100-SXM3-32GB", ()), ("RTX A6000 Ada", ()),
+        ("RTX 6000 Ada Generation", ("rtx-6000-ada",)),
     ],
 )  # fmt: skip
 def test_device_names(name: str, ids: tuple[str, ...]) -> None:

@@ -259,11 +259,11 @@ def test_every_family_says_what_it_needs() -> None:
 
 def test_rows_of_an_unknown_device_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    row = "H20,sglang,linear,bf16,1,{},32,32,nk,2.5,kernel"
+    row = "H800,sglang,linear,bf16,1,{},32,32,nk,2.5,kernel"
     head = "device,software,op,dtype,batch,m,n,k,b_layout,latency_us,timing"
     path.write_text("\n".join([head, *(row.format(m) for m in range(1, 4))]), encoding="utf-8")
     (line,) = read([path]).problems
-    assert line == f"{path}:2: unknown device 'H20'; did you mean 'h200'?; 3 rows like it were not used"
+    assert line == f"{path}:2: unknown device 'H800'; did you mean 'h200'?; 3 rows like it were not used"
     assert list(predicted_table(path, None, "physical")[1]) == [
-        f"{path}:2: no hardware file for device 'H20' (and 2 more rows)"
+        f"{path}:2: no hardware file for device 'H800' (and 2 more rows)"
     ]

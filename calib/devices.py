@@ -13,7 +13,7 @@ CHIPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "a100-sxm-80gb": ("sxm", "80"), "a100-sxm-40gb": ("sxm", "40"), "a100-pcie-80gb": ("pcie", "80"),
         "a100-pcie-40gb": ("pcie", "40"),
     },
-    "h100": {"h100-sxm": ("sxm", "80"), "h100-pcie": ("pcie", "80")}, "h20": {"h20": ("", "")},
+    "h100": {"h100-sxm": ("sxm", "80"), "h100-pcie": ("pcie", "80")}, "h20": {"h20": ("", "96")},
     "h200": {"h200": ("sxm", "")}, "b200": {"b200": ("sxm", "")}, "gb200": {"gb200": ("", "")}, "l40s": {"l40s": ("", "")},
     "l4": {"l4": ("", "")}, "v100": {"v100-pcie": ("pcie", ""), "v100-sxm2": ("sxm", "")},
     "t4": {"t4": ("", "")}, "p100": {"p100-pcie": ("pcie", "16")},
@@ -23,6 +23,8 @@ CHIPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }  # fmt: skip
 # Only where the name says the form: H100 alone is the SXM part, RTX 3090 not the Ti.
 STATED = ("h100-pcie", "rtx-3090-ti")
+# Parts with the name of one of ours and another chip: RTX 4090 D, parts of laptops, RTX A6000 "Ada", H20-3e of 141 GB, V100 SXM3.
+UNLIKE = r"laptop|max-q|4090 d\b|a6000[ -]ada|h20-3e|sxm3"
 FORMS = {"sxm": r"sxm\d?|nvlink", "pcie": r"pcie", "nvl": r"nvl", "ti": r"ti"}
 
 
@@ -47,9 +49,11 @@ def device_ids(name: str) -> tuple[str, ...]:
     """Ids that a device's name in a table stands for: one, several where the name leaves it open, none where it is unknown.
 
     'NVIDIA A100-SXM4-80GB' -> a100-sxm-80gb; 'A100-80GB' -> the two of 80 GB; 'H100' -> h100-sxm; 'H100 NVL' -> none,
-    since we have no such device.
+    since we have no such device; 'RTX 4090 Laptop GPU' -> none, since it is another chip.
     """
     text = name.lower()
+    if re.search(UNLIKE, text):
+        return ()
     ids = next((CHIPS[chip] for chip in CHIPS if re.search(rf"(?<![a-z0-9]){chip}(?![0-9a-z])", text)), {})
     forms = [form for form, pattern in FORMS.items() if re.search(rf"(?<![a-z])(?:{pattern})(?![a-z0-9])", text)]
     size = re.search(r"(\d+) ?gb", text)

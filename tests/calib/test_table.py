@@ -223,6 +223,9 @@ def test_gemm_in_two_hundred_thousand_rows_takes_seconds(tmp_path: Path) -> None
         ("A10G", ("a10g",)),
         ("RTX-A6000", ("rtx-a6000",)), ("RTX-3090-Ti", ("rtx-3090-ti",)), ("RTX 3090", ("rtx-3090",)), ("H20", ("h20",)),
         ("NVIDIA GeForce RTX 4090", ("rtx-4090",)), ("L20", ("l20",)), ("H800-NVL-80GB", ()),
+        ("RTX 4090 D", ()), ("NVIDIA GeForce RTX 4090 Laptop GPU", ()), ("H20-3e", ()), ("NVIDIA H20 141GB", ()),
+        ("NVIDIA H20 96GB", ("h20",)), ("V100-SXM3-32GB", ()), ("RTX A6000 Ada", ()),
+        ("RTX 6000 Ada Generation", ("rtx-6000-ada",)),
     ],
 )  # fmt: skip
 def test_device_names(name: str, ids: tuple[str, ...]) -> None:
@@ -256,11 +259,11 @@ def test_every_family_says_what_it_needs() -> None:
 
 def test_rows_of_an_unknown_device_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    row = "H20,sglang,linear,bf16,1,{},32,32,nk,2.5,kernel"
+    row = "H800,sglang,linear,bf16,1,{},32,32,nk,2.5,kernel"
     head = "device,software,op,dtype,batch,m,n,k,b_layout,latency_us,timing"
     path.write_text("\n".join([head, *(row.format(m) for m in range(1, 4))]), encoding="utf-8")
     (line,) = read([path]).problems
-    assert line == f"{path}:2: unknown device 'H20'; did you mean 'h200'?; 3 rows like it were not used"
+    assert line == f"{path}:2: unknown device 'H800'; did you mean 'h200'?; 3 rows like it were not used"
     assert list(predicted_table(path, None, "physical")[1]) == [
-        f"{path}:2: no hardware file for device 'H20' (and 2 more rows)"
+        f"{path}:2: no hardware file for device 'H800' (and 2 more rows)"
     ]

@@ -94,6 +94,20 @@ PEAKS = {
     "v100-pcie": (112, 0, 0, 0, 14),  # NVIDIA V100 data sheet (2020)
     "t4": (65, 0, 0, 130, 8.1),  # NVIDIA T4 data sheet (2019)
     "p100-pcie": (0, 0, 0, 0, 9.3),  # NVIDIA P100 PCIe data sheet (2016)
+    "h100-pcie": (756.5, 756.5, 378, 1513, None),  # NVIDIA H100 data sheet (2023); its 51.2 fp32 are at another clock
+    "h20": (148, 148, 74, 296, None),  # SemiAnalysis (2023); its 44 fp32 follow from no clock of 78 SMs
+    "gb200": (2500, 2500, 1250, 5000, None),  # NVIDIA GB200 NVL72 data sheet (2024), one of 72; fp32 at another clock
+    "l20": (119.5, 119.5, 59.8, 239, 59.8),  # as published at its launch (2023)
+    "l40": (181.05, 181.05, 90.5, 362, 90.5),  # NVIDIA L40 data sheet (2022)
+    "rtx-4090": (165.2, 165.2, 82.6, 660.6, 82.6),  # NVIDIA Ada GPU Architecture whitepaper (2022), fp32 accumulation
+    "rtx-6000-ada": (364.2, 364.2, 182.1, 728.5, 91.1),  # NVIDIA Ada GPU Architecture whitepaper (2022)
+    "rtx-3090": (71, 71, 35.6, 284, 35.6),  # NVIDIA Ampere GA102 GPU Architecture whitepaper (2021), fp32 accumulation
+    "rtx-a6000": (154.8, 154.8, 77.4, 309.7, 38.7),  # NVIDIA Ampere GA102 GPU Architecture whitepaper (2021)
+    "a10": (125, 125, 62.5, 250, 31.2),  # NVIDIA A10 data sheet (2021)
+    "a10g": (70, 70, 35, 140, 35),  # NVIDIA A10G data sheet (2021)
+    "a30": (165, 165, 82, 330, 10.3),  # NVIDIA A30 data sheet (2021)
+    "a40": (149.7, 149.7, 74.8, 299.3, 37.4),  # NVIDIA A40 data sheet (2020)
+    "v100-sxm2": (125, 0, 0, 0, 15.7),  # NVIDIA V100 data sheet (2020)
 }
 
 
@@ -109,7 +123,21 @@ def test_peaks(name: str) -> None:
 
 def test_more_peaks() -> None:
     """fp8 twice fp16 where there is fp8; packed fp16 of the P100 (18.7) and A100 (78); data sheets as above."""
-    for name in ("h100-sxm", "h200", "b200", "l40s", "l4"):
+    fp8 = (
+        "h100-sxm",
+        "h200",
+        "b200",
+        "l40s",
+        "l4",
+        "h100-pcie",
+        "h20",
+        "gb200",
+        "l20",
+        "l40",
+        "rtx-4090",
+        "rtx-6000-ada",
+    )
+    for name in fp8:
         found = device.load(name)
         assert found.flop_rate("tensor", "fp8") == 2 * found.flop_rate("tensor", "fp16")
     assert device.load("p100-pcie").matmul_rate("fp16") == pytest.approx(18.7e12, rel=0.01)
@@ -122,12 +150,26 @@ def test_more_peaks() -> None:
         ("a100-pcie-80gb", 1935e9, 80 * 2**30, 40, 164, 2048),
         ("a100-pcie-40gb", 1555e9, 40 * 2**30, 40, 164, 2048),
         ("h200", 4800e9, 140 * 2**30, 50, 228, 2048),
-        ("b200", 8000e9, 180e9, 126, 228, 2048),
+        ("b200", 8000e9, 179 * 2**30, 126, 228, 2048),
         ("l40s", 864e9, 48 * 2**30, 96, 100, 1536),
         ("l4", 300e9, 24 * 2**30, 48, 100, 1536),
         ("v100-pcie", 900e9, 32 * 2**30, 6, 96, 2048),
         ("t4", 320e9, 16 * 2**30, 4, 64, 1024),
         ("p100-pcie", 732e9, 16 * 2**30, 4, 64, 2048),
+        ("h100-pcie", 2039e9, 80 * 2**30, 50, 228, 2048),
+        ("h20", 4000e9, 95 * 2**30, 60, 228, 2048),
+        ("gb200", 8000e9, 185 * 2**30, 126, 228, 2048),
+        ("l20", 864e9, 48 * 2**30, 96, 100, 1536),
+        ("l40", 864e9, 48 * 2**30, 96, 100, 1536),
+        ("rtx-4090", 1008e9, 24 * 2**30, 72, 100, 1536),
+        ("rtx-6000-ada", 960e9, 48 * 2**30, 96, 100, 1536),
+        ("rtx-3090", 936e9, 24 * 2**30, 6, 100, 1536),
+        ("rtx-a6000", 768e9, 48 * 2**30, 6, 100, 1536),
+        ("a10", 600e9, 24 * 2**30, 6, 100, 1536),
+        ("a10g", 600e9, 24 * 2**30, 6, 100, 1536),
+        ("a30", 933e9, 24 * 2**30, 24, 164, 2048),
+        ("a40", 696e9, 48 * 2**30, 6, 100, 1536),
+        ("v100-sxm2", 900e9, 16 * 2**30, 6, 96, 2048),
     ],
 )
 def test_memories(name: str, bandwidth: float, capacity: float, l2: int, shared: int, threads: int) -> None:
@@ -135,6 +177,14 @@ def test_memories(name: str, bandwidth: float, capacity: float, l2: int, shared:
     assert (found.hbm.bandwidth, found.hbm.capacity) == (bandwidth, capacity)
     assert (found.l2.capacity, found.sm.shared_memory) == (l2 * 2**20, shared * 2**10)
     assert (found.sm.max_threads, found.sm.registers) == (threads, 256 * 2**10)
+
+
+def test_two_blackwell_parts_share_their_sm() -> None:
+    """GB200 is the die of B200: what one SM does in a cycle is the same in both files."""
+    b200, gb200 = device.load("b200"), device.load("gb200")
+    for part in ("sm", "vector", "l2", "exp"):
+        assert getattr(b200, part) == getattr(gb200, part), part
+    assert dataclasses.replace(gb200.tensor, sustained=b200.tensor.sustained) == b200.tensor
 
 
 def test_what_no_source_backs_is_marked() -> None:

@@ -70,10 +70,14 @@ def _regenerated(
     contradicted = False
     for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
         try:
-            entry = _held(key, keys[key], entries) or _alias(key, keys[key], entries)
+            entry = _held(key, keys[key], entries)
+            if entry is None:
+                _drop_likes(entries, digest(key))
+            entry = entry or _alias(key, keys[key], entries)
             entry = entry or _found(key, keys[key], beyond.get(key, []), entries)
         except Contradicted as error:
             print(f"{function}: {error}", file=sys.stderr)
+            _drop_likes(entries, digest(key))
             entries.pop(digest(key), None)
             contradicted = True
             continue
@@ -82,6 +86,12 @@ def _regenerated(
     if path.exists():
         print(f"{path.name}: {path.stat().st_size / 1e3:.1f} kB, {time.perf_counter() - start:.0f} s", flush=True)
     return not contradicted
+
+
+def _drop_likes(entries: dict[str, Any], name: str) -> None:
+    """Take out the entries that are the like of one which no longer holds."""
+    for other in [n for n, e in entries.items() if e.get("like") == name]:
+        del entries[other]
 
 
 def _kept(stored: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

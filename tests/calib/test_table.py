@@ -260,7 +260,7 @@ def test_rows_of_an_unknown_device_are_one_line(tmp_path: Path) -> None:
     head = "device,software,op,dtype,batch,m,n,k,b_layout,latency_us,timing"
     path.write_text("\n".join([head, *(row.format(m) for m in range(1, 4))]), encoding="utf-8")
     (line,) = read([path]).problems
-    assert line == f"{path}:2: unknown device 'H20'; did you mean 'h200'?; 3 rows like it were not used"
+    assert line == f"{path}:2: unknown device 'H20'; did you mean 'h200'? 3 rows like it were not used"
     assert list(predicted_table(path, None, "physical")[1]) == [
         f"{path}:2: no hardware file for device 'H20' (and 2 more rows)"
     ]

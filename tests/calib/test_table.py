@@ -73,7 +73,7 @@ def changed(**cells: Any) -> str:
 def test_a_bad_row_is_left_out_and_told(tmp_path: Path, row: str, why: str, message: str) -> None:
     path = write(tmp_path, changed(), row)
     found = read(path)
-    assert found.problems == (f"{path}:3: {message}; the row was not used: fix or delete it",)
+    assert found.problems == (f"{path}:3: {message}{'' if message.endswith('?') else ';'} the row was not used: fix or delete it",)
     assert dict(found.provenance[0].dropped) == {why: 1}
     assert (found.provenance[0].rows, found.provenance[0].used, len(found.frame)) == (2, 1, 1)
     assert found.frame.line.tolist() == [2]
@@ -84,7 +84,7 @@ def test_an_outlier_among_rows_of_one_shape(tmp_path: Path) -> None:
     path = write(tmp_path, *rows)
     found = read(path)
     text = "latency is 2.64 times the median of the 4 rows of its shape"
-    assert found.problems == (f"{path}:5: {text}{'' if text.endswith('?') else ';'} the row was not used: fix or delete it",)
+    assert found.problems == (f"{path}:5: {text}; the row was not used: fix or delete it",)
     assert len(read(write(tmp_path, rows[0], rows[3], name="two.csv")).frame) == 2  # two rows have no median to trust
 
 

@@ -73,7 +73,9 @@ def changed(**cells: Any) -> str:
 def test_a_bad_row_is_left_out_and_told(tmp_path: Path, row: str, why: str, message: str) -> None:
     path = write(tmp_path, changed(), row)
     found = read(path)
-    assert found.problems == (f"{path}:3: {message}{'' if message.endswith('?') else ';'} the row was not used: fix or delete it",)
+    assert found.problems == (
+        f"{path}:3: {message}{'' if message.endswith('?') else ';'} the row was not used: fix or delete it",
+    )
     assert dict(found.provenance[0].dropped) == {why: 1}
     assert (found.provenance[0].rows, found.provenance[0].used, len(found.frame)) == (2, 1, 1)
     assert found.frame.line.tolist() == [2]

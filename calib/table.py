@@ -107,7 +107,7 @@ UNKNOWN_DEVICE = "unknown device"
 
 def _told(problem: str, alike: int) -> str:
     rows = "the row was not used: fix or delete it" if alike == 1 else f"{alike} rows like it were not used"
-    return f"{problem}; {rows}"
+    return f"{problem}{'' if problem.endswith('?') else ';'} {rows}"
 
 
 class _Drops:

@@ -61,7 +61,7 @@ def offered(names: Sequence[str]) -> str:
 
 def closest(word: str, allowed: Iterable[str]) -> list[str]:
     """At most OFFERED names that `word` begins, else the one that looks most like it, else none."""
-    word, names = word.lower(), sorted(allowed)
+    word, names = word.lower(), sorted(set(allowed))
     begun = [name for name in names if len(word) >= BEGINNING and name.lower().startswith(word)]
     if 0 < len(begun) <= OFFERED:
         return begun

@@ -260,8 +260,8 @@ def _doubtful(pool: Pool, grown: _Grown) -> list[int]:
 def _structures(pool: Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
     """Captured samples by structure; one that cannot be captured has none.
 
-    Where sizes of a structure have no expression, each value that those take which take few, and each value of a count of the
-    stage's that takes few, is taken for a structure of its own.
+    Where sizes of a structure have no expression, each value that those take which take few, each value of a count of the
+    stage's that takes few, and each pattern of numbers that are 1 (where copies need not be made) is a structure of its own.
     """
     few = [s for s in sorted(whole) if len({int(values[s]) for values in pool.symbols}) <= FEW]
     groups: dict[bytes, list[int]] = {}
@@ -277,7 +277,8 @@ def _case(pool: Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
     if positions is None:
         return b""
     sizes = sizes_of(found.trace)[positions] if len(positions) else positions
-    return bytes(np.concatenate([pool.symbols[sample][list(few)], sizes]).tobytes())
+    own = pool.symbols[sample]
+    return bytes(np.concatenate([own == 1, own[list(few)], sizes]).astype(np.int64).tobytes())
 
 
 def _alone(pool: Pool, members: Sequence[int]) -> bool:

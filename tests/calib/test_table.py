@@ -73,7 +73,9 @@ def changed(**cells: Any) -> str:
 def test_a_bad_row_is_left_out_and_told(tmp_path: Path, row: str, why: str, message: str) -> None:
     path = write(tmp_path, changed(), row)
     found = read(path)
-    assert found.problems == (f"{path}:3: {message}; the row was not used: fix or delete it",)
+    assert found.problems == (
+        f"{path}:3: {message}{'' if message.endswith('?') else ';'} the row was not used: fix or delete it",
+    )
     assert dict(found.provenance[0].dropped) == {why: 1}
     assert (found.provenance[0].rows, found.provenance[0].used, len(found.frame)) == (2, 1, 1)
     assert found.frame.line.tolist() == [2]
@@ -263,7 +265,7 @@ def test_rows_of_an_unknown_device_are_one_line(tmp_path: Path) -> None:
     head = "device,software,op,dtype,batch,m,n,k,b_layout,latency_us,timing"
     path.write_text("\n".join([head, *(row.format(m) for m in range(1, 4))]), encoding="utf-8")
     (line,) = read([path]).problems
-    assert line == f"{path}:2: unknown device 'H800'; did you mean 'h200'?; 3 rows like it were not used"
+    assert line == f"{path}:2: unknown device 'H800'; did you mean 'h200'? 3 rows like it were not used"
     assert list(predicted_table(path, None, "physical")[1]) == [
         f"{path}:2: no hardware file for device 'H800' (and 2 more rows)"
     ]

@@ -206,7 +206,7 @@ def test_a_score_has_what_it_promises(written: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("l40z", r"--hardware: found 'l40z', expected a device or a fit; .*l40s"),
+        ("l40sz", r"--hardware: found 'l40sz', expected a device or a fit; .*l40s"),
         ("nothing-like-it", r"--hardware: found 'nothing-like-it', expected a device or a fit"),
     ],
 )

@@ -155,7 +155,11 @@ OF_SOURCES: list[tuple[tuple[str, ...], str]] = [
     (("net.yaml", "--dim", "row=3"), "--dim row: unknown dimension; did you mean 'rows'? (dimensions: rows, steps)"),
     (("net.yaml", "--dim", "rows"), "--dim rows: expected NAME=LENGTH, for example height=64"),
     (("net.yaml", "--dim", "rows=0"), "--dim rows: found '0', expected a whole number of at least 1"),
-    (("net.yaml", "--out", "x.json"), "--out x.json: expected a name that ends in .yaml (a capture file), .sizes (any size, without the module) or .trace (one size)"),
+    (
+        ("net.yaml", "--out", "x.json"),
+        "--out x.json: expected a name that ends in .yaml (a capture file), .sizes (any size, without the module) or .trace "
+        "(one size)",
+    ),
     (("--from", "Inner"), "--from: found 'Inner', expected MODULE:NAME, for example diffusers:UNet2DModel"),
     (("--from", "own_net.py:Inner"), "--from: own_net.py: no such file; did you mean 'own_nets.py'?"),
     (("--from", "own_net:Inner"),

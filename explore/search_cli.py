@@ -121,7 +121,8 @@ def search(
 
     Its section `search:` names numbers of the device with their ranges, objectives with directions, and constraints.
     Optuna proposes designs in batches (NSGA-II, or TPE for one objective; --sampler has others). The study is kept in a file; the
-    same command goes on with it. --study postgresql://... lets several machines work on one study: start the same command on each.
+    same command goes on with it. --study postgresql://... lets several machines work on one study: start the same command on
+    each.
 
     \b
     Examples:

@@ -26,6 +26,7 @@ from hwspecs.errors import FramecastError, SpecError, StudyError
 from hwspecs.notes import say
 from hwspecs.spec import to_data
 from workloads import trace as traces
+from workloads.baselines import told
 from workloads.join import join
 from workloads.model import Model, Stage, find
 from workloads.templates import stage_trace
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _CODE = (
     "aten.py",
+    "baselines.py",
     "capture.py",
     "kept.py",
     "kind.py",
@@ -73,7 +75,7 @@ def trace_of(model_id: str, request: Any) -> Trace:
     stages, alone = model.stages(request), plain(request)
     data, parts = to_data(alone), _parts(model, alone)
     if all(part is not None for part in parts):
-        trace = join(model.id, data, [part for part in parts if part is not None])
+        trace = _joined(model, alone, data, parts)
     else:
         trace = _stored(_entry(model, data)) or _captured_once(model, alone, parts)
     return replace(of_stages(trace, stages), request=to_data(request), notes=_assumptions(stages))
@@ -200,7 +202,15 @@ def _capture(
     for i, (stage, other) in enumerate(zip(stages, others(model, asked), strict=True)):
         if found[i] is None:
             found[i] = captured_stage(stage, other, frames)
-    return join(model.id, request, [part for part in found if part is not None])
+    return _joined(model, asked, request, found)
+
+
+def _joined(model: Model, asked: Any, request: Mapping[str, Any], parts: Sequence[Trace | None]) -> Trace:
+    """The trace of a request from those of its stages, each with the baselines that its attention follows."""
+    stages = model.stages(asked)
+    return join(
+        model.id, request, [told(part, stage) for part, stage in zip(parts, stages, strict=True) if part is not None]
+    )
 
 
 def _announce(model: Model, missing: Sequence[Stage], request: Mapping[str, Any]) -> None:

@@ -122,6 +122,7 @@ class Work:
         run_bytes: length of the contiguous runs that reads consist of; 0 where they are fully contiguous.
         blocks, in_flight: thread blocks, and bytes that one of them keeps in flight; 0 where the kernel spreads over all SMs.
         final: writes the output of the call (an intermediate stays inside it).
+        fp32: 1 where a product is of fp32 operands, whatever the op's dtype.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Work:
     blocks: Column = 0
     in_flight: Column = 0
     final: bool = True
+    fp32: Column = 0
 
 
 Rows: TypeAlias = Callable[[Dims, Ints, Software], tuple[Work, ...]]
@@ -147,7 +149,8 @@ Rows: TypeAlias = Callable[[Dims, Ints, Software], tuple[Work, ...]]
 class Way:
     """One way to run a call: its kernels in launch order, whether a software may choose it, and which ops it can run.
 
-    `dispatch`: host time of one eager call in this way over that of the cheapest operator.
+    `dispatch`: host time of one eager call in this way over that of the cheapest operator; `streams`: and of each streaming
+    kernel that it launches, where those are operators of their own.
     """
 
     name: str
@@ -155,6 +158,7 @@ class Way:
     allowed: Callable[[Software], bool] = field(default=lambda _: True)
     possible: Callable[[Dims, Ints], Any] = field(default=lambda _, itemsize: np.ones(len(itemsize), dtype=bool))
     dispatch: float = 1.0
+    streams: float = 0.0
 
 
 # Host time of one eager call over that of an addition (26 us): least times of single calls between CUDA events on an idle A100,
@@ -177,7 +181,7 @@ class OpKind:
         torch_call: (one operator's dims as ints, dtype) -> the torch expression, on the meta device; for tests and measurements.
         examples: dims of a few typical and a few odd operators, for the contract tests.
         capture: aten name -> rule that reads the dims off a torch operator; see `workloads.aten`.
-        flags: column of 0 and 1 beside the dimensions -> the torch operator (aten name) whose ops have a 1 in it.
+        flags: what the label of an op (its torch operator) says beside its dimensions, as columns of whole numbers.
         pointwise: may be fused into the kernel that produces its input.
         tf32: which of the software's switches lets its fp32 products run as TF32.
     """
@@ -190,7 +194,7 @@ class OpKind:
     torch_call: Callable[[Mapping[str, int], str], Callable[[], Any]]
     examples: tuple[Mapping[str, int], ...]
     capture: Mapping[str, Rule] = field(default_factory=dict)
-    flags: Mapping[str, str] = field(default_factory=dict)
+    flags: Callable[[str], Mapping[str, int]] = field(default=lambda _: {})
     pointwise: bool = False
     tf32: Literal["matmul", "convolution"] = "matmul"
 

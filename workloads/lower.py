@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hwspecs.software import Software
 from workloads.context import Context, context
 from workloads.kind import ITEMSIZE, Ints, Work
-from workloads.recipes import NUMBERS, READS, Recipe, columns, footprints, recipes
+from workloads.recipes import NUMBERS, READS, WIDE, Recipe, columns, footprints, recipes
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -95,7 +95,7 @@ def lower(trace: Trace, software: Software) -> Kernels:
                 "row": rows,
                 "order": np.full(len(rows), recipe.order),
                 "workspace": recipe.workspace[at],
-                "dispatch": np.full(len(rows), recipe.dispatch),
+                "dispatch": recipe.dispatch[at],
             }
         )
         for i in range(len(recipe.works)):
@@ -143,8 +143,8 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
     busy = (work["write_bytes"][at] > 0) | (work["flops"][at] > 0)
     texts = {"name": work["name"], "way": recipe.way, "family": recipe.family, "pattern": work["pattern"]}
     return {
-        "order": np.full(count, recipe.order), "launch": np.full(count, i), "itemsize": recipe.itemsize[at].astype(float),
-        "dtype": recipe.dtype[at], **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
+        "order": np.full(count, recipe.order), "launch": np.full(count, i), "itemsize": np.where(work["fp32"][at], float(WIDE), recipe.itemsize[at]),
+        "dtype": np.where(work["fp32"][at], recipe.fp32, recipe.dtype[at]).astype(object), **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
         "launches": calls.launches[call] * busy,
         "gemm": np.zeros((4, count)) if work["gemm"] is None else work["gemm"][:, at],
         "flash": np.zeros((6, count)) if work["flash"] is None else work["flash"][:, at],

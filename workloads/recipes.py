@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from hwspecs.device import DTYPES
 from hwspecs.software import Software
 from workloads.context import INPUTS
-from workloads.kind import Dims, Ints, OpKind, Work, kinds
+from workloads.kind import Dims, Ints, OpKind, Way, Work, kinds
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
 READS = 3  # reads of a kernel, at most
 NUMBERS = ("write_bytes", "flops", "vector_flops", "index_ops", "exp_ops", "run_bytes", "blocks", "in_flight")
+WIDE = 4  # B of an fp32 operand
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Recipe:
         order: of the way among those that the kind lists.
         ops: (n,) indices of the trace's ops that it can run.
         dtype: (n,) objects, the dtype whose rate applies. itemsize: (n,) bytes of an element.
-        dispatch: host time of one eager call over that of the cheapest operator.
+        dispatch: (n,) host time of one eager call over that of the cheapest operator.
+        fp32: the dtype whose rate applies to a product of fp32 operands.
         works: of each kernel in launch order, its columns (n,); see `columns`.
     """
 
@@ -40,8 +42,9 @@ class Recipe:
     ops: Ints
     dtype: NDArray[np.object_]
     itemsize: Ints
-    dispatch: float
+    dispatch: Floats
     works: tuple[dict[str, Any], ...]
+    fp32: str = "fp32"
 
     @cached_property
     def sizes(self) -> Floats:
@@ -91,16 +94,29 @@ def recipes(trace: Trace, software: Software) -> list[Recipe]:
             works = way.rows(_dims(trace, kind, here), itemsize[here], software)
             dtype = np.array(names, dtype=object)[trace.op_dtype[here]]
             made = tuple(columns(work, len(here)) for work in works)
-            found.append(Recipe(way.name, f"{name}/{way.name}", order, here, dtype, itemsize[here], way.dispatch, made))
+            found.append(
+                Recipe(
+                    way.name, f"{name}/{way.name}", order, here, dtype, itemsize[here], _dispatch(way, made, len(here)), made,
+                    _engine_dtype("fp32", getattr(software.tf32, kind.tf32)),
+                )
+            )  # fmt: skip
         if not served.all():
             raise ValueError(f"the software '{software.name}' allows no way to run '{name}'")
     return found
 
 
+def _dispatch(way: Way, works: Sequence[dict[str, Any]], count: int) -> Floats:
+    """Host time of each op run in a way, (count,), over that of the cheapest operator."""
+    streams = sum(w["write_bytes"] > 0 for w in works if w["pattern"] == "stream")
+    return way.dispatch + way.streams * np.broadcast_to(np.asarray(streams, dtype=np.float64), (count,))
+
+
 def _dims(trace: Trace, kind: OpKind, ops: Ints) -> Dims:
-    """Dimensions of some ops, and the kind's flags: which torch operator each is."""
-    of = np.array(trace.labels, dtype=object)[trace.op_label[ops]]
-    return trace.dims(kind.name, ops).extended(**{name: of == label for name, label in kind.flags.items()})
+    """Dimensions of some ops, whether they are of fp16, and the kind's flags: what their labels say."""
+    fp16 = np.array([name == "fp16" for name in trace.dtypes])[trace.op_dtype[ops]]
+    said = [kind.flags(label) for label in trace.labels]
+    flags = {name: np.array([of[name] for of in said])[trace.op_label[ops]] for name in (said[0] if said else ())}
+    return trace.dims(kind.name, ops).extended(fp16=fp16, **flags)
 
 
 def footprints(known: Sequence[Recipe], ops: int) -> Floats:
@@ -125,7 +141,7 @@ def columns(work: Work, count: int) -> dict[str, Any]:
     return {
         "name": work.name, "pattern": work.pattern, "final": work.final,
         "sources": [r.source for r in work.reads], "bytes": [full(r.bytes) for r in work.reads],
-        "gemm": tiled(work.gemm), "flash": tiled(work.flash), **{n: full(getattr(work, n)) for n in NUMBERS},
+        "gemm": tiled(work.gemm), "flash": tiled(work.flash), "fp32": full(work.fp32) == 1, **{n: full(getattr(work, n)) for n in NUMBERS},
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Scaled dot-product attention as one logical call: softmax(Q K^T / sqrt(d)) V.
 
-Ways: `unfused` (QK^T, scale, softmax and PV as kernels of their own, the score matrix through memory); `flash-2`, one kernel
+Ways: `unfused` (QK^T, softmax, PV and what a library does between them as kernels of their own, the score matrix through memory);
+`flash-2`, one kernel
 that keeps scores on chip (Dao, FlashAttention-2, 2023), for 16-bit types and head_dim up to 256; `flash-1`, its slower
 predecessor; `flash-3`, the same written for the device's own matrix instructions (Shah et al. 2024; cuDNN, TensorRT-LLM), where
 the others use those of the generation before; and `memory-efficient`, the fused kernel that torch falls back to where those have
@@ -18,7 +19,9 @@ import numpy as np
 
 from hwspecs.software import Software
 from workloads.aten import AtenCall, size
+from workloads.baselines import columns
 from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Way, Work
+from workloads.ops.elementwise import INDEX_OPS
 
 DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved", "mask")
 ROLES = ("self", "cross", "temporal")
@@ -29,6 +32,14 @@ ROLES = ("self", "cross", "temporal")
 SOFTMAX_FLOPS = (
     5  # per score: subtract, multiply by log2(e), running maximum, sum, rescale share (FlashAttention-2, algorithm 1)
 )
+
+# The same of torch's softmax kernels in eager code (aten/src/ATen/native/cuda/SoftMax.cu and PersistentSoftmax.cuh; their loops
+# compiled for sm_80 by nvcc 13.5, fp16): operations of the fp32 lanes per score as FLOPs (2 each), and operations of the
+# special-function units, of the kernel for rows longer than WARP_ROW, which takes every exponential twice and divides, and of
+# the one for shorter rows. On the lanes run 23.6 of 38 instructions and 15.4 of 42; exponentials and reciprocals are 3 and 2.
+WARP_ROW = 1024
+SOFTMAX_LANES, SOFTMAX_EXPS = (47, 31), (3, 2)
+WIDE, SMALL = 4, 4  # B of an fp32 value; a mask that is smaller than the scores by more than this broadcasts over them
 
 # Vector FLOPs beside the products of the first FlashAttention, per score and per element of its kernel's head_dim, up to 64 and
 # above: the least mean error on 61 public fp16 times of flash-attention 1 on an A100 (fxmarty, efficient-attention-benchmark,
@@ -101,62 +112,105 @@ def flash_1(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 
 
 def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """Head copies where the heads are interleaved, QK^T, scale, mask, softmax, PV, and the head copy of the output."""
+    """The two products, the softmax, and in eager torch a kernel for each operator beside them, which differ by library: see
+    `workloads.baselines`. A compiler makes one kernel of scale, mask, casts and softmax.
+
+    Heads that are interleaved are copied apart, but for a batch of one, whose heads are views that a batched product takes, and
+    for keys that are held apart already; the output's are always joined by a copy.
+    """
     q, kv, scores = _sizes(d, itemsize)
-    s = itemsize * scores
-    groups = d.batch * d.heads
-    product = 2 * scores * d.head_dim
-    inter = d.interleaved == 1
-    run = itemsize * d.head_dim
-    fused_scale = software.fusion == "pointwise"
-    copies = (
-        _copy("q heads", "input0", np.where(inter, q, 0), run),
-        _copy("k heads", "input1", np.where(inter, kv, 0), run),
-        _copy("v heads", "input2", np.where(inter, kv, 0), run),
-    )
-    masked = np.where(d.mask > 0, s, 0)  # eager: a kernel of its own; a compiler adds the mask inside the softmax
-    separate = (
-        Work("scale", "stream", (Read("previous", s),), s, vector_flops=scores, final=False),
+    eager = int(software.fusion == "eager")
+    groups, product = d.batch * d.heads, 2 * scores * d.head_dim
+    wide = _said(d, "fp32_product")  # 1: queries and keys are cast to fp32, and so are the scores
+    s, own = np.where(wide == 1, WIDE, itemsize) * scores, itemsize * scores
+    q_read, k_read = (np.where(wide == 1, WIDE * size // itemsize, size) for size in (q, _keys(d, kv)))
+    return (
+        *_operands(d, itemsize, eager),
         Work(
-            "mask", "stream", (Read("previous", masked), Read("input2", d.mask)), masked,
-            vector_flops=masked // itemsize, final=False,
+            "q k^t", "tile", (Read("input0", q_read), Read("input1", k_read)), s,
+            gemm=Gemm(groups, d.q_len, d.kv_len, d.head_dim), flops=product, final=False, fp32=wide,
+        ),
+        *_softmax(d, itemsize, s, eager),
+        Work(
+            "p v", "tile", (Read("previous", own), Read("input2", _keys(d, kv))), q,
+            gemm=Gemm(groups, d.q_len, d.head_dim, d.kv_len), flops=product,
+        ),
+        _copy("output heads", "previous", np.where((d.interleaved == 1) & (d.q_len > 1), q, 0), itemsize, d, eager),
+    )  # fmt: skip
+
+
+def _operands(d: Dims, itemsize: Ints, eager: int) -> tuple[Work, ...]:
+    """What is done to queries, keys and values before the products: heads apart or repeated, scale, cast to fp32."""
+    q, kv, _ = _sizes(d, itemsize)
+    apart = (d.interleaved == 1) & (d.batch > 1)
+    repeated = (_said(d, "repeats_keys") == 1) & (d.heads > d.kv_heads)
+    split = np.where((apart & (_said(d, "held") == 0)) | repeated, kv, 0)
+    scaled = (eager * _said(d, f"scale_{name}") * size for name, size in (("queries", q), ("keys", kv)))
+    cast = _said(d, "fp32_product")
+    return (
+        _copy("q heads", "input0", np.where(apart & (d.q_len > 1), q, 0), itemsize, d, eager),
+        _copy("k heads", "input1", split, itemsize, d, eager, np.where(split > 0, _keys(d, kv), 0)),
+        _copy("v heads", "input2", split, itemsize, d, eager, np.where(split > 0, _keys(d, kv), 0)),
+        *(
+            Work(f"scale {n}", "stream", (Read(f"input{i}", x),), x, vector_flops=x // itemsize, final=False)  # type: ignore[arg-type]
+            for i, (n, x) in enumerate(zip("qk", scaled, strict=True))
+        ),
+        *(
+            Work(f"{n} to fp32", "stream", (Read(f"input{i}", cast * x),), cast * WIDE * x // itemsize, final=False)  # type: ignore[arg-type]
+            for i, (n, x) in enumerate((("q", q), ("k", _keys(d, kv))))
         ),
     )  # fmt: skip
+
+
+def _softmax(d: Dims, itemsize: Ints, s: Ints, eager: int) -> tuple[Work, ...]:
+    """From scores of `s` bytes to probabilities in the dtype of the values: scale, mask, casts and softmax."""
+    scores = d.batch * d.heads * d.q_len * d.kv_len
+    scaled = eager * (1 - _said(d, "unscaled")) * s
+    causal = (d.causal == 1) & ((d.q_len > 1) | (_said(d, "mask_at_decode") == 1))
+    mask = np.maximum(d.mask, np.where(causal, itemsize * d.q_len * d.kv_len, 0))
+    masked = eager * np.where(mask > 0, s, 0)
+    upcast = eager * _said(d, "upcast") * (s // scores < WIDE)
+    one_kernel = (upcast == 1) & (_said(d, "fp16") == 1)  # softmax(dtype=float32) of fp16
+    made = np.where(upcast > 0, WIDE * scores, s)
+    before = np.where((upcast > 0) & ~one_kernel, s, 0)
+    back = np.where(eager * made > itemsize * scores, made, 0)
+    long = d.kv_len > WARP_ROW
+    flops_each = np.where(long, *SOFTMAX_LANES) if eager else SOFTMAX_FLOPS
+    exps_each = np.where(long, *SOFTMAX_EXPS) if eager else 1
     return (
-        *copies,
+        Work("scale", "stream", (Read("previous", scaled),), scaled, vector_flops=scaled // itemsize, final=False),
         Work(
-            "q k^t",
-            "tile",
-            (Read("input0", q), Read("input1", kv)),
-            s,
-            gemm=Gemm(groups, d.q_len, d.kv_len, d.head_dim),
-            flops=product,
+            "mask", "stream", (Read("previous", masked), Read("input2", eager * mask)), masked, vector_flops=masked // itemsize,
+            index_ops=np.where(SMALL * mask < s, INDEX_OPS, 0) * (masked // itemsize), final=False,
+        ),
+        Work("scores to fp32", "stream", (Read("previous", before),), np.where(before > 0, made, 0), final=False),
+        Work(
+            "softmax", "reduce", (Read("previous", np.where(before > 0, made, s)), Read("input2", (1 - eager) * mask)),
+            np.where(eager == 1, made, itemsize * scores), vector_flops=flops_each * scores, exp_ops=exps_each * scores,
             final=False,
         ),
-        *(() if fused_scale else separate),
-        Work(
-            "softmax",
-            "reduce",
-            (Read("previous", s), Read("input2", d.mask if fused_scale else 0 * d.mask)),
-            s,
-            vector_flops=SOFTMAX_FLOPS * scores,
-            exp_ops=scores,
-            final=False,
-        ),
-        Work(
-            "p v",
-            "tile",
-            (Read("previous", s), Read("input2", kv)),
-            q,
-            gemm=Gemm(groups, d.q_len, d.head_dim, d.kv_len),
-            flops=product,
-        ),
-        _copy("output heads", "previous", np.where(inter, q, 0), run),
-    )
+        Work("from fp32", "stream", (Read("previous", back),), np.where(back > 0, itemsize * scores, 0), final=False),
+    )  # fmt: skip
 
 
-def _copy(name: str, source: Any, moved: Ints, run_bytes: Ints) -> Work:
-    return Work(name, "stream", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
+def _keys(d: Dims, kv: Ints) -> Ints:
+    """Bytes of the keys, or of the values, that a product reads: of every head that reads them, where they are repeated."""
+    repeats = _said(d, "repeats_keys") == 1
+    return np.asarray(np.where(repeats, kv // d.kv_heads * d.heads, kv))
+
+
+def _said(d: Dims, name: str) -> Ints:
+    """What an operator's label says of it, see `workloads.baselines.columns`; nothing is plain torch."""
+    return np.asarray(getattr(d, name, 0 * d.batch))
+
+
+def _copy(name: str, source: Any, read: Ints, itemsize: Ints, d: Dims, eager: int, write: Ints | None = None) -> Work:
+    """A copy of heads apart or together: rows of head_dim, whose addresses eager torch works out element by element."""
+    made = read if write is None else write
+    return Work(
+        name, "stream", (Read(source, read),), made, run_bytes=itemsize * d.head_dim, final=source == "previous",
+        index_ops=eager * INDEX_OPS * (made // itemsize),
+    )  # fmt: skip
 
 
 def _sdpa(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:
@@ -231,6 +285,7 @@ KIND = OpKind(
             unfused,
             lambda software: software.attention in ("unfused", "auto"),
             dispatch=2 * DISPATCH["bmm"] + DISPATCH["softmax"],
+            streams=1.0,
         ),
         Way("flash-1", flash_1, lambda software: software.attention == "flash-1", has_flash_1, DISPATCH["bmm"]),
         Way("flash-2", flash, lambda software: software.attention in ("flash-2", "auto"), has_flash, DISPATCH["bmm"]),
@@ -247,4 +302,5 @@ KIND = OpKind(
     torch_call,
     EXAMPLES,
     capture=CAPTURE,
+    flags=columns,
 )

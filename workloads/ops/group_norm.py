@@ -8,10 +8,11 @@ from typing import Any
 from hwspecs.software import Software
 from workloads.aten import AtenCall, tensors
 from workloads.kind import DISPATCH, Column, Dims, Ints, OpKind, Read, Way, Work
+from workloads.ops.elementwise import INDEX_OPS
 
-THREADS = (
-    512  # of a block of the moments kernel, each with one scalar load in flight (kCUDABlockReduceNumThreads in torch)
-)
+# Of a block of the moments kernel (kCUDABlockReduceNumThreads in torch), each with one scalar load in flight: that kernel's loop,
+# compiled for sm_80 by nvcc 13.5, is not unrolled (it divides in every turn), and a turn uses its load before the next one.
+THREADS = 512
 DIMS = ("n", "c", "positions", "groups", "affine")
 
 
@@ -22,7 +23,12 @@ def flops(d: Dims) -> Column:
 
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """Three kernels as in torch (aten/src/ATen/native/cuda/group_norm_kernel.cu): the moments, with one block a sample and
-    group; one scale and shift per sample and channel; and the pass that applies them."""
+    group (RowwiseMomentsCUDAKernel); one scale and shift per sample and channel (ComputeFusedParamsCUDAKernel); and the pass that
+    applies them: a gpu_kernel over {n c, positions} in which those broadcast, so that eager torch works out every address.
+
+    A compiler has kernels of its own, which do not.
+    """
+    indexed = INDEX_OPS if software.fusion == "eager" else 0
     x = itemsize * d.n * d.c * d.positions
     moments = 2 * itemsize * d.n * d.groups
     scales = 8 * d.n * d.c * d.affine  # two fp32 values a sample and channel; not needed without scale and shift
@@ -36,7 +42,9 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
             "scales", "stream", (Read("previous", moments), Read("weight", 2 * itemsize * d.c * d.affine)), scales,
             vector_flops=4 * d.n * d.c, final=False,
         ),
-        Work("apply", "stream", (Read("input0", x), Read("previous", scales)), x, vector_flops=2 * n),
+        Work(
+            "apply", "stream", (Read("input0", x), Read("previous", scales)), x, vector_flops=2 * n, index_ops=indexed * n
+        ),
     )  # fmt: skip
 
 

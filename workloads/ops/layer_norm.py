@@ -88,5 +88,5 @@ KIND = OpKind(
     torch_call,
     EXAMPLES,
     capture=CAPTURE,
-    flags={"rms": "aten._fused_rms_norm"},
+    flags=lambda label: {"rms": int(label == "aten._fused_rms_norm")},
 )

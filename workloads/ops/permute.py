@@ -10,6 +10,7 @@ import numpy as np
 from hwspecs.software import Software
 from workloads.aten import AtenCall, reads, run_bytes, size, tensors
 from workloads.kind import Column, Dims, Ints, OpKind, Read, Way, Work
+from workloads.ops.elementwise import INDEX_OPS
 
 DIMS = ("read0", "read1", "read2", "write", "run", "layout")
 # bytes of the sources (a 4th and further adds to read2) and of the result; run: bytes of the contiguous runs of the source
@@ -21,6 +22,8 @@ JOINS = (
     "replication_pad1d", "replication_pad2d", "replication_pad3d", "repeat", "roll", "flip", "pixel_shuffle",
     "pixel_unshuffle", "im2col",
 )  # fmt: skip
+COPIES = ("clone", "_to_copy", "copy_")
+ITERATED = tuple(f"aten.{name}" for name in COPIES)  # torch runs them as pointwise operators, with its TensorIterator
 
 
 def flops(d: Dims) -> Column:
@@ -29,10 +32,16 @@ def flops(d: Dims) -> Column:
 
 
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """One kernel, read in runs and written contiguously; none for a change of layout that the software spares."""
+    """One kernel, read in runs and written contiguously; none for a change of layout that the software spares.
+
+    A copy of a strided tensor goes through torch's eager kernel that works out the address of every element (Copy.cu and
+    Loops.cuh of aten/native/cuda: no vector loads where an operand is not contiguous); cat, pad and gathers have their own.
+    """
     kept = np.where((d.layout == 1) & (software.convolution.layout == "nhwc"), 0, 1)
+    strided = getattr(d, "iterated", 0 * d.run) * (d.run > 0) * (software.fusion == "eager")
     reads = (Read("input0", kept * d.read0), Read("input1", kept * d.read1), Read("input2", kept * d.read2))
-    return (Work("copy", "stream", reads, kept * d.write, run_bytes=d.run),)
+    index_ops = INDEX_OPS * kept * strided * (d.write // itemsize)
+    return (Work("copy", "stream", reads, kept * d.write, run_bytes=d.run, index_ops=index_ops),)
 
 
 def _copied(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]] | None:
@@ -109,11 +118,20 @@ EXAMPLES = (
 )
 
 CAPTURE = {
-    **{f"aten.{name}": _copied for name in ("clone", "_to_copy", "copy_")},
+    **{f"aten.{name}": _copied for name in COPIES},
     **{f"aten.{name}": _joined for name in JOINS},
     **{f"aten.{name}": _gathered for name in ("index_select", "gather", "index")},
 }
 
 KIND = OpKind(
-    "permute", "Memory", DIMS, flops, (Way("copy", rows),), torch_call, EXAMPLES, capture=CAPTURE, pointwise=True
+    "permute",
+    "Memory",
+    DIMS,
+    flops,
+    (Way("copy", rows),),
+    torch_call,
+    EXAMPLES,
+    capture=CAPTURE,
+    pointwise=True,
+    flags=lambda label: {"iterated": int(label in ITERATED)},
 )

@@ -25,8 +25,9 @@ def _way_out(result: Result) -> str:
     The batch is an estimate: everything but the weights grows in proportion to it.
     """
     have, s, weights = result.scenario.device.hbm.capacity, result.scenario, result.memory.weights
-    if s.software.attention != "flash-2" and memory(result.trace, result.attention["flash-2"].cost).peak <= have:
-        return "use software.attention: flash-2"
+    fused = list(result.attention)[-1]
+    if s.software.attention != fused and memory(result.trace, result.attention[fused].cost).peak <= have:
+        return f"use software.attention: {fused}"
     batch = math.floor(getattr(s.request, "batch", 1) * (have - weights) / (result.memory.peak - weights))
     if batch >= 1:
         return f"use a request.batch of about {batch}"

@@ -25,7 +25,7 @@ FLOOR = 1e-3  # share of kernel time below which an operator is left out of the 
 
 
 def breakdown(result: Result, path: Path) -> None:
-    """Stacked bars of GPU kernel time by class, unfused and flash-2, to a .png or .svg file."""
+    """Stacked bars of GPU kernel time by class, unfused and fused, to a .png or .svg file."""
     drawn, axes = figure(9, 3.8)
     classes = list(dict.fromkeys(name for p in result.attention.values() for name in result.by_class(p)))
     ways = list(result.attention)[::-1]  # the first is drawn on top
@@ -54,7 +54,7 @@ def breakdown(result: Result, path: Path) -> None:
     axes.set_xlabel("GPU kernel time of one inference (s)")
     tables = [(result.by_class(p), result.total(p).time) for p in result.attention.values()]
     listed = [n for n in classes if any(n in t and t[n].time > LISTED * whole for t, whole in tables)]
-    title = _title(result, "attention unfused and flash-2")
+    title = _title(result, f"attention {' and '.join(result.attention)}")
     legend(drawn, title, [patch(COLOURS[name]) for name in listed], listed)
     save(drawn, source(result.scenario), path)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sim.fitted import Fitted
 
 Fit: TypeAlias = "tuple[Fitted, str]"  # and the id of the device that it is applied on
-COMPARED = ("unfused", "flash-2")  # ways to run attention that every result holds against each other
 
 
 def replay(scenario: Scenario, command: str = "") -> Result:
@@ -41,11 +40,16 @@ def replay(scenario: Scenario, command: str = "") -> Result:
         way: own
         if way == scenario.software.attention
         else price(trace, _with(scenario, way), on, scenario.level, fitted)
-        for way in COMPARED
+        for way in compared(scenario.software.attention)
     }
     timeline = serial(trace.segments, held(own.cost), own.host)
     need, steps = memory(trace, own.cost), denoising(find(scenario.model), scenario.request)
     return Result(scenario, trace, own, attention, timeline, need, steps, command, correction)
+
+
+def compared(attention: str) -> tuple[str, str]:
+    """The two ways to run attention that a result holds against each other: unfused, and flash-2 or what replaces it."""
+    return "unfused", "flash-3" if attention == "flash-3" else "flash-2"
 
 
 def settled(scenario: Scenario) -> tuple[Scenario, Correction]:

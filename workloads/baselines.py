@@ -36,7 +36,7 @@ class Baseline:
         softmax: in the dtype of the scores; `cast`: cast to fp32 by a kernel, softmax in fp32, cast back by a kernel;
             `asked`: softmax(dtype=fp32), which torch does in one kernel for fp16 and with a cast before for bf16
             (aten/src/ATen/native/SoftMax.cpp), then cast back.
-        mask_at_decode: a causal mask is added for a single query too.
+        mask_at_decode: the causal mask is added where it masks nothing too, for a single query on held keys.
         fp32_product: queries and keys are cast to fp32 before their product (`upcast_attention` of a diffusers model).
         repeats_keys: keys and values of grouped heads are copied once for every head that reads them (`repeat_kv`).
     """
@@ -53,8 +53,9 @@ PLAIN = "plain"
 BASELINES: Mapping[str, Baseline] = {
     PLAIN: Baseline("softmax(q @ k.mT * scale + mask, -1) @ v in torch, an operator a kernel", "scores"),
     "diffusers": Baseline(
-        "diffusers 0.11 to 0.42, attention_processor.py: Attention.get_attention_scores (baddbmm with alpha=scale, softmax, bmm); "
-        "0.11: models/attention.py, CrossAttention._attention, the same",
+        "diffusers to 0.42, models/attention_processor.py: Attention.get_attention_scores (baddbmm with beta=0 and alpha=scale, "
+        "softmax) and AttnProcessor (bmm); in 0.11 CrossAttention._attention of models/attention.py. With beta=0 baddbmm reads no "
+        "third operand (torch, aten/src/ATen/native/LinearAlgebra.cpp, common_checks_baddbmm_bmm)",
         "none",
     ),
     "diffusers upcast": Baseline(
@@ -69,8 +70,8 @@ BASELINES: Mapping[str, Baseline] = {
         "scores", softmax="asked", mask_at_decode=True, repeats_keys=True,
     ),
     "transformers clip": Baseline(
-        "transformers 4.34, models/clip/modeling_clip.py, CLIPAttention.forward: q_proj(x) * scale, bmm, + causal_attention_mask, "
-        "softmax, bmm",
+        "transformers 4.34, models/clip/modeling_clip.py, CLIPAttention.forward: q_proj(x) * scale, bmm, "
+        "+ causal_attention_mask, softmax, bmm",
         "queries",
     ),
     "transformers t5": Baseline(
@@ -89,7 +90,8 @@ BASELINES: Mapping[str, Baseline] = {
         "scores",
     ),
     "phenaki": Baseline(
-        "lucidrains/phenaki-pytorch, phenaki_pytorch/attention.py, Attention.forward: einsum * scale, masked_fill, softmax, einsum",
+        "lucidrains/phenaki-pytorch, phenaki_pytorch/attention.py, Attention.forward: einsum * scale, masked_fill where causal, "
+        "softmax, einsum",
         "scores",
     ),
     "parti": Baseline(
@@ -100,6 +102,8 @@ BASELINES: Mapping[str, Baseline] = {
 }  # fmt: skip
 
 # The function that builds a stage's module, or all functions of a file -> its baseline. What is not here is plain.
+# Of diffusers' transformers with two streams (SD3, FLUX.1, HunyuanVideo, ...) the library has no code without
+# scaled_dot_product_attention: for them that of AttnProcessor is assumed.
 FOLLOWS: Mapping[str, str] = {
     "models.llama_2.language_model": "transformers llama",
     "parts.text.llama_3_8b": "transformers llama",
@@ -115,7 +119,7 @@ FOLLOWS: Mapping[str, str] = {
     "models.make_a_video.decoder": "guided-diffusion",
     "models.make_a_video.super_resolution_1": "guided-diffusion",
     "models.make_a_video.super_resolution_2": "guided-diffusion",
-    "models.make_a_video.prior": "muse-maskgit",  # assumed: unCLIP's prior is not published; its layers are those of our Muse
+    "models.make_a_video.prior": "muse-maskgit",  # assumed: unCLIP's prior has no published code; its layers are our Muse's
     "models.muse": "muse-maskgit",
     "models.phenaki": "phenaki",
     "models.parti": "parti",

@@ -141,10 +141,13 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
         distances[slot] = _distance(recipe, i, source, previous, at, calls, call)
         previous -= source == "previous"
     busy = (work["write_bytes"][at] > 0) | (work["flops"][at] > 0)
+    wide = work["fp32"][at]
     texts = {"name": work["name"], "way": recipe.way, "family": recipe.family, "pattern": work["pattern"]}
     return {
-        "order": np.full(count, recipe.order), "launch": np.full(count, i), "itemsize": np.where(work["fp32"][at], float(WIDE), recipe.itemsize[at]),
-        "dtype": np.where(work["fp32"][at], recipe.fp32, recipe.dtype[at]).astype(object), **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
+        "order": np.full(count, recipe.order), "launch": np.full(count, i),
+        "itemsize": np.where(wide, float(WIDE), recipe.itemsize[at]),
+        "dtype": np.where(wide, recipe.fp32, recipe.dtype[at]).astype(object),
+        **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
         "launches": calls.launches[call] * busy,
         "gemm": np.zeros((4, count)) if work["gemm"] is None else work["gemm"][:, at],
         "flash": np.zeros((6, count)) if work["flash"] is None else work["flash"][:, at],

@@ -141,7 +141,8 @@ def columns(work: Work, count: int) -> dict[str, Any]:
     return {
         "name": work.name, "pattern": work.pattern, "final": work.final,
         "sources": [r.source for r in work.reads], "bytes": [full(r.bytes) for r in work.reads],
-        "gemm": tiled(work.gemm), "flash": tiled(work.flash), "fp32": full(work.fp32) == 1, **{n: full(getattr(work, n)) for n in NUMBERS},
+        "gemm": tiled(work.gemm), "flash": tiled(work.flash), "fp32": full(work.fp32) == 1,
+        **{n: full(getattr(work, n)) for n in NUMBERS},
     }  # fmt: skip
 
 

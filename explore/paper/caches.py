@@ -32,8 +32,12 @@ from workloads.ops.attention import ROLES
 
 GEMM, SOFTMAX, ELEMENTWISE = KINDS = ("GEMM", "softmax", "elementwise")
 OF_KERNEL = {
-    "q k^t": GEMM, "p v": GEMM, "gemm": GEMM, "softmax": SOFTMAX, "scale": ELEMENTWISE, "q heads": ELEMENTWISE,
-    "k heads": ELEMENTWISE, "v heads": ELEMENTWISE, "output heads": ELEMENTWISE, "copy": ELEMENTWISE, "elementwise": ELEMENTWISE,
+    **dict.fromkeys(("q k^t", "p v", "gemm"), GEMM), "softmax": SOFTMAX,
+    **dict.fromkeys(
+        ("scale", "scale q", "scale k", "mask", "q to fp32", "k to fp32", "scores to fp32", "from fp32", "q heads", "k heads",
+         "v heads", "output heads", "copy", "elementwise"),
+        ELEMENTWISE,
+    ),
 }  # fmt: skip
 WARP = 32  # lanes (CUDA C++ Programming Guide)
 MATRIX_FLOPS = 2 * 16 * 8 * 16  # of one warp instruction on 16-bit operands (PTX ISA, mma.sync.m16n8k16)

@@ -37,41 +37,34 @@ def flops_by_group(suite: Suite, model: str, component: str = "") -> Floats:
     return np.asarray(np.bincount(member.call_group(), each, len(GROUPS)), dtype=np.float64)
 
 
-def convolution_floor(suite: Suite, model: str, way: str) -> float:
-    """Percent of a model's kernel time that convolutions would take at the device's peak rate, all else as priced."""
-    member, times = suite.member(model), Times(suite)
-    on = member.scenario.device
-    flops = flops_by_group(suite, model)[GROUPS.index(CONVOLUTION)]
-    least = float(flops / on.matmul_rate(member.scenario.request.dtype))
-    rest = times.total(model, way) - times.of(model, way, CONVOLUTION)
-    return 100 * least / (least + rest)
+def floor(suite: Suite, model: str, way: str, name: str, least: float) -> float:
+    """Percent of a model's kernel time that one class would take in `least` seconds, all else as priced."""
+    times = Times(suite)
+    return 100 * least / (least + times.total(model, way) - times.of(model, way, name))
 
 
 def convolution(suite: Suite, model: str, way: str) -> str:
-    """The floor in words."""
+    """The floor of convolutions at the device's peak rate, in words."""
+    scenario = suite.member(model).scenario
+    flops = flops_by_group(suite, model)[GROUPS.index(CONVOLUTION)]
+    share = floor(suite, model, way, CONVOLUTION, float(flops / scenario.device.matmul_rate(scenario.request.dtype)))
     return (
         f"were every convolution of {TITLE[model]} to run at the device's peak and all else as priced, "
-        f"they would still take {convolution_floor(suite, model, way):.0f} %"
+        f"they would still take {share:.0f} %"
     )
 
 
-def group_norm_floor(suite: Suite, model: str, way: str) -> float:
-    """Percent of kernel time of group norms that read their input twice and write it once at the HBM's peak rate."""
-    member, times = suite.member(model), Times(suite)
+def group_norm(suite: Suite, model: str, way: str) -> str:
+    """The floor of group norms that read their input twice and write it once at the HBM's peak rate, in words."""
+    member = suite.member(model)
     trace = member.trace
     mine = np.flatnonzero(call_class(trace) == REPORT_CLASSES.index(GROUP_NORM))
     d = trace.dims("group_norm", trace.call_op[mine])
     moved = 3 * trace.op_itemsize()[trace.call_op[mine]] * d.n * d.c * d.positions
     least = float(moved.astype(float) @ trace.call_repeats()[mine]) / member.scenario.device.hbm.bandwidth
-    rest = times.total(model, way) - times.of(model, way, GROUP_NORM)
-    return 100 * least / (least + rest)
-
-
-def group_norm(suite: Suite, model: str, way: str) -> str:
-    """The floor in words."""
     return (
         f"were every group norm of {TITLE[model]} to read its input twice and write it once at the HBM's peak, "
-        f"they would take {group_norm_floor(suite, model, way):.1f} %: torch's kernel has a block a sample and group"
+        f"they would take {floor(suite, model, way, GROUP_NORM, least):.1f} %: torch's kernel has a block a sample and group"
     )
 
 

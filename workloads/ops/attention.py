@@ -20,7 +20,7 @@ import numpy as np
 from hwspecs.software import Software
 from workloads.aten import AtenCall, size
 from workloads.baselines import columns
-from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Way, Work
+from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Rows, Way, Work
 from workloads.ops.elementwise import INDEX_OPS
 
 DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved", "mask")
@@ -40,6 +40,10 @@ SOFTMAX_FLOPS = (
 WARP_ROW = 1024
 SOFTMAX_LANES, SOFTMAX_EXPS = (47, 31), (3, 2)
 WIDE, SMALL = 4, 4  # B of an fp32 value; a mask that is smaller than the scores by more than this broadcasts over them
+
+# FlashAttention-2's kernel that splits keys: rows of a block of queries, and keys of a block (flash_api.cpp, set_params_splitkv:
+# 64, and 64 to 256 by head_dim). How many parts: a fixed menu, of which the fastest counts.
+QUERIES_SPLIT, KEYS_SPLIT, PARTS = 64, 128, (2, 4, 8, 16, 32)
 
 # Vector FLOPs beside the products of the first FlashAttention, per score and per element of its kernel's head_dim, up to 64 and
 # above: the least mean error on 61 public fp16 times of flash-attention 1 on an A100 (fxmarty, efficient-attention-benchmark,
@@ -87,6 +91,46 @@ def flash_3(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     return (replace(kernel, name="flash attention 3", flash=replace(kernel.flash, older=0)),)
 
 
+def in_parts(parts: int, whole: Callable[[Dims, Ints, Software], tuple[Work, ...]]) -> Rows:
+    """The same for a few queries: `parts` of the keys worked on side by side, and a kernel that adds them up in fp32.
+
+    FlashAttention-2 since 2.2 (2023-09; its README), in flash_attn_func and in torch by a heuristic (flash-attention issue 1002);
+    for a single query, heads that share keys are rows of one block (flash_api.cpp, seqlenq_ngroups_swapped).
+    """
+
+    def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+        (kernel,) = whole(d, itemsize, software)
+        assert kernel.flash is not None
+        shared = np.where(d.q_len == 1, d.heads // d.kv_heads, 1)
+        outputs = d.batch * d.heads * d.q_len
+        held = parts * WIDE * outputs * (d.head_dim + 1)  # sums, and the logarithm of each row's
+        flash = Flash(
+            d.batch * d.heads // shared * parts,
+            d.q_len * shared,
+            -(-d.kv_len // parts),
+            d.head_dim,
+            0,
+            kernel.flash.older,
+        )
+        added = Work(
+            "add parts", "stream", (Read("previous", held),), itemsize * outputs * d.head_dim,
+            vector_flops=2 * parts * outputs * d.head_dim, exp_ops=parts * outputs,
+        )  # fmt: skip
+        return replace(kernel, flash=flash, write_bytes=held, final=False), added
+
+    return rows
+
+
+def has_parts(parts: int) -> Callable[[Dims, Ints], Any]:
+    """Which ops (ops,) may be cut into so many parts of keys: a block of keys to each, and one block of queries a head."""
+
+    def possible(d: Dims, itemsize: Ints) -> Any:
+        few = (d.q_len <= QUERIES_SPLIT) & (d.kv_len >= parts * KEYS_SPLIT) & (d.causal == 0)
+        return has_flash(d, itemsize) & few
+
+    return possible
+
+
 def has_flash(d: Dims, itemsize: Ints) -> Any:
     """Which ops (ops,) FlashAttention-2 has a kernel for: 2-byte types, head_dim at most 256, no explicit mask (its README)."""
     return (itemsize == 2) & (d.head_dim <= 256) & (d.mask == 0)
@@ -94,6 +138,14 @@ def has_flash(d: Dims, itemsize: Ints) -> Any:
 
 def _fused_allowed(software: Software) -> bool:
     return software.attention in ("flash-1", "flash-2", "flash-3", "auto")
+
+
+def _is_flash_2(software: Software) -> bool:
+    return software.attention in ("flash-2", "auto")
+
+
+def _is_flash_3(software: Software) -> bool:
+    return software.attention == "flash-3"
 
 
 def has_flash_1(d: Dims, itemsize: Ints) -> Any:
@@ -166,7 +218,10 @@ def _softmax(d: Dims, itemsize: Ints, s: Ints, eager: int) -> tuple[Work, ...]:
     """From scores of `s` bytes to probabilities in the dtype of the values: scale, mask, casts and softmax."""
     scores = d.batch * d.heads * d.q_len * d.kv_len
     scaled = eager * (1 - _said(d, "unscaled")) * s
-    causal = (d.causal == 1) & ((d.q_len > 1) | (_said(d, "mask_at_decode") == 1))
+    at_decode = (_said(d, "held") == 1) & (
+        _said(d, "mask_at_decode") == 1
+    )  # of zeros, which the library adds all the same
+    causal = ((d.causal == 1) & (d.q_len > 1)) | at_decode
     mask = np.maximum(d.mask, np.where(causal, itemsize * d.q_len * d.kv_len, 0))
     masked = eager * np.where(mask > 0, s, 0)
     upcast = eager * _said(d, "upcast") * (s // scores < WIDE)
@@ -288,8 +343,13 @@ KIND = OpKind(
             streams=1.0,
         ),
         Way("flash-1", flash_1, lambda software: software.attention == "flash-1", has_flash_1, DISPATCH["bmm"]),
-        Way("flash-2", flash, lambda software: software.attention in ("flash-2", "auto"), has_flash, DISPATCH["bmm"]),
-        Way("flash-3", flash_3, lambda software: software.attention == "flash-3", has_flash, DISPATCH["bmm"]),
+        Way("flash-2", flash, _is_flash_2, has_flash, DISPATCH["bmm"]),
+        Way("flash-3", flash_3, _is_flash_3, has_flash, DISPATCH["bmm"]),
+        *(
+            Way(f"{name}, keys in {parts}", in_parts(parts, whole), allowed, has_parts(parts), DISPATCH["bmm"])
+            for name, whole, allowed in (("flash-2", flash, _is_flash_2), ("flash-3", flash_3, _is_flash_3))
+            for parts in PARTS
+        ),
         Way("memory-efficient", flash, _fused_allowed, lambda d, itemsize: ~has_flash(d, itemsize), DISPATCH["bmm"]),
         Way(
             "memory-efficient 1",

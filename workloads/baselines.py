@@ -54,8 +54,8 @@ BASELINES: Mapping[str, Baseline] = {
     PLAIN: Baseline("softmax(q @ k.mT * scale + mask, -1) @ v in torch, an operator a kernel", "scores"),
     "diffusers": Baseline(
         "diffusers to 0.42, models/attention_processor.py: Attention.get_attention_scores (baddbmm with beta=0 and alpha=scale, "
-        "softmax) and AttnProcessor (bmm); in 0.11 CrossAttention._attention of models/attention.py. With beta=0 baddbmm reads no "
-        "third operand (torch, aten/src/ATen/native/LinearAlgebra.cpp, common_checks_baddbmm_bmm)",
+        "softmax) and AttnProcessor (bmm); in 0.11 CrossAttention._attention of models/attention.py. baddbmm with beta=0 reads "
+        "no third operand (torch, aten/src/ATen/native/LinearAlgebra.cpp, common_checks_baddbmm_bmm)",
         "none",
     ),
     "diffusers upcast": Baseline(

@@ -9,6 +9,7 @@ four times their width (DeepFloyd IF and NeMo project it so). Sampling steps are
 hundreds that Muse's authors say it takes (Chang et al., arXiv 2301.00704, section 2.8), and give the last network 36 % of the
 FLOPs; it takes 4.2 of the 13.3 s that their table 3 has for 1024 x 1024, against 9.1 s for 256 x 256.
 Left out: the samplers' pointwise operators, dynamic thresholding, the noise on the smaller images.
+Unfused attention is that of openai/guided-diffusion, whose UNet ours is (`workloads.baselines`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ layers, width 2048, MLP 8192, over 16 x 16 tokens, 24 steps; super-resolution of
 64 tokens, 8 steps, with multi-axis attention; 8192 codes; the finetuned decoder has 4 residual blocks a level and width 256.
 Published are 3 B for the base, to one digit; with cross-attention in every layer these sizes make 3.3 B. Heads (of 128 and
 64), the decoder's multipliers and the blocks of the multi-axis attention (8 x 8) are not published.
-The decoder of the base's own tokens (f = 16) runs only where no super-resolution is asked for.
+The decoder of the base's own tokens (f = 16) runs only where no super-resolution is asked for. Unfused attention is that of
+lucidrains/muse-maskgit-pytorch (`workloads.baselines`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ an image of 256 x 256 as 32 x 32 tokens of 8192; image decoder of 32 blocks, wid
 630 M). Every text's keys are made once; image tokens are decoded in a few spans, each at the token in its middle (see
 `workloads.decoding`): `decode_512` is the token that sees 512 keys. Attention is dense, as a cache reads it: the paper's
 sparse mask would skip scores. Left out: the convolutional upsamplers to 512 and 1024 (15 M and 30 M), ranking of samples.
+Unfused attention is that of lucidrains/parti-pytorch, with heads of keys of their own as the paper has (`workloads.baselines`).
 """
 
 from __future__ import annotations

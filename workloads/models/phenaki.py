@@ -4,7 +4,8 @@ Villegas et al., Phenaki: Variable Length Video Generation from Open Domain Text
 parameters, clips of 11 frames of 128 x 128 as 6 x 16 x 16 tokens of 8192 (the first frame alone, then pairs of frames; patches
 of 8 x 8). The decoder runs a transformer causal in time, then one over the pixels' patches of each frame. Depth and width
 of neither are known to us: 24 layers of Muse's width, cross-attention reading the text at its own width, make 1.85 B; the
-decoder has 4 + 4 layers of width 512. Steps (24, Muse's) and guidance are assumptions as well.
+decoder has 4 + 4 layers of width 512. Steps (24, Muse's) and guidance are assumptions as well. Unfused attention is that of
+lucidrains/phenaki-pytorch (`workloads.baselines`).
 """
 
 from __future__ import annotations

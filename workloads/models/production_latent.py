@@ -6,7 +6,8 @@ from CLIP ViT-L and T5-XXL, latents of 16 channels, images of 1024 x 1024. Its w
 2048 and 2048 channels (Stable Diffusion's multipliers), three residual blocks each, attention with the text at the middle two
 with heads of 64 make 3.0 B. The upper level has none: the study says that today's models drop attention at high resolution for
 its memory, and so does the public model of this size and resolution (SDXL, Podell et al. 2023, arXiv 2307.01952, section 2.1).
-Both texts enter as one sequence, CLIP's padded to T5's width.
+Both texts enter as one sequence, CLIP's padded to T5's width. The UNet is built of diffusers' blocks, whose unfused
+attention it has.
 """
 
 from __future__ import annotations

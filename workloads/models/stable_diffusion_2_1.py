@@ -2,8 +2,8 @@
 
 Written from memory of {text_encoder,unet,vae}/config.json of stabilityai/stable-diffusion-2-1 and checked by the parameter
 totals of its checkpoints. Its `upcast_attention` (scores in fp32) changes nothing under scaled_dot_product_attention, which
-diffusers takes where torch has it. Left out as for Stable Diffusion 1.5: the sampler, the conversion to
-pixels.
+diffusers takes where torch has it; unfused, queries and keys are cast and their product is of fp32. Left out as for Stable
+Diffusion 1.5: the sampler, the conversion to pixels.
 """
 
 from __future__ import annotations

@@ -324,6 +324,7 @@ EXAMPLES = (
     _example(2, 12, 77, 77, 64, causal=1),
     _example(4096, 8, 16, 16, 40, role=2),
     _example(1, 1, 1, 1000, 512),
+    _example(1, 32, 1, 2048, 128),
     _example(1, 8, 120, 120, 64, mask=120 * 120),
 )
 

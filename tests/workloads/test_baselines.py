@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -24,14 +25,15 @@ OP = {
     "role": 0, "interleaved": 1, "mask": 0,
 }  # fmt: skip
 SCORES = BATCH * HEADS * LENGTH * LENGTH
+NONE: Mapping[str, int] = {}
 
 
 def launched(
-    baseline: str, dtype: str = "fp16", fusion: str = "eager", held: bool = False, **changes: int
+    baseline: str, dtype: str = "fp16", fusion: str = "eager", held: bool = False, changes: Mapping[str, int] = NONE
 ) -> dict[str, Any]:
     """Kernel name -> (bytes read, bytes written, dtype) of what unfused attention launches."""
     label = SEPARATOR.join(("aten.scaled_dot_product_attention", baseline, *((HELD,) if held else ())))
-    told = replace(trace([("attention", OP | changes)], dtype), labels=(label,))
+    told = replace(trace([("attention", {**OP, **changes})], dtype), labels=(label,))
     k = lower(told, eager(attention="unfused", fusion=fusion))
     return {
         k.name[i]: (int(k.reads[:, i].sum()), int(k.write_bytes[i]), k.dtype[i])
@@ -59,7 +61,7 @@ def test_kernels_between_the_products(baseline: str, dtype: str, between: list[s
 
 def test_a_compiler_leaves_one_kernel_between_the_products() -> None:
     for name in BASELINES:
-        names = list(launched(name, fusion="pointwise", causal=1))
+        names = list(launched(name, fusion="pointwise", changes={"causal": 1}))
         assert names[names.index("q k^t") + 1 : names.index("p v")] == ["softmax"]
 
 
@@ -73,24 +75,24 @@ def test_bytes_of_the_casts() -> None:
 
 
 def test_a_causal_mask_is_a_kernel_but_at_decode_only_where_the_library_adds_it_there() -> None:
-    assert "mask" in launched("transformers clip", causal=1)
-    assert "mask" not in launched("transformers clip", causal=0)
+    assert "mask" in launched("transformers clip", changes={"causal": 1})
+    assert "mask" not in launched("transformers clip", changes={"causal": 0})
     one = {"q_len": 1, "kv_len": LENGTH}
-    assert "mask" in launched("transformers llama", held=True, **one)
-    assert "mask" not in launched("parti", held=True, **one)
+    assert "mask" in launched("transformers llama", held=True, changes=one)
+    assert "mask" not in launched("parti", held=True, changes=one)
 
 
 def test_heads_are_copied_apart_where_they_cannot_be_viewed() -> None:
     assert {"q heads", "k heads", "v heads", "output heads"} <= set(launched("diffusers"))
-    assert {"q heads", "k heads"}.isdisjoint(launched("diffusers", batch=1))
-    assert {"q heads", "k heads", "output heads"}.isdisjoint(launched("parti", held=True, q_len=1))
+    assert {"q heads", "k heads"}.isdisjoint(launched("diffusers", changes={"batch": 1}))
+    assert {"q heads", "k heads", "output heads"}.isdisjoint(launched("parti", held=True, changes={"q_len": 1}))
 
 
 def test_keys_of_grouped_heads_are_repeated_where_the_library_does() -> None:
     grouped = {"heads": HEADS, "kv_heads": 1, "batch": 1}
     keys = 2 * LENGTH * DIM
-    assert launched("transformers llama", held=True, **grouped)["k heads"][:2] == (keys, HEADS * keys)
-    assert "k heads" not in launched("diffusers", held=True, **grouped)
+    assert launched("transformers llama", held=True, changes=grouped)["k heads"][:2] == (keys, HEADS * keys)
+    assert "k heads" not in launched("diffusers", held=True, changes=grouped)
 
 
 def test_upcast_attention_is_a_product_in_fp32() -> None:
@@ -104,7 +106,7 @@ def test_reads_name_bytes_that_were_written() -> None:
     """What a kernel reads of the one before it is what that one wrote."""
     for name in BASELINES:
         for dtype in ("fp16", "bf16", "fp32"):
-            found = launched(name, dtype, causal=1)
+            found = launched(name, dtype, changes={"causal": 1})
             names = [n for n in found if n not in ("output heads",)]
             chain = names[names.index("q k^t") : names.index("p v")]
             mask = ITEMSIZE[dtype] * LENGTH * LENGTH
@@ -140,8 +142,8 @@ def over_scores(module: Any, *inputs: Any, **known: Any) -> Counter[str]:
     return found
 
 
-def ours(baseline: str, dtype: str, **changes: int) -> Counter[str]:
-    names = list(launched(baseline, dtype, **changes))
+def ours(baseline: str, dtype: str, changes: Mapping[str, int] = NONE) -> Counter[str]:
+    names = list(launched(baseline, dtype, changes=changes))
     between = names[names.index("q k^t") + 1 : names.index("p v")]
     return Counter("softmax" if n == "softmax" else "elementwise" for n in between)
 
@@ -171,4 +173,4 @@ def test_transformers_runs_the_kernels_that_its_baseline_says(dtype: str) -> Non
         mask = torch.empty(BATCH, 1, LENGTH, LENGTH, dtype=torch_dtype(dtype))
     found = over_scores(module, x, position_embeddings=(turn, turn), attention_mask=mask)
     # On the CPU and on the meta device the cast inside softmax(dtype=float32) is an operator of its own for fp16 too.
-    assert found == ours("transformers llama", "bf16", causal=1)
+    assert found == ours("transformers llama", "bf16", changes={"causal": 1})

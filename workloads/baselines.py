@@ -151,15 +151,11 @@ def told(part: Trace, stage: Stage) -> Trace:
     ops = part.ops_of("attention")
     if not len(ops):
         return part
-    held = _reads_held(part, ops)
-    labels = list(part.labels)
-    index = part.op_label.copy()
-    for op, is_held in zip(ops.tolist(), held.tolist(), strict=True):
-        label = SEPARATOR.join((part.labels[part.op_label[op]], name, *((HELD,) if is_held else ())))
-        if label not in labels:
-            labels.append(label)
-        index[op] = labels.index(label)
-    return replace(part, labels=tuple(labels), op_label=index)
+    of = [part.labels[i] for i in part.op_label]
+    for op, is_held in zip(ops.tolist(), _reads_held(part, ops).tolist(), strict=True):
+        of[op] = SEPARATOR.join((of[op], name, *((HELD,) if is_held else ())))
+    labels = {label: i for i, label in enumerate(dict.fromkeys(of))}  # numbered by the ops, as a capture numbers them
+    return replace(part, labels=tuple(labels), op_label=np.array([labels[label] for label in of], dtype=np.int64))
 
 
 def _reads_held(part: Trace, ops: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:

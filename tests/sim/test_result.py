@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from hwspecs.rates import rates
 from sim import simulate
-from sim.report import ops_csv
+from sim.report import ops_csv, text
 from sim.result import Result
 from sim.scenario import load
 from sim.simulate import price
@@ -83,6 +83,17 @@ def test_own_attention_is_one_of_the_compared(toy: Result) -> None:
     assert found["attention_comparison"]["flash-2"]["latency_s"] == found["latency_s"]
     assert found["attention_comparison"]["unfused"]["latency_s"] > found["latency_s"]
     assert toy.attention_kernels(toy.priced) < toy.by_class()["Attention"].time
+
+
+@pytest.mark.parametrize(("way", "beside"), [("flash-3", "flash-3"), ("flash-1", "flash-2"), ("unfused", "flash-2")])
+def test_what_attention_is_compared_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, beside: str
+) -> None:
+    found = result(monkeypatch, tmp_path, f"software.attention={way}")
+    assert list(found.to_json()["attention_comparison"]) == ["unfused", beside]
+    assert f"Attention unfused against {beside}" in text(found)
+    if way in ("unfused", beside):
+        assert found.attention[way] is found.priced
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_upcast_attention_is_a_product_in_fp32() -> None:
     assert found["q k^t"] == (2 * 4 * SCORES // LENGTH * DIM, 4 * SCORES, "fp32")
     assert found["p v"][2] == "fp16"
     assert found["from fp32"][:2] == (4 * SCORES, 2 * SCORES)
+    assert {"q to fp32", "k to fp32"} <= set(found)
+    assert {"q to fp32", "k to fp32", "from fp32"}.isdisjoint(launched("diffusers upcast", "fp32"))
 
 
 def test_reads_name_bytes_that_were_written() -> None:

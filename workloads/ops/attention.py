@@ -198,7 +198,7 @@ def _operands(d: Dims, itemsize: Ints, eager: int) -> tuple[Work, ...]:
     repeated = (_said(d, "repeats_keys") == 1) & (d.heads > d.kv_heads)
     split = np.where((apart & (_said(d, "held") == 0)) | repeated, kv, 0)
     scaled = (eager * _said(d, f"scale_{name}") * size for name, size in (("queries", q), ("keys", kv)))
-    cast = _said(d, "fp32_product")
+    cast = _said(d, "fp32_product") * (itemsize < WIDE)
     return (
         _copy("q heads", "input0", np.where(apart & (d.q_len > 1), q, 0), itemsize, d, eager),
         _copy("k heads", "input1", split, itemsize, d, eager, np.where(split > 0, _keys(d, kv), 0)),
@@ -218,10 +218,8 @@ def _softmax(d: Dims, itemsize: Ints, s: Ints, eager: int) -> tuple[Work, ...]:
     """From scores of `s` bytes to probabilities in the dtype of the values: scale, mask, casts and softmax."""
     scores = d.batch * d.heads * d.q_len * d.kv_len
     scaled = eager * (1 - _said(d, "unscaled")) * s
-    at_decode = (_said(d, "held") == 1) & (
-        _said(d, "mask_at_decode") == 1
-    )  # of zeros, which the library adds all the same
-    causal = ((d.causal == 1) & (d.q_len > 1)) | at_decode
+    zeros = (_said(d, "held") == 1) & (_said(d, "mask_at_decode") == 1)  # a mask that masks nothing, added all the same
+    causal = ((d.causal == 1) & (d.q_len > 1)) | zeros
     mask = np.maximum(d.mask, np.where(causal, itemsize * d.q_len * d.kv_len, 0))
     masked = eager * np.where(mask > 0, s, 0)
     upcast = eager * _said(d, "upcast") * (s // scores < WIDE)

@@ -19,7 +19,8 @@ from calib import lanes, power
 from calib.carried import STREAMS, groups, on_chip, units
 from calib.families.base import RATES, Floats
 from calib.families.gemm import BATCHED_EDGE, EDGE
-from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of
+from calib.few import LEAST_SPREAD
+from calib.fit import FLOOR_QUANTILE, MOST, TIGHT, Rows, errors, parts_of
 from calib.physics import Start, least_squares
 from calib.predict import roofline
 from hwspecs import device
@@ -265,9 +266,9 @@ def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
 def _after_points(rows: Rows, found: Mapping[str, float], own: Mapping[str, float], floors: Mapping[str, float]) -> Any:
     """The sustained share of the chip, refitted on a few rows with all else held."""
     (chip,) = own
-    start = {"share": Start(own[chip], 1.0, 1.0)}
+    start = {"share": Start(own[chip], TIGHT["tensor_sustained"], 1.0)}
 
     def predict(values: Mapping[str, float]) -> Floats:
         return predicted(rows, found, {chip: values["share"]}, floors)
 
-    return {chip: least_squares(predict, rows.measured, start, np.arange(len(rows))).values["share"]}
+    return {chip: least_squares(predict, rows.measured, start, np.arange(len(rows)), LEAST_SPREAD).values["share"]}

@@ -41,6 +41,7 @@ PRIOR = (
     0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
 )
 POINTS = 10  # measured points after which the sustained rate is refitted
+LONE = 2.0  # times the median of the floors of a chip's labels that no floor is
 CLEARLY = 2.0  # times narrower that errors must be for a chip's library to be taken as unlike others
 EDGES = (
     64.0,
@@ -242,10 +243,13 @@ def _start(name: str) -> Start:
 
 
 def least(rows: Rows) -> dict[str, float]:
-    """Where the floor of each label starts: its smallest latencies."""
+    """Where the floor of each label starts: its smallest latencies. A label whose rows are all long says nothing of its floor,
+    and would lend it a kernel's time: from LONE times the median of the labels on, that median is taken."""
     labels = sorted(set(rows.floor) - {""})
     counted = rows.measured / units(rows)
-    return {label: float(np.quantile(counted[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+    found = {label: float(np.quantile(counted[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+    middle = float(np.median(list(found.values()))) if found else 0.0
+    return {label: value if value < LONE * middle else middle for label, value in found.items()}
 
 
 def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:

@@ -270,7 +270,8 @@ def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
 def _after_points(rows: Rows, found: Mapping[str, float], own: Mapping[str, float], floors: Mapping[str, float]) -> Any:
     """The sustained share of the chip, refitted on a few rows with all else held."""
     (chip,) = own
-    start = {"share": Start(own[chip], TIGHT["tensor_sustained"], 1.0)}
+    loose = 1.0 if rows.family.name in STREAMS else TIGHT["tensor_sustained"]  # no law says what streams reach
+    start = {"share": Start(own[chip], loose, 1.0)}
 
     def predict(values: Mapping[str, float]) -> Floats:
         return predicted(rows, found, {chip: values["share"]}, floors)

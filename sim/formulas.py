@@ -33,7 +33,7 @@ class Chip(NamedTuple):
     lanes: Any  # cycles per FLOP of one SM's vector unit
     older: Any  # how many times longer the matrix unit takes for kernels that use the instructions of the generation before
     flop: Any  # s per FLOP of the whole device at the rate that long kernels keep
-    limit: Any  # s per FLOP that the limit on power adds to the peak rate; what tiles leave idle costs less power, so both overlap
+    limit: Any  # s per FLOP that a limit on power adds to the peak rate; it overlaps with what tiles leave idle
     operand: Any  # s per operand byte that one SM takes from L2
     l2_byte: Any  # s per byte through the whole L2
     exponential: Any  # cycles per transcendental operation of one SM

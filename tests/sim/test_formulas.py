@@ -59,7 +59,7 @@ def test_a_library_without_small_tiles() -> None:
 def test_a_power_limit_eases_where_waves_leave_sms_idle(
     m: float, n: float, k: float, tile: tuple[int, int], share: float
 ) -> None:
-    """Never faster than the tiles, nor than the sustained rate; between their largest and their sum; without a limit, the tiles."""
+    """Never faster than the tiles, nor than the sustained rate; at most their sum; without a limit, the tiles."""
 
     def tensor(sustained: float) -> float:
         on = tiles.chip(replace(A100, tensor_sustained=sustained), TERMS, A100.tensor["fp16"], A100.vector["fp16"])

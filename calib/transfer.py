@@ -19,7 +19,8 @@ from calib import lanes, power
 from calib.carried import STREAMS, groups, on_chip, units
 from calib.families.base import RATES, Floats
 from calib.families.gemm import BATCHED_EDGE, EDGE
-from calib.fit import FLOOR_QUANTILE, MOST, Rows, errors, parts_of
+from calib.few import LEAST_SPREAD
+from calib.fit import FLOOR_QUANTILE, MOST, TIGHT, Rows, errors, parts_of
 from calib.physics import Start, least_squares
 from calib.predict import roofline
 from hwspecs import device
@@ -40,6 +41,7 @@ PRIOR = (
     0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
 )
 POINTS = 10  # measured points after which the sustained rate is refitted
+LONE = 2.0  # times the median of the floors of a chip's labels that no floor is
 CLEARLY = 2.0  # times narrower that errors must be for a chip's library to be taken as unlike others
 EDGES = (
     64.0,
@@ -241,10 +243,13 @@ def _start(name: str) -> Start:
 
 
 def least(rows: Rows) -> dict[str, float]:
-    """Where the floor of each label starts: its smallest latencies."""
+    """Where the floor of each label starts: its smallest latencies. A label whose rows are all long says nothing of its floor,
+    and would lend it a kernel's time: from LONE times the median of the labels on, that median is taken."""
     labels = sorted(set(rows.floor) - {""})
     counted = rows.measured / units(rows)
-    return {label: float(np.quantile(counted[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+    found = {label: float(np.quantile(counted[rows.floor == label], FLOOR_QUANTILE)) for label in labels}
+    middle = float(np.median(list(found.values()))) if found else 0.0
+    return {label: value if value < LONE * middle else middle for label, value in found.items()}
 
 
 def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
@@ -265,9 +270,10 @@ def _floors(test: Rows, found: Mapping[str, float]) -> dict[str, float]:
 def _after_points(rows: Rows, found: Mapping[str, float], own: Mapping[str, float], floors: Mapping[str, float]) -> Any:
     """The sustained share of the chip, refitted on a few rows with all else held."""
     (chip,) = own
-    start = {"share": Start(own[chip], 1.0, 1.0)}
+    loose = 1.0 if rows.family.name in STREAMS else TIGHT["tensor_sustained"]  # no law says what streams reach
+    start = {"share": Start(own[chip], loose, 1.0)}
 
     def predict(values: Mapping[str, float]) -> Floats:
         return predicted(rows, found, {chip: values["share"]}, floors)
 
-    return {chip: least_squares(predict, rows.measured, start, np.arange(len(rows))).values["share"]}
+    return {chip: least_squares(predict, rows.measured, start, np.arange(len(rows)), LEAST_SPREAD).values["share"]}

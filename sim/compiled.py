@@ -232,10 +232,10 @@ def _alike(lo: int, hw: Floats, alike: Ints, first: Ints) -> int:
 
 def _chip(d: int, dtype: int, hw: Floats) -> Chip:
     """The fields that the formulas read of one design."""
-    own = BY_DTYPE + 3 * dtype
+    own = BY_DTYPE + 4 * dtype
     return Chip(
-        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[OLDER, d], hw[own + 2, d], hw[OPERAND, d],
-        hw[L2_BYTE, d],
+        hw[SM_COUNT, d], hw[CYCLE, d], hw[own, d], hw[own + 1, d], hw[OLDER, d], hw[own + 2, d], hw[own + 3, d],
+        hw[OPERAND, d], hw[L2_BYTE, d],
         hw[EXPONENTIAL, d], hw[REGISTERS, d], hw[SHARED, d], hw[UNIT_M, d], hw[UNIT_N, d], hw[UNIT_K, d], hw[FILL, d],
     )  # fmt: skip
 

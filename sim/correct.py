@@ -69,12 +69,12 @@ def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:
     shapes = Shapes(one, m, n, k, one, distance, itemsize, dtype)
     base = fits.base_terms()
     changed = part.rates(on)
-    own = price(shapes, changed, part.terms(base), writes_stay=True)
+    own = price(shapes, changed, part.terms(base), writes_stay=True, from_memory=True)
     gap = float(np.max(changed.launch_gap))
     own = replace(own, time=own.time + gap)
     seen = features(shapes, own, own.time, float(np.max(on.sm_count)))
     seen |= {"bmm": 0.0 * one, "bias": 0.0 * one, "fp32": 0.0 * one}
     assert part.residual is not None
     total = own.time * np.exp(part.residual(seen, [UNKNOWN] * len(m)))
-    plain = price(shapes, on, base).time + float(np.max(on.launch_gap))
+    plain = price(shapes, on, base, from_memory=True).time + float(np.max(on.launch_gap))
     return np.asarray(np.exp(np.clip(np.log(total / plain), -BOUND, BOUND)))

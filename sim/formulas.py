@@ -33,6 +33,7 @@ class Chip(NamedTuple):
     lanes: Any  # cycles per FLOP of one SM's vector unit
     older: Any  # how many times longer the matrix unit takes for kernels that use the instructions of the generation before
     flop: Any  # s per FLOP of the whole device at the rate that long kernels keep
+    limit: Any  # s per FLOP that a limit on power adds to the peak rate; it overlaps with what tiles leave idle
     operand: Any  # s per operand byte that one SM takes from L2
     l2_byte: Any  # s per byte through the whole L2
     exponential: Any  # cycles per transcendental operation of one SM
@@ -65,13 +66,15 @@ def chip(
     long kernels keep; operand B/cycle of an SM; L2 B/cycle of the device; op/cycle/SM; B per SM; see `Chip`; the share
     of the matrix rate that kernels for older instructions reach."""
     tensor = np.maximum(tensor, NONE)
+    peak = 1.0 / (sm_count * np.maximum(tensor, vector) * clock)  # s per FLOP
     return Chip(
         sm_count=sm_count,
         cycle=1.0 / clock,
         matrix=1.0 / tensor,
         lanes=1.0 / vector,
         older=1.0 / older,
-        flop=1.0 / (sm_count * np.maximum(tensor, vector) * clock * sustained),
+        flop=peak / sustained,
+        limit=peak * fourth_root(fourth(1.0 / sustained) - 1.0),
         operand=1.0 / (delivery * clock),
         l2_byte=1.0 / (l2_bandwidth * clock),
         exponential=1.0 / exp,
@@ -158,7 +161,8 @@ def gemm(
     A block runs on the matrix unit, there in whole unit tiles, or on the vector unit, whichever is faster. A weight-stationary
     array of unit_k x unit_n cells takes one row a cycle and holds one tile of B a pass, so a pass over the rows of a block
     lasts rows + fill cycles (SCALE-Sim, Samajdar et al. 2020: 2 k + n + rows - 2 where nothing overlaps; TPU v1, Jouppi et
-    al. 2017, loads the next weights meanwhile).
+    al. 2017, loads the next weights meanwhile). A power limit leaves full waves the sustained rate; SMs that a wave leaves idle
+    draw less, which the clock of the others makes up for in part: (tiles^4 + sustained^4 - peak^4)^(1/4) of the times.
     """
     blocks = batch * np.ceil(m / bm) * np.ceil(n / bn) * split
     step = LANE_STEP + (itemsize < 4.0) * (K_STEP - LANE_STEP)
@@ -176,7 +180,7 @@ def gemm(
     added = parts * chip.operand / np.minimum(blocks, chip.sm_count)
     written = p.write_out * itemsize * bm * bn * waves * chip.operand
     return Terms(
-        tensor=np.maximum(waves * cycles * chip.cycle / p.tile_issue, flops * chip.flop),
+        tensor=fourth_root(fourth(waves * cycles * chip.cycle / p.tile_issue) + fourth(flops * chip.limit)),
         l2=np.maximum(depth * (bm + bn) * itemsize * waves * chip.operand, moved * chip.l2_byte),
         latency=np.maximum(per_sm / fits, 1.0) * (depth * p.loop_latency) * chip.cycle,
         fixed=p.fill_drain_tile * chip.cycle + written + reduction + added,

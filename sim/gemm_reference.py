@@ -27,6 +27,8 @@ MOST_OFF = 3.0  # log2: how much slower a choice of the menu may be before it do
 LANDSCAPE = (
     *(f"of tile {bm:.0f}x{bn:.0f}" for bm, bn in tiles.TILES), *(f"of split {split:.0f}" for split in tiles.SPLITS),
 )  # fmt: skip
+LARGE_EDGE = 128.0  # longer edge of a tile from which a library takes it for a usual one
+USUAL = (tiles.MENU[:, 2] == 1) & (tiles.MENU[:, :2].max(axis=1) >= LARGE_EDGE)  # choices that it has at no extra cost
 GRIDS = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32))
 
 
@@ -88,28 +90,39 @@ class Priced:
     landscape: Floats  # (len(LANDSCAPE), rows)
 
 
-def price(shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False, least: Floats | None = None) -> Priced:
+def price(
+    shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False, least: Floats | None = None,
+    from_memory: bool = False,
+) -> Priced:  # fmt: skip
     """Time of every product on one device, without the gap before the next kernel.
 
     `writes_stay`: products that are written over and over to the same buffer leave L2 only where its traffic exceeds it.
     `least`: edge (rows,) below which the library has no tile for a product, whose k it does not split either; 0: whole menu.
+    `from_memory`: the library chooses as if operands came from memory: it splits k, or takes small tiles, only until reading them
+    at the peak bandwidth would bind; so these choices take at least that long, wherever the operands are.
     """
     on = tiles.chip(rates, terms, rates.tensor[shapes.dtype], rates.vector[shapes.dtype])
     missing = traffic.miss(shapes.distance, rates, terms)
     hbm_bytes = shapes.reads * missing + shapes.writes * (missing if writes_stay else 1.0)
     hbm = hbm_bytes / (np.asarray(rates.hbm_bandwidth) * terms.hbm_tile)
     edge = np.zeros(len(shapes)) if least is None else least
+    cold = _cold(shapes, rates) if from_memory else np.zeros(len(shapes))
     parts = [slice(i, i + CHUNK) for i in range(0, len(shapes), CHUNK)]
-    chosen = [_best(shapes.part(some), hbm[some], on, terms, edge[some]) for some in parts]
+    chosen = [_best(shapes.part(some), hbm[some], cold[some], on, terms, edge[some]) for some in parts]
     tile = np.concatenate([c for c, _ in chosen]) if chosen else np.zeros(0, dtype=np.int64)
     landscape = np.concatenate([seen for _, seen in chosen], axis=1) if chosen else np.zeros((len(LANDSCAPE), 0))
     t = _terms(shapes, on, terms, tiles.MENU[tile].T)
-    time = np.asarray(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed)
+    time = np.maximum(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed, np.where(USUAL[tile], 0.0, cold))
     peak = np.asarray(rates.sm_count * rates.sm_clock * rates.matmul(shapes.dtype))
     lower = np.maximum(shapes.flops / peak, hbm_bytes / np.asarray(rates.hbm_bandwidth))
     largest = np.argmax(np.stack([t.tensor, t.l2, hbm, t.latency + t.fixed]), axis=0)
     bound = largest.astype(np.int64)
     return Priced(time, t.tensor, t.l2, hbm, t.latency, t.fixed, t.waves, tile, bound, lower, landscape)
+
+
+def _cold(shapes: Shapes, rates: Rates) -> Floats:
+    """Seconds (rows,) of reading the operands from memory at its peak bandwidth."""
+    return np.asarray(shapes.reads / np.asarray(rates.hbm_bandwidth))
 
 
 def loop(shapes: Shapes, rates: Rates, terms: Terms) -> Floats:
@@ -132,11 +145,13 @@ def _terms(shapes: Shapes, on: formulas.Chip, terms: Terms, menu: Floats) -> for
 
 
 def _best(
-    shapes: Shapes, hbm: Floats, on: formulas.Chip, terms: Terms, least: Floats
+    shapes: Shapes, hbm: Floats, cold: Floats, on: formulas.Chip, terms: Terms, least: Floats
 ) -> tuple[NDArray[np.int64], Floats]:
     """The fastest tile of the menu for each shape, and the landscape around it."""
     t = _terms(shapes, on, terms, tiles.MENU.T[:, :, None])
     times = np.asarray(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed)
+    if cold.any():
+        times = np.where(USUAL[:, None], times, np.maximum(times, cold))
     if least.any():
         edge, split = tiles.MENU[:, :2].min(axis=1)[:, None], tiles.MENU[:, 2:]
         times = np.where((edge >= least) & ((split == 1) | (least == 0)), times, np.inf)

@@ -54,8 +54,8 @@ class Tables(NamedTuple):
 
 
 # Rows of the hardware table (fields, designs), which is one array so that the compiler can see that nothing aliases it.
-# What `formulas.Chip` holds comes before HBM_BYTE and from BY_DTYPE on; there, three rows a dtype:
-# `formulas.Chip.matrix`, `lanes` and `flop`.
+# What `formulas.Chip` holds comes before HBM_BYTE and from BY_DTYPE on; there, four rows a dtype:
+# `formulas.Chip.matrix`, `lanes`, `flop` and `limit`.
 (
     SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, OLDER, HBM_BYTE, REACH,
     LANE_FLOP, INDEX_OP, EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
@@ -159,6 +159,6 @@ def hardware(rates: Rates, packed: Packed) -> Floats:
         1.0 / np.asarray(rates.hbm_bandwidth), traffic.reach(rates, terms), 1.0 / (cycles * np.asarray(rates.vector["fp32"])),
         1.0 / (cycles * np.asarray(rates.vector["int8"])),
         1.0 / (cycles * np.asarray(rates.exp)), 1.0 / np.maximum(traffic.possible_in_flight(rates), 1.0), rates.hbm_latency,
-        rates.launch_gap, *(row for own in by_dtype for row in (own.matrix, own.lanes, own.flop)),
+        rates.launch_gap, *(row for own in by_dtype for row in (own.matrix, own.lanes, own.flop, own.limit)),
     )  # fmt: skip
     return np.stack([np.broadcast_to(np.asarray(row, dtype=np.float64).reshape(-1), (count,)) for row in rows])

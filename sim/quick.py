@@ -26,7 +26,7 @@ from sim import formulas, gemm_reference, residual, tiles, traffic
 from sim.compiled import _rebound
 from sim.correct import WEIGHT_COPIES
 from sim.formulas import Chip, TileTerms, fourth, fourth_root, gemm
-from sim.gemm_reference import MOST_OFF, NAMES, fill, quantised
+from sim.gemm_reference import MOST_OFF, NAMES, USUAL, fill, quantised
 from workloads.cache import folder
 from workloads.kind import ITEMSIZE
 
@@ -108,12 +108,14 @@ def _one(
     reads, writes = size * (m * k + n * k), size * m * n
     distance = size * (m * k + m * n + memory.copies * n * k)
     moved = (reads + writes) / (1.0 + fourth(memory.reach / distance))  # what is written over and over stays too
-    hbm = moved / memory.achieved
+    hbm, cold = moved / memory.achieved, reads / memory.peak_bandwidth
     best, least = 0, np.inf
     landscape = np.full(TILE_COUNT + SPLIT_COUNT, np.inf)  # the least time of each tile, then of each split
     for i in range(MENU.shape[0]):
         t = gemm(chip, p, 1.0, m, n, k, size, flops, MENU[i, 0], MENU[i, 1], MENU[i, 2])
         time = fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + fourth(hbm)) + t.fixed
+        if not USUAL[i]:
+            time = max(time, cold)
         if time < least:
             best, least = i, time
         for j in (i // SPLIT_COUNT, TILE_COUNT + i % SPLIT_COUNT):

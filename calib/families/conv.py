@@ -6,7 +6,7 @@ where its dtype has 16 bits, or where it says that TF32 is allowed (`math`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,12 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, unit: Unit = UNIT)
     finite = {name: np.where(np.isfinite(values), values, 0.0) for name, values in found.items()}
     bound = np.where(hbm > 0.5 * time, BOUNDS.index("hbm"), BOUNDS.index("compute")).astype(np.int64)
     return Physical(time, {**finite, "compute": s.flops / peak, "hbm": hbm}, bound, np.maximum(least, cold))
+
+
+def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
+    """The same on a device that no fit is for: there, compiled depthwise kernels stream as torch's own do. What `Unit.depthwise`
+    says is of a kernel that the library takes on the A100: the same public shapes take a tenth of its time on an RTX A6000."""
+    return physical(frame, rates, terms, replace(UNIT, depthwise=0.0))
 
 
 def _algorithms(frame: pd.DataFrame) -> Any:
@@ -206,6 +212,7 @@ FAMILY = Family(
     extents=("batch", "in_channels", "out_channels", "height", "width"),
     fitted=("hbm_stream",),
     part=part,
+    abroad=abroad,
     size=(32, 100),
     recipe={
         "depth": 2,

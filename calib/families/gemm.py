@@ -88,7 +88,8 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, delivered: bool = 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         on = _delivered(rates, dtype) if delivered else rates
         least = least_edge(part) if delivered else None
-        columns = dict(vars(reference.price(shapes(part, dtype), on, terms, writes_stay=True, least=least)))
+        found = reference.price(shapes(part, dtype), on, terms, writes_stay=True, least=least, from_memory=True)
+        columns = dict(vars(found))
         return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 
     p = _each_dtype(frame, of)

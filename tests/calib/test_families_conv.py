@@ -137,3 +137,15 @@ def test_labels() -> None:
 def test_grouped_and_depthwise_rows_have_a_time(columns: dict[str, Any]) -> None:
     for groups in (4.0, 64.0):
         assert seconds(table(math="tf32", groups=groups, out_channels=64.0, **columns)) > 0
+
+
+def test_compiled_depthwise_streams_where_no_fit_is_for_the_device() -> None:
+    """The kernel that takes so many cycles is one of the A100's library."""
+    row = table(
+        dtype="fp32", math="tf32", code_path="compile_default", groups=64.0, in_channels=64.0, out_channels=64.0,
+        height=512.0, width=512.0,
+    )  # fmt: skip
+    assert FAMILY.abroad is not None
+    compiled, eager = (float(FAMILY.abroad(row.assign(code_path=p), A100, TERMS).time[0]) for p in ("compile", "eager"))
+    assert compiled == eager
+    assert seconds(row) > 2.0 * compiled

@@ -278,3 +278,11 @@ def test_rows_of_a_known_host_have_its_dispatch() -> None:
     host = load_spreads().hosts["v100"]["bmm | torch 2.1.0 cu121 cudnn 8902"]
     assert host < seconds[0] < 1.1 * host
     assert host > load_spreads().hosts["a100"]["bmm | torch 2.1.0 cu121 cudnn 8902"]
+
+
+def test_a_label_without_short_rows_has_the_floor_of_the_others() -> None:
+    frame = made_up("l40s", 60, 0.6, 3).assign(op="linear_bias", timing="with_launch")
+    frame["software"] = np.repeat(["a", "b", "c"], 20)
+    frame["latency_us"] = np.repeat([40.0, 60.0, 900.0], 20)
+    floors = transfer.least(next(rows for rows in parts_of(frame)))
+    assert floors == pytest.approx({"linear_bias | a": 40e-6, "linear_bias | b": 60e-6, "linear_bias | c": 60e-6})

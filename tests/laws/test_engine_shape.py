@@ -78,7 +78,7 @@ def test_small_blocks_waste_a_large_unit() -> None:
 
 def test_many_small_arrays_fill_faster_than_one_large_one() -> None:
     """The same rate: four arrays of 64 x 64 cells pad a product of 64 columns less."""
-    large, small = array(), array(side=64.0)._replace(matrix=array().matrix, flop=array().flop)
+    large, small = array(), array(side=64.0)._replace(matrix=array().matrix, flop=array().flop, limit=array().limit)
     assert product(small, 128, 64, 64, bn=64.0).tensor < product(large, 128, 64, 64, bn=64.0).tensor
 
 

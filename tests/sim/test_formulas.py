@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +15,7 @@ from sim import formulas, gemm_reference, tiles
 from sim.calibration import load
 
 TERMS = load().terms
-V100 = rates(device.load("v100-pcie"))
+V100, A100, L40S = (rates(device.load(id_)) for id_ in ("v100-pcie", "a100-sxm-80gb", "l40s"))
 EXTENTS = st.integers(1, 8192).map(float)
 
 
@@ -50,3 +53,59 @@ def test_a_library_without_small_tiles() -> None:
         assert split == 1 or edge == 0
         times.append(float(priced.time[0]))
     assert times == sorted(times)
+
+
+@given(EXTENTS, EXTENTS, EXTENTS, st.sampled_from(tiles.TILES), st.floats(0.2, 1.0))
+def test_a_power_limit_eases_where_waves_leave_sms_idle(
+    m: float, n: float, k: float, tile: tuple[int, int], share: float
+) -> None:
+    """Never faster than the tiles, nor than the sustained rate; at most their sum; without a limit, the tiles."""
+
+    def tensor(sustained: float) -> float:
+        on = tiles.chip(replace(A100, tensor_sustained=sustained), TERMS, A100.tensor["fp16"], A100.vector["fp16"])
+        flops = 2.0 * m * n * k
+        return float(
+            formulas.gemm(on, tiles.tile_terms(TERMS), 1.0, m, n, k, 2.0, flops, *map(float, tile), 1.0).tensor
+        )
+
+    alone, limited = tensor(1.0), tensor(share)
+    peak = 2.0 * m * n * k / float(np.max(A100.sm_count * A100.sm_clock * A100.matmul("fp16")))
+    assert max(alone, peak / share) * (1 - 1e-9) <= limited <= alone + peak / share
+    assert limited == pytest.approx((alone**4 + (peak / share) ** 4 - peak**4) ** 0.25)
+
+
+def test_full_waves_keep_the_sustained_rate() -> None:
+    on = tiles.chip(replace(A100, tensor_sustained=0.6), TERMS, A100.tensor["fp16"], A100.vector["fp16"])
+    p = tiles.tile_terms(TERMS)._replace(tile_issue=1.0)
+    n = 128.0 * float(np.max(A100.sm_count))
+    flops = 2.0 * 256 * n * 4096
+    time = float(formulas.gemm(on, p, 1.0, 256.0, n, 4096.0, 2.0, flops, 256.0, 128.0, 1.0).tensor)
+    assert flops / time / float(np.max(A100.sm_count * A100.sm_clock * A100.matmul("fp16"))) == pytest.approx(0.6)
+
+
+def tall(m: float, distance: float) -> gemm_reference.Shapes:
+    """A product of few columns and many k, 16 bits."""
+    one = np.ones(1)
+    return gemm_reference.Shapes(one, m * one, 64 * one, 8192 * one, one, distance * one, 2.0, "bf16")
+
+
+def test_a_library_that_chooses_as_if_operands_came_from_memory() -> None:
+    shapes = tall(3072.0, 1e6)  # read again and again, so from L2
+    free, bound = (gemm_reference.price(shapes, L40S, TERMS, from_memory=of) for of in (False, True))
+    read = shapes.reads[0] / float(np.max(L40S.hbm_bandwidth))
+    assert not gemm_reference.USUAL[free.tile[0]]
+    assert free.time[0] < 0.5 * read
+    assert bound.time[0] >= read * (1 - 1e-12)
+    cold = [gemm_reference.price(tall(3072.0, 1e12), L40S, TERMS, from_memory=of).time[0] for of in (False, True)]
+    assert cold[0] == cold[1]
+    wide = tall(32768.0, 1e6)  # fills the device with usual tiles
+    usual = gemm_reference.price(wide, L40S, TERMS, from_memory=True)
+    assert gemm_reference.USUAL[usual.tile[0]]
+    assert usual.time[0] < wide.reads[0] / float(np.max(L40S.hbm_bandwidth))
+
+
+@given(EXTENTS, st.floats(1e5, 1e9), st.sampled_from(["l2_capacity", "hbm_bandwidth", "sm_count", "sm_clock"]))
+def test_such_a_library_is_no_slower_on_better_hardware(m: float, distance: float, field: str) -> None:
+    better = replace(L40S, **{field: 1.3 * getattr(L40S, field)})
+    times = [gemm_reference.price(tall(m, distance), on, TERMS, from_memory=True).time[0] for on in (L40S, better)]
+    assert times[1] <= times[0] * (1 + 1e-12)

@@ -127,7 +127,7 @@ def decoded(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
         parts = (split > 1) * 8.0 * shapes.batch * shapes.heads * shapes.q_len * shapes.head_dim * split
         added = (split > 1) * terms.split_reduction / np.asarray(rates.sm_clock)
         added = added + parts / np.asarray(rates.l2_bandwidth * rates.sm_clock)
-        for block in DECODE_BLOCKS:
+        for block in DECODE_BLOCKS if own is None else (own.rows,):
             t = formulas.flash(chip, p, groups, rows, part, shapes.head_dim, 0.0, 0.0, shapes.itemsize, block)
             choices.append(t._replace(fixed=t.fixed + added))
     return _best(choices, streams)

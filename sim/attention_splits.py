@@ -31,14 +31,16 @@ THIRD_KEYS = (
     (128.0, 112.0),
     (np.inf, 64.0),
 )  # the same, split, on SM 8.x (FlashAttention 3)
+SECOND_ROWS, THIRD_ROWS = 64.0, 128.0  # query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x
 SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at once, as the rules assume
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Columns (rows,): parts of a cache, blocks of keys in the longest part, parts of all caches over what the device holds at
-    once, and 1 where a kernel of its own adds parts up, even if there is one."""
+    """Columns (rows,): query rows of a block, parts of a cache, blocks of keys in the longest part, parts of all caches over what
+    the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
 
+    rows: Floats
     parts: Floats
     steps: Floats
     filled: Floats
@@ -68,7 +70,8 @@ def _second(groups: Floats, ratio: Floats, kv_len: Floats, head_dim: Floats, sms
     blocks, slots = np.ceil(kv_len / _keys(SECOND_KEYS, head_dim)), SECOND_SLOTS * sms
     found = _fewest(groups, blocks, slots, slots, is_even=True)
     parts = np.where((groups >= FULL * slots) | (ratio <= 1.0), 1.0, found)
-    return Cut(parts, np.ceil(blocks / parts), groups * parts / slots, 1.0 * (parts > 1.0))
+    rows = np.full(len(parts), SECOND_ROWS)
+    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, 1.0 * (parts > 1.0))
 
 
 def _third(groups: Floats, kv_heads: Floats, kv_len: Floats, head_dim: Floats, sms: float) -> Cut:
@@ -77,7 +80,8 @@ def _third(groups: Floats, kv_heads: Floats, kv_len: Floats, head_dim: Floats, s
     most = _fewest(kv_heads, blocks, sms, sms, is_even=False)
     each = np.ceil(AHEAD * groups * blocks / sms)
     parts = np.where(apart, np.clip(np.ceil(blocks / each), 1.0, most), 1.0)
-    return Cut(parts, np.ceil(blocks / parts), groups * parts / (THIRD_SLOTS * sms), 1.0 * apart)
+    rows = np.full(len(parts), THIRD_ROWS)
+    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / (THIRD_SLOTS * sms), 1.0 * apart)
 
 
 def _fewest(groups: Floats, blocks: Floats, slots: float, most: float, is_even: bool) -> Floats:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from calib.families.base import Floats
 from calib.fit import NEARER, Rows, predicted
+from calib.held_values import columns_of
 from sim.fitted import Part
 
 ASKED, MANY = (
@@ -35,7 +36,7 @@ def inside(rows: Rows, guess: Floats, part: Part | None) -> dict[str, float]:
     whole units strays from a true 80 % in 19 of 20 draws; {} for a fit without intervals."""
     if part is None or not part.intervals:
         return {}
-    low, high = part.ends(rows.condition, guess)
+    low, high = part.ends(rows.condition, guess, columns_of(rows.frame, part))
     away = np.log(rows.measured / guess)
     within = (low <= away) & (away <= high)
     unit = np.unique(rows.unit, return_inverse=True)[1]

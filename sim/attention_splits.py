@@ -31,7 +31,10 @@ THIRD_KEYS = (
     (128.0, 112.0),
     (np.inf, 64.0),
 )  # the same, split, on SM 8.x (FlashAttention 3)
-SECOND_ROWS, THIRD_ROWS = 64.0, 128.0  # query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x
+SECOND_ROWS, THIRD_ROWS = (
+    64.0,
+    128.0,
+)  # query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x
 SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at once, as the rules assume
 
 
@@ -71,7 +74,7 @@ def _second(groups: Floats, ratio: Floats, kv_len: Floats, head_dim: Floats, sms
     found = _fewest(groups, blocks, slots, slots, is_even=True)
     parts = np.where((groups >= FULL * slots) | (ratio <= 1.0), 1.0, found)
     rows = np.full(len(parts), SECOND_ROWS)
-    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, 1.0 * (parts > 1.0))
+    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, (parts > 1.0).astype(np.float64))
 
 
 def _third(groups: Floats, kv_heads: Floats, kv_len: Floats, head_dim: Floats, sms: float) -> Cut:
@@ -81,7 +84,7 @@ def _third(groups: Floats, kv_heads: Floats, kv_len: Floats, head_dim: Floats, s
     each = np.ceil(AHEAD * groups * blocks / sms)
     parts = np.where(apart, np.clip(np.ceil(blocks / each), 1.0, most), 1.0)
     rows = np.full(len(parts), THIRD_ROWS)
-    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / (THIRD_SLOTS * sms), 1.0 * apart)
+    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / (THIRD_SLOTS * sms), apart.astype(np.float64))
 
 
 def _fewest(groups: Floats, blocks: Floats, slots: float, most: float, is_even: bool) -> Floats:

@@ -13,8 +13,8 @@ SMS = 108.0  # A100
 
 
 def one(batch: float, kv_heads: float, ratio: float, kv_len: float, third: float, head_dim: float = 128.0) -> Cut:
-    columns = (np.array([v]) for v in (batch * kv_heads, kv_heads, ratio, kv_len, head_dim, third))
-    return cut(*columns, SMS)
+    columns = [np.array([v]) for v in (batch * kv_heads, kv_heads, ratio, kv_len, head_dim, third)]
+    return cut(*columns, sms=SMS)
 
 
 def test_two_parts_are_better_than_three_on_an_a100() -> None:
@@ -43,7 +43,13 @@ def test_the_third_deals_blocks_over_the_device() -> None:
     assert one(512, 8, 4, 4096, third=1).parts == [1.0]
 
 
-@given(st.integers(1, 2048), st.sampled_from([1, 2, 8, 64]), st.sampled_from([1, 8]), st.integers(1, 1 << 17), st.booleans())
+@given(
+    st.integers(1, 2048),
+    st.sampled_from([1, 2, 8, 64]),
+    st.sampled_from([1, 8]),
+    st.integers(1, 1 << 17),
+    st.booleans(),
+)
 @settings(deadline=None, max_examples=60)
 def test_a_cut_holds_every_block(batch: int, kv_heads: int, ratio: int, kv_len: int, third: bool) -> None:
     found = one(batch, kv_heads, ratio, kv_len, float(third))

@@ -175,15 +175,15 @@ def trained(rows: Rows, recipe: Recipe, known: Mapping[str, float] | None = None
 @dataclass(frozen=True)
 class Plan:
     """What is trained of a part: the correction without networks, what it reads, folds of the rows (rows,), a task for each
-    network; `repeated` are the folds without which the whole fit is made again. The last tasks are of networks that saw no row of
-    the masks `values` (rows,), for intervals alone."""
+    network; `repeated` are the folds without which the whole fit is made again. The last tasks are of networks that see
+    no row of the masks of `blind`, for intervals alone."""
 
     blank: Residual
     inputs: NDArray[np.float32]
     fold: NDArray[np.int64]
     tasks: list[Task]
     repeated: tuple[int, ...]
-    values: tuple[Mask, ...] = ()
+    blind: tuple[held_values.Blind, ...] = ()
 
 
 def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
@@ -200,11 +200,11 @@ def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
     unseen = np.full(len(rows), -1) if is_few else fold
     target = np.log(rows.measured / p.time)
     tasks = network.tasks(blank, inputs, condition, target, unseen, own) if can_learn(rows.unit) else []
-    values = held_values.held(rows.frame, rows.family.values, own.seed) if tasks and not is_few else []
-    for mask, one in held_values.recipes(values, own):
+    blind = held_values.held(rows.frame, rows.family.values, own.seed) if tasks and not is_few else []
+    for mask, one in held_values.recipes(blind, own):
         tasks += network.tasks(blank, inputs, condition, target, np.where(mask, 0, 1), one)
     repeated = tuple(np.unique(fold).tolist()) if is_few and len(np.unique(fold)) > 1 else ()
-    return Plan(blank, inputs, fold, tasks, repeated, tuple(values))
+    return Plan(blank, inputs, fold, tasks, repeated, tuple(blind))
 
 
 def _recipe(rows: Rows, recipe: Recipe) -> Recipe:
@@ -240,8 +240,8 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
         factor = np.exp(with_networks((network,)).mean(plan.inputs[mask], rows.condition[mask]))
         return np.maximum(p.time[mask] * factor, p.lower[mask])
 
-    guess, p, count = np.zeros(len(rows)), with_floor(rows, physical), len(networks) - len(plan.values)
-    networks, blind = networks[:count], networks[count:]
+    guess, p, count = np.zeros(len(rows)), with_floor(rows, physical), len(networks) - len(plan.blind)
+    networks, others = networks[:count], networks[count:]
     part = replace(physical, residual=with_networks(networks)) if networks else physical
     if (plan.repeated and not apart) or not (plan.repeated or networks):
         return replace(part, held_out=errors(*_compared(rows, part)))
@@ -249,9 +249,9 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
         guess[plan.fold == i] = seconds
     for i in range(0 if plan.repeated else count):
         guess[plan.fold == i] = by(networks[i], plan.fold == i)
-    away = [np.log(rows.measured[m] / by(n, m)) for n, m in zip(blind, plan.values, strict=True)]
-    new = held_values.intervals(rows.frame, rows.family.values, rows.condition, away, plan.values)
-    known = held_values.measured_values(rows.frame, rows.family.values if plan.values else ())
+    away = [np.log(rows.measured[b.mask] / by(n, b.mask)) for n, b in zip(others, plan.blind, strict=True)]
+    new = held_values.intervals(rows.frame, rows.family.values, rows.condition, plan.blind, away)
+    known = held_values.measured_values(rows.frame, rows.family.values if plan.blind else ())
     intervals = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0)
     return replace(
         part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)},

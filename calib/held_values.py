@@ -7,15 +7,15 @@ trained for less long, give intervals alone, and have no part in predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.families.base import Floats
-from calib.intervals import LEAST_ROWS, interval
+from calib.intervals import COVERAGE, LEAST_ROWS
 from sim.intervals import BEYOND, INSIDE, Interval, groups
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from sim.fitted import Part
 
 Mask: TypeAlias = NDArray[np.bool_]
-ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
+ADJACENT = (2, 1, 2)  # values next to each other that are held out, once for each column, then again
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
+STRETCHES = np.linspace(1.0, 5.0, 81)  # of an interval that is made of few values
 SHORTER = 0.4  # of the epochs of the other networks
 
 
@@ -36,9 +37,17 @@ def measured_values(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Fl
     return {name: np.unique(frame[name].to_numpy(dtype=np.float64)) for name in columns}
 
 
-def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Mask]:
-    """Rows (rows,) that each network does not see: in turn the largest, or the smallest, value of every column, and one or two
-    values inside one of them, drawn at random."""
+@dataclass(frozen=True)
+class Blind:
+    """Rows (rows,) that a network does not see, and the column of which it misses inner values."""
+
+    mask: Mask
+    column: str
+
+
+def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Blind]:
+    """What each network does not see: in turn the largest, or the smallest, value of every column, and one or two values inside
+    one of them, drawn at random."""
     known = {name: v for name, v in measured_values(frame, columns).items() if len(v) >= LEAST_VALUES}
     inner = [(name, count) for count in ADJACENT for name, v in known.items() if len(v) <= MOST_VALUES]
     rng, out = np.random.default_rng(seed), []
@@ -46,15 +55,15 @@ def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Mask]:
         mask = np.zeros(len(frame), dtype=bool)
         for other, values in known.items():
             mask |= frame[other].to_numpy() == values[-1 if i % 2 == 0 else 0]
-        first = int(rng.integers(2, len(known[name]) - count - 1))
-        out.append(mask | np.isin(frame[name].to_numpy(), known[name][first : first + count]))
+        first = int(rng.integers(1, len(known[name]) - count - 1))
+        out.append(Blind(mask | np.isin(frame[name].to_numpy(), known[name][first : first + count]), name))
     return out
 
 
-def recipes(masks: Sequence[Mask], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
+def recipes(blind: Sequence[Blind], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
     """Each mask with the recipe of the network that sees none of its rows."""
     less = replace(recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1)
-    return [(mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, mask in enumerate(masks)]
+    return [(b.mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, b in enumerate(blind)]
 
 
 def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
@@ -66,25 +75,71 @@ def intervals(
     frame: pd.DataFrame,
     columns: Sequence[str],
     condition: NDArray[np.object_],
+    blind: Sequence[Blind],
     away: Sequence[Floats],
-    masks: Sequence[Mask],
 ) -> dict[str, Interval]:
     """Intervals by "software | what is new" and " | what is new", of the errors `away` (rows of the mask,) of each network."""
-    label, name, error = [], [], []
-    for mask, own in zip(masks, away, strict=True):
-        out = frame[mask]
-        known, mine = measured_values(frame[~mask], columns), {c: out[c].to_numpy(dtype=np.float64) for c in columns}
-        label.append(groups(np.zeros(len(out)), mine, known))
-        name.append(condition[mask])
-        error.append(own)
-    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(error)) if masks else {}
+    label, name, value = [], [], []
+    for own in blind:
+        out = frame[own.mask]
+        known, mine = (
+            measured_values(frame[~own.mask], columns),
+            {c: out[c].to_numpy(dtype=np.float64) for c in columns},
+        )
+        what = groups(np.zeros(len(out)), mine, known)
+        label.append(what)
+        name.append(condition[own.mask])
+        value.append(np.where(what == BEYOND, _beyond(mine, known), _labels(own.column, mine[own.column])))
+    return (
+        _grouped(*(np.concatenate(each).astype(object) for each in (label, name, value)), np.concatenate(away))
+        if blind
+        else {}
+    )
 
 
-def _grouped(label: NDArray[np.object_], name: NDArray[np.object_], error: Floats) -> dict[str, Interval]:
-    found: dict[str, Any] = {}
+def _labels(column: str, values: Floats) -> NDArray[np.object_]:
+    return np.array([f"{column} {v:g}" for v in values], dtype=object)
+
+
+def _beyond(columns: Mapping[str, Floats], known: Mapping[str, Floats]) -> NDArray[np.object_]:
+    """The first column of each row, (rows,), that lies beyond the known values, and the value."""
+    out = np.full(len(next(iter(columns.values()))), "", dtype=object)
+    for name in reversed(list(columns)):
+        outside = (columns[name] < known[name][0]) | (columns[name] > known[name][-1])
+        out = np.where(outside, _labels(name, columns[name]), out)
+    return out
+
+
+def _grouped(
+    label: NDArray[np.object_], name: NDArray[np.object_], value: NDArray[np.object_], error: Floats
+) -> dict[str, Interval]:
+    found = {}
     for new in (INSIDE, BEYOND):
         for software in ["", *sorted(set(name) - {""})]:
             rows = (label == new) & ((name == software) if software else True)
             if rows.sum() >= LEAST_ROWS:
-                found[f"{software} | {new}"] = interval(error[rows])
+                found[f"{software} | {new}"] = clustered(error[rows], value[rows])
     return found
+
+
+def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
+    """The interval of errors that come in few values: quantiles of all, each value with the same weight, stretched by the least
+    factor with which those of all values but one cover, in the mean over values, the wanted share of that one."""
+    each = [error[value == v] for v in sorted(set(value))]
+    low, high = _pooled(each)
+    if len(each) == 1:
+        return Interval(low, high, len(error))
+    others = [(own, *_pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)]
+
+    def covered(stretch: float) -> float:
+        return float(np.mean([np.mean((stretch * a <= own) & (own <= stretch * b)) for own, a, b in others]))
+
+    stretch = float(next((s for s in STRETCHES if covered(s) >= COVERAGE), STRETCHES[-1]))
+    return Interval(stretch * low, stretch * high, len(error))
+
+
+def _pooled(each: Sequence[Floats]) -> tuple[float, float]:
+    own = np.concatenate([np.quantile(errors, np.linspace(0.005, 0.995, 100)) for errors in each])
+    tail = (1.0 - COVERAGE) / 2.0
+    low, high = np.quantile(own, (tail, 1.0 - tail))
+    return min(float(low), 0.0), max(float(high), 0.0)

@@ -28,7 +28,7 @@ def conformal(
     """
     away = nearer * np.log(measured / guess)
     return {
-        label: interval(away[rows])
+        label: _interval(away[rows])
         for label, rows in _groups(condition, guess)
         if not label or (rows.sum() >= LEAST_ROWS and len(np.unique(unit[rows])) >= LEAST_UNITS)
     }
@@ -43,7 +43,7 @@ def _groups(condition: NDArray[np.object_], guess: Floats) -> Iterator[tuple[str
             yield f"{name} | {label}", own & (size == label)
 
 
-def interval(away: Floats) -> Interval:
+def _interval(away: Floats) -> Interval:
     """Quantiles of errors, both tails alike: of n rows, ceil((n + 1) (1 - a)) / n instead of the quantile 1 - a, and so a tail of
     a - (1 - a) / n."""
     share = (1.0 - COVERAGE) / 2.0

@@ -30,7 +30,7 @@ class Shapes:
     """Columns (rows,). `cached`: bytes of keys and values that the layer writes to its cache beside the kernel.
 
     `writes_stay`: what is written over and over to the same buffer leaves L2 only where its traffic exceeds it. `third`: 1 where
-    a decoding library is FlashAttention 3, 0 for 2 (`sim.attention_splits`); None: the cache is cut as is fastest.
+    the library is FlashAttention 3, 0 for 2 (`sim.attention_splits`); None: a decoding step is cut as is fastest.
     """
 
     batch: Floats
@@ -45,16 +45,17 @@ class Shapes:
     dtype: str
     writes_stay: bool = False
     third: Floats | None = None
+    decodes: bool = False
 
     def __len__(self) -> int:
         return len(self.batch)
 
     def cut(self, sms: float) -> attention_splits.Cut | None:
-        """How the library cuts the caches on so many SMs; None where none is named."""
+        """How the library cuts the keys on so many SMs; None where none is named."""
         if self.third is None:
             return None
-        groups, ratio = self.batch * self.kv_heads, self.heads / self.kv_heads
-        return attention_splits.cut(groups, self.kv_heads, ratio, self.kv_len, self.head_dim, self.third, sms)
+        columns = (self.batch, self.heads, self.kv_heads, self.q_len, self.kv_len, self.head_dim, self.third)
+        return attention_splits.cut(attention_splits.Work(*columns), sms)
 
     @property
     def scores(self) -> Floats:
@@ -234,7 +235,7 @@ def features(shapes: Shapes, priced: Priced, time: Floats, sm_count: float) -> d
     for part in (128.0, 256.0, 1024.0):
         out[f"tail kv {part:.0f}"] = quantised(s.batch * s.kv_heads * np.ceil(s.kv_len / part) / sm_count)
     cut = s.cut(sm_count)
-    out |= attention_splits.features(cut) if cut else {}
+    out |= attention_splits.features(cut, s.decodes) if cut else {}
     return out | {
         "log waves": np.log2(np.maximum(priced.waves, 1.0)),
         "tail caches": quantised(s.batch * s.kv_heads / sm_count),

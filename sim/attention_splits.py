@@ -1,4 +1,4 @@
-"""How attention libraries cut the cache of a decoding step into parts that run side by side, by the rules in their sources.
+"""How attention libraries cut the keys of a sequence into parts that run side by side, by the rules in their sources.
 
 Both rules take the least number of parts that keeps the device 0.85 as busy as the best number does:
 - FlashAttention 2 (csrc/flash_attn/flash_api.cpp, num_splits_heuristic): two blocks an SM; one part where the groups alone fill
@@ -50,41 +50,61 @@ class Cut:
     apart: Floats
 
 
-def cut(
-    groups: Floats, kv_heads: Floats, ratio: Floats, kv_len: Floats, head_dim: Floats, third: Floats, sms: float
-) -> Cut:
-    """How `groups` caches (batch x kv_heads, (rows,)) are cut on a device of `sms` SMs. `ratio`: query heads that share one;
-    `third`: 1 where the library is FlashAttention 3, else it is 2."""
-    second, newer = _second(groups, ratio, kv_len, head_dim, sms), _third(groups, kv_heads, kv_len, head_dim, sms)
+@dataclass(frozen=True)
+class Work:
+    """Columns (rows,): sequences, query heads, heads of keys, queries of a sequence, keys, head_dim; and 1 where the library is
+    FlashAttention 3, else it is 2."""
+
+    batch: Floats
+    heads: Floats
+    kv_heads: Floats
+    q_len: Floats
+    kv_len: Floats
+    head_dim: Floats
+    third: Floats
+
+    @property
+    def packed(self) -> Floats:
+        """Query rows that share keys, of one sequence."""
+        return np.asarray(self.q_len * self.heads / self.kv_heads)
+
+
+def cut(work: Work, sms: float) -> Cut:
+    """How the caches of every row are cut on a device of `sms` SMs."""
+    second, newer = _second(work, sms), _third(work, sms)
     columns = zip(vars(second).items(), vars(newer).values(), strict=True)
-    return Cut(**{name: np.where(third == 1, b, a) for (name, a), b in columns})
+    return Cut(**{name: np.where(work.third == 1, b, a) for (name, a), b in columns})
 
 
-def features(of: Cut) -> dict[str, Floats]:
-    """What a learned correction may see of a cut, dimensionless columns (rows,)."""
-    whole = np.ceil(of.filled)
-    return {
-        "log parts": np.log2(of.parts), "log steps": np.log2(of.steps), "log filled": np.log2(of.filled),
-        "tail filled": np.log2(whole / of.filled), "log work": np.log2(whole * of.steps), "split kernel": of.apart,
+def features(of: Cut, decodes: bool) -> dict[str, Floats]:
+    """What a learned correction may see of a cut, dimensionless columns (rows,): of a prefill, whether and how it is split."""
+    whole, split = np.ceil(of.filled), {"log parts": np.log2(of.parts), "split kernel": of.apart}
+    if not decodes:
+        return split
+    return split | {
+        "log steps": np.log2(of.steps), "log filled": np.log2(of.filled),
+        "tail filled": np.log2(whole / of.filled), "log work": np.log2(whole * of.steps),
     }  # fmt: skip
 
 
-def _second(groups: Floats, ratio: Floats, kv_len: Floats, head_dim: Floats, sms: float) -> Cut:
-    blocks, slots = np.ceil(kv_len / _keys(SECOND_KEYS, head_dim)), SECOND_SLOTS * sms
-    found = _fewest(groups, blocks, slots, slots, is_even=True)
-    parts = np.where((groups >= FULL * slots) | (ratio <= 1.0), 1.0, found)
-    rows = np.full(len(parts), SECOND_ROWS)
-    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, (parts > 1.0).astype(np.float64))
+def _second(work: Work, sms: float) -> Cut:
+    blocks, slots = np.ceil(work.kv_len / _keys(SECOND_KEYS, work.head_dim)), SECOND_SLOTS * sms
+    groups = work.batch * work.kv_heads * np.ceil(work.packed / SECOND_ROWS)
+    unsplit = (groups >= FULL * slots) | (work.heads <= work.kv_heads) | (work.q_len > 1.0)
+    parts = np.where(unsplit, 1.0, _fewest(groups, blocks, slots, slots, is_even=True))
+    rows, apart = np.full(len(parts), SECOND_ROWS), (parts > 1.0).astype(np.float64)
+    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, apart)
 
 
-def _third(groups: Floats, kv_heads: Floats, kv_len: Floats, head_dim: Floats, sms: float) -> Cut:
-    blocks = np.ceil(kv_len / _keys(THIRD_KEYS, head_dim))
-    apart = (blocks > UNSPLIT_BLOCKS) & (kv_heads < FULL * sms)  # decided as if the batch were one sequence
-    most = _fewest(kv_heads, blocks, sms, sms, is_even=False)
+def _third(work: Work, sms: float) -> Cut:
+    blocks = np.ceil(work.kv_len / _keys(THIRD_KEYS, work.head_dim))
+    one = work.kv_heads * np.ceil(work.packed / THIRD_ROWS)  # of one sequence: what the choice of a kernel looks at
+    apart, groups = (blocks > UNSPLIT_BLOCKS) & (one < FULL * sms), work.batch * one
     each = np.ceil(AHEAD * groups * blocks / sms)
+    most = _fewest(one, blocks, sms, sms, is_even=False)
     parts = np.where(apart, np.clip(np.ceil(blocks / each), 1.0, most), 1.0)
-    rows = np.full(len(parts), THIRD_ROWS)
-    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / (THIRD_SLOTS * sms), apart.astype(np.float64))
+    rows, filled = np.full(len(parts), THIRD_ROWS), groups * parts / (THIRD_SLOTS * sms)
+    return Cut(rows, parts, np.ceil(blocks / parts), filled, apart.astype(np.float64))
 
 
 def _fewest(groups: Floats, blocks: Floats, slots: float, most: float, is_even: bool) -> Floats:

@@ -20,8 +20,8 @@ from workloads.kind import ITEMSIZE
 if TYPE_CHECKING:
     import pandas as pd
 
-# Softwares that decode by the rules of FlashAttention 3: on an A100 their layer changes its kernel between 256 and 512 keys, at
-# any batch. All others are taken to follow those of FlashAttention 2.
+# Softwares that follow the rules of FlashAttention 3: on an A100 their layer changes its kernel between 256 and 512 keys,
+# decoding at any batch, in a prefill where one sequence does not fill the device. All others are taken to follow FlashAttention 2.
 THIRD = ("sglang",)
 TERMS = ("tensor", "l2", "hbm", "latency", "exp", "waves")
 
@@ -32,7 +32,7 @@ def _part(frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 def shapes(frame: pd.DataFrame) -> reference.Shapes:
-    """The rows of a frame, which must all be of one dtype. Where they decode, their library cuts the cache."""
+    """The rows of a frame, which must all be of one dtype. A serving library cuts the keys."""
     batch, q, kv, heads, head_dim = floats(frame, "batch", "q_len", "kv_len", "heads", "head_dim")
     kv_heads = np.nan_to_num(frame["kv_heads"].to_numpy(dtype=np.float64), nan=0.0) if "kv_heads" in frame else heads
     kv_heads = np.where(kv_heads > 0, kv_heads, heads)
@@ -41,10 +41,12 @@ def shapes(frame: pd.DataFrame) -> reference.Shapes:
     itemsize = float(ITEMSIZE[dtype])
     cached = frame["op"].isin(["prefill", "decode"]).to_numpy() * 2.0 * itemsize * batch * kv_heads * q * head_dim
     third = np.asarray(frame["software"].fillna("").astype(str).str.startswith(THIRD), dtype=np.float64)
-    decodes = bool((frame["op"] == "decode").all())
+    ops = set(frame["op"])
+    serves = ops <= {"decode", "prefill"} and not frame["implementation"].fillna("").str.contains("unfused").any()
     return reference.Shapes(
-        batch, q, kv, heads, kv_heads, head_dim, causal, cached, itemsize, dtype, third=third if decodes else None
-    )
+        batch, q, kv, heads, kv_heads, head_dim, causal, cached, itemsize, dtype,
+        third=third if serves else None, decodes=ops == {"decode"},
+    )  # fmt: skip
 
 
 def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:

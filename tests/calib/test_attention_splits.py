@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.attention_splits import Cut, cut, features
+from sim.attention_splits import Cut, Work, cut, features
 
 SMS = 108.0  # A100
 
 
-def one(batch: float, kv_heads: float, ratio: float, kv_len: float, third: float, head_dim: float = 128.0) -> Cut:
-    columns = [np.array([v]) for v in (batch * kv_heads, kv_heads, ratio, kv_len, head_dim, third)]
-    return cut(*columns, sms=SMS)
+def one(batch: float, kv_heads: float, ratio: float, kv_len: float, third: float, q_len: float = 1.0) -> Cut:
+    batch_, heads, keys, q, kv, dim, new = (np.array([float(v)]) for v in (
+        batch, kv_heads * ratio, kv_heads, q_len, kv_len, 128.0, third
+    ))  # fmt: skip
+    return cut(Work(batch_, heads, keys, q, kv, dim, new), SMS)
 
 
 def test_two_parts_are_better_than_three_on_an_a100() -> None:
@@ -43,6 +45,17 @@ def test_the_third_deals_blocks_over_the_device() -> None:
     assert one(512, 8, 4, 4096, third=1).parts == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("heads", "length", "apart"),
+    [(8, 256, 0.0), (8, 512, 1.0), (8, 1024, 1.0), (8, 1536, 0.0), (16, 1024, 0.0), (32, 512, 0.0)],
+)
+def test_a_prefill_is_split_where_one_sequence_does_not_fill_the_device(heads: int, length: int, apart: float) -> None:
+    found = one(16, heads, 1, length, third=1, q_len=length)  # heads x blocks of 128 queries, below 0.8 x 108
+    assert found.apart == [apart]
+    assert one(16, heads, 1, length, third=0, q_len=length).parts == [1.0]
+    assert set(features(found, decodes=False)) == {"log parts", "split kernel"}
+
+
 @given(
     st.integers(1, 2048),
     st.sampled_from([1, 2, 8, 64]),
@@ -56,4 +69,4 @@ def test_a_cut_holds_every_block(batch: int, kv_heads: int, ratio: int, kv_len: 
     blocks = np.ceil(kv_len / (112.0 if third else 128.0))
     assert 1.0 <= found.parts[0] <= 128.0
     assert found.parts[0] * found.steps[0] >= blocks > (found.steps[0] - 1.0) * found.parts[0]
-    assert all(np.isfinite(v).all() for v in features(found).values())
+    assert all(np.isfinite(v).all() for v in features(found, decodes=True).values())

@@ -16,8 +16,8 @@ GRID = pd.DataFrame([(n, k) for n in POWERS for k in POWERS], columns=["n", "k"]
 
 
 def test_each_network_misses_outermost_and_inner_values() -> None:
-    masks = held_values.held(GRID, ("n", "k"), 0)
-    assert len(masks) == 4
+    masks = [b.mask for b in held_values.held(GRID, ("n", "k"), 0)]
+    assert len(masks) == 6
     for i, mask in enumerate(masks):
         edge = POWERS[-1] if i % 2 == 0 else POWERS[0]
         assert mask[((GRID["n"] == edge) | (GRID["k"] == edge)).to_numpy()].all()
@@ -36,7 +36,9 @@ def test_columns_that_are_no_grid_are_left_alone() -> None:
 
 def test_networks_for_intervals_are_trained_for_less_long() -> None:
     mask = np.ones(3, dtype=bool)
-    ((got, recipe),) = held_values.recipes([mask], Recipe(epochs=100, least_steps=1000, folds=5, seed=3))
+    ((got, recipe),) = held_values.recipes(
+        [held_values.Blind(mask, "n")], Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
+    )
     assert got is mask
     assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.seed) == (40, 400, 1, 8)
 
@@ -60,19 +62,33 @@ def test_beyond_one_column_counts_before_between_of_another() -> None:
 
 
 def test_intervals_of_new_values_are_those_of_their_errors() -> None:
-    masks, some = held_values.held(GRID, ("n", "k"), 0), np.full(len(GRID), "library", dtype=object)
+    blind, some = held_values.held(GRID, ("n", "k"), 0), np.full(len(GRID), "library", dtype=object)
     rng = np.random.default_rng(0)
     away = []
-    for mask in masks:
+    for mask in (b.mask for b in blind):
         out = GRID[mask]
         known = held_values.measured_values(GRID[~mask], ("n", "k"))
         kind = groups(np.zeros(len(out)), {c: out[c].to_numpy() for c in ("n", "k")}, known)
         away.append(np.where(kind == BEYOND, 0.4, 0.1) * rng.standard_normal(len(out)))
-    found = held_values.intervals(GRID, ("n", "k"), some, away, masks)
+    found = held_values.intervals(GRID, ("n", "k"), some, blind, away)
     assert set(found) == {f"{s} | {w}" for s in ("", "library") for w in (INSIDE, BEYOND)}
     wide, narrow = (found[f"library | {w}"] for w in (BEYOND, INSIDE))
     assert wide.high == pytest.approx(0.4 * 1.28, rel=0.4)
     assert narrow.high == pytest.approx(0.1 * 1.28, rel=0.4)
+
+
+def test_few_values_that_differ_have_a_wide_interval() -> None:
+    rng = np.random.default_rng(0)
+    value = np.repeat(np.array(["a", "b", "c", "d", "e"], dtype=object), 200)
+    noise = 0.01 * rng.standard_normal(1000)
+    alike = held_values.clustered(noise, value)
+    assert alike.high == pytest.approx(0.0128, rel=0.2)
+    away = noise + np.repeat([-0.2, -0.1, 0.0, 0.1, 0.2], 200)
+    unlike = held_values.clustered(away, value)
+    assert -0.3 > unlike.low > -1.0
+    alone = held_values.clustered(noise[:200], value[:200])
+    assert alone.rows == 200
+    assert alone.high == pytest.approx(0.0128, rel=0.2)
 
 
 def test_ends_of_a_part_know_what_is_new() -> None:

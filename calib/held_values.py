@@ -90,11 +90,9 @@ def intervals(
         label.append(what)
         name.append(condition[own.mask])
         value.append(np.where(what == BEYOND, _beyond(mine, known), _labels(own.column, mine[own.column])))
-    return (
-        _grouped(*(np.concatenate(each).astype(object) for each in (label, name, value)), np.concatenate(away))
-        if blind
-        else {}
-    )
+    if not blind:
+        return {}
+    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(value), np.concatenate(away))
 
 
 def _labels(column: str, values: Floats) -> NDArray[np.object_]:

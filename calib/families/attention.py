@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Softwares that follow the rules of FlashAttention 3: on an A100 their layer changes its kernel between 256 and 512 keys,
-# decoding at any batch, in a prefill where one sequence does not fill the device. All others are taken to follow FlashAttention 2.
+# decoding at any batch, in a prefill where one sequence does not fill the device. All others are taken to follow 2.
 THIRD = ("sglang",)
 TERMS = ("tensor", "l2", "hbm", "latency", "exp", "waves")
 

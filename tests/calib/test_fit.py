@@ -19,6 +19,7 @@ from hwspecs import device
 from hwspecs.errors import CalibrationError
 from sim import fitted as fits
 from sim.fitted import Fitted, Part
+from sim.intervals import BEYOND, INSIDE
 from sim.residual import BOUND
 from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
 
@@ -156,6 +157,19 @@ def test_a_fit_comes_back_from_its_files(learned: Part, written: Path) -> None:
     assert predicted(rows, back)[0] == pytest.approx(predicted(rows, learned)[0], rel=2e-3)
     assert back.devices == (DEVICE,)
     assert back.extents["m"] == pytest.approx(learned.extents["m"])
+
+
+def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> None:
+    back = fits.load(str(written)).parts[learned.name]
+    assert set(back.known) == {"m", "n", "k"}
+    assert back.known["n"].tolist() == [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
+    assert {f" | {INSIDE}", f"another | {INSIDE}", f" | {BEYOND}", f"made up | {BEYOND}"} <= set(back.intervals)
+    condition, seconds = np.full(3, "made up", dtype=object), np.full(3, 1e-4)
+    columns = {"m": np.full(3, back.known["m"][5]), "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
+    low, high = back.ends(condition, seconds, columns)
+    wanted = [back.interval("made up", 1e-4), *(back.intervals[f"made up | {new}"] for new in (INSIDE, BEYOND))]
+    assert high.tolist() == [i.high for i in wanted]
+    assert low.tolist() == [i.low for i in wanted]
 
 
 def test_a_correction_is_for_its_own_device_only() -> None:

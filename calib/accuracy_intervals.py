@@ -73,9 +73,10 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
             "the fits above are scored on. The interval is for the mean of all networks, its errors are of one of them at a\n"
             f"time, and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}.\n"
             "'Band of units': rows come in whole units, and few; in 19 of 20 draws of as many units the share would be so near.\n"
-            "Where tables are grids (16-bit products, serving attention), a row with a value between measured ones, or\n"
-            "beyond the outermost, has the interval of its kind: from networks that never saw some values, stretched by what\n"
-            "the values differ among each other. Those are few; a region that differs from all of them is not held.",
+            "Where tables are grids (16-bit products, serving attention), the interval of a row with a value between measured\n"
+            "ones, below the smallest or above the largest is stretched: by the errors of networks that never saw some values,\n"
+            "in units of the interval, and further by what the values differ among each other. Those are few; a region that\n"
+            "differs from all of them is not held.",
             str(tabulate(lines, HEADS, tablefmt="github", disable_numparse=True)),
         ]
     )  # fmt: skip

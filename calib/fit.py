@@ -249,13 +249,16 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
         guess[plan.fold == i] = seconds
     for i in range(0 if plan.repeated else count):
         guess[plan.fold == i] = by(networks[i], plan.fold == i)
-    away = [np.log(rows.measured[b.mask] / by(n, b.mask)) for n, b in zip(others, plan.blind, strict=True)]
-    new = held_values.intervals(rows.frame, rows.family.values, rows.condition, plan.blind, away)
-    known = held_values.measured_values(rows.frame, rows.family.values if plan.blind else ())
-    intervals = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0)
+    intervals, away = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0), []
+    for network, b in zip(others, plan.blind, strict=True):
+        seconds = by(network, b.mask)
+        error = np.log(rows.measured[b.mask] / seconds)
+        away.append(held_values.in_units(error, intervals, rows.condition[b.mask], seconds))
+    columns = rows.family.values if plan.blind else ()
     return replace(
-        part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)},
-        intervals={**intervals, **new}, known=known,
+        part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)}, intervals=intervals,
+        known=held_values.measured_values(rows.frame, columns),
+        stretches=held_values.stretches(rows.frame, columns, rows.condition, plan.blind, away),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from calib.families.base import Floats
 from calib.intervals import COVERAGE, LEAST_ROWS
-from sim.intervals import BEYOND, INSIDE, Interval, groups
+from sim.intervals import ABOVE, BELOW, INSIDE, Interval, ends_of, news, sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from sim.fitted import Part
 
 Mask: TypeAlias = NDArray[np.bool_]
-ADJACENT = (2, 1, 2)  # values next to each other that are held out, once for each column, then again
+ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
 STRETCHES = np.linspace(1.0, 5.0, 81)  # of an interval that is made of few values
-SHORTER = 0.4  # of the epochs of the other networks
+LEAST_END = 1e-3  # of an interval, in the logarithm, that errors are divided by
+SHORTER = 0.3  # of the epochs of the other networks
 
 
 def measured_values(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Floats]:
@@ -71,14 +72,15 @@ def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
     return {name: frame[name].to_numpy(dtype=np.float64) for name in part.known}
 
 
-def intervals(
+def stretches(
     frame: pd.DataFrame,
     columns: Sequence[str],
     condition: NDArray[np.object_],
     blind: Sequence[Blind],
-    away: Sequence[Floats],
+    errors: Sequence[Floats],
 ) -> dict[str, Interval]:
-    """Intervals by "software | what is new" and " | what is new", of the errors `away` (rows of the mask,) of each network."""
+    """Stretches by "software | what is new" and " | what is new", of the `errors` (rows of the mask,) of each network in units of
+    the interval of the row."""
     label, name, value = [], [], []
     for own in blind:
         out = frame[own.mask]
@@ -86,13 +88,21 @@ def intervals(
             measured_values(frame[~own.mask], columns),
             {c: out[c].to_numpy(dtype=np.float64) for c in columns},
         )
-        what = groups(np.zeros(len(out)), mine, known)
+        what = news(mine, known, len(out))
         label.append(what)
         name.append(condition[own.mask])
-        value.append(np.where(what == BEYOND, _beyond(mine, known), _labels(own.column, mine[own.column])))
+        value.append(np.where(what == INSIDE, _labels(own.column, mine[own.column]), _beyond(mine, known)))
     if not blind:
         return {}
-    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(value), np.concatenate(away))
+    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(value), np.concatenate(errors))
+
+
+def in_units(
+    away: Floats, intervals: Mapping[str, Interval], condition: NDArray[np.object_], seconds: Floats
+) -> Floats:
+    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted."""
+    low, high = ends_of(intervals, condition, sizes(seconds))
+    return np.asarray(away / np.maximum(np.where(away > 0.0, high, -low), LEAST_END))
 
 
 def _labels(column: str, values: Floats) -> NDArray[np.object_]:
@@ -112,7 +122,7 @@ def _grouped(
     label: NDArray[np.object_], name: NDArray[np.object_], value: NDArray[np.object_], error: Floats
 ) -> dict[str, Interval]:
     found = {}
-    for new in (INSIDE, BEYOND):
+    for new in (INSIDE, BELOW, ABOVE):
         for software in ["", *sorted(set(name) - {""})]:
             rows = (label == new) & ((name == software) if software else True)
             if rows.sum() >= LEAST_ROWS:

@@ -22,7 +22,7 @@ from hwspecs.errors import CalibrationError, nearest
 from hwspecs.rates import Rates
 from sim.calibration import FOLDER, Parameter, Terms
 from sim.calibration import load as load_physical
-from sim.intervals import Interval, ends_of, groups, interval_of, size_of
+from sim.intervals import Interval, ends_of, interval_of, news, size_of, sizes, stretched
 from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -36,7 +36,7 @@ class Part:
     """A family of operators, or one share of it, as it was fitted.
 
     `parameters` are fields of Terms, and of Rates for what belongs to the device; `floors` are seconds by label. `extents` are
-    closed ranges of the columns that the fit covers. `intervals` are by software and group (`sim.intervals`), "" for all of them.
+    closed ranges of the columns that the fit covers. `intervals` are by software and size (`sim.intervals`), "" for all of them.
     """
 
     name: str
@@ -55,6 +55,9 @@ class Part:
     known: Mapping[str, Floats] = field(
         default_factory=dict
     )  # measured values of columns, sorted, where they are a grid
+    stretches: Mapping[str, Interval] = field(
+        default_factory=dict
+    )  # of intervals, by software and what is new of a row
 
     def terms(self, base: Terms) -> Terms:
         """Physical terms with the refitted ones in place."""
@@ -83,10 +86,11 @@ class Part:
     def ends(
         self, condition: NDArray[np.object_], seconds: Floats, columns: Mapping[str, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software, and their predicted time or what
-        is new of the values of `known` in their columns; without columns, nothing is."""
-        group = groups(seconds, columns or {}, self.known if columns else {})
-        return ends_of(self.intervals, condition, group)
+        """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software and predicted time, stretched by
+        what is new of the values in their columns; without columns, nothing is."""
+        low, high = ends_of(self.intervals, condition, sizes(seconds))
+        new = news(columns or {}, self.known if columns else {}, len(seconds))
+        return stretched(low, high, self.stretches, condition, new)
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         residual=_residual(name, data["residual"], arrays) if data["residual"] else None,
         outliers=tuple(data.get("outliers", ())),
         known={key: np.array(values, dtype=np.float64) for key, values in data.get("known", {}).items()},
+        stretches={key: Interval(**value) for key, value in data.get("stretches", {}).items()},
     )
 
 
@@ -210,6 +215,7 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
         "known": {k: [float(v) for v in values] for k, values in part.known.items()},
+        "stretches": plain(part.stretches),
         "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
     if part.residual:

@@ -19,7 +19,7 @@ from hwspecs import device
 from hwspecs.errors import CalibrationError
 from sim import fitted as fits
 from sim.fitted import Fitted, Part
-from sim.intervals import BEYOND, INSIDE
+from sim.intervals import ABOVE, INSIDE
 from sim.residual import BOUND
 from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
 
@@ -163,13 +163,15 @@ def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> Non
     back = fits.load(str(written)).parts[learned.name]
     assert set(back.known) == {"m", "n", "k"}
     assert back.known["n"].tolist() == [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-    assert {f" | {INSIDE}", f"another | {INSIDE}", f" | {BEYOND}", f"made up | {BEYOND}"} <= set(back.intervals)
+    assert {f" | {INSIDE}", f"another | {INSIDE}", f" | {ABOVE}", f"made up | {ABOVE}"} <= set(back.stretches)
     condition, seconds = np.full(3, "made up", dtype=object), np.full(3, 1e-4)
-    columns = {"m": np.full(3, back.known["m"][5]), "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
-    low, high = back.ends(condition, seconds, columns)
-    wanted = [back.interval("made up", 1e-4), *(back.intervals[f"made up | {new}"] for new in (INSIDE, BEYOND))]
-    assert high.tolist() == [i.high for i in wanted]
-    assert low.tolist() == [i.low for i in wanted]
+    m = np.full(3, back.known["m"][5])
+    low, high = back.ends(
+        condition, seconds, {"m": m, "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
+    )
+    base, wanted = back.interval("made up", 1e-4), [back.stretches[f"made up | {new}"] for new in (INSIDE, ABOVE)]
+    assert high.tolist() == pytest.approx([base.high, *(base.high * s.high for s in wanted)])
+    assert low.tolist() == pytest.approx([base.low, *(-base.low * s.low for s in wanted)])
 
 
 def test_a_correction_is_for_its_own_device_only() -> None:

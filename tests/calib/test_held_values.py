@@ -9,7 +9,7 @@ import pytest
 from calib import held_values
 from calib.network import Recipe
 from sim.fitted import Part
-from sim.intervals import BEYOND, INSIDE, Interval, groups
+from sim.intervals import ABOVE, BELOW, INSIDE, Interval, news
 
 POWERS = np.array([2.0**i for i in range(12)])
 GRID = pd.DataFrame([(n, k) for n in POWERS for k in POWERS], columns=["n", "k"])
@@ -17,7 +17,7 @@ GRID = pd.DataFrame([(n, k) for n in POWERS for k in POWERS], columns=["n", "k"]
 
 def test_each_network_misses_outermost_and_inner_values() -> None:
     masks = [b.mask for b in held_values.held(GRID, ("n", "k"), 0)]
-    assert len(masks) == 6
+    assert len(masks) == 4
     for i, mask in enumerate(masks):
         edge = POWERS[-1] if i % 2 == 0 else POWERS[0]
         assert mask[((GRID["n"] == edge) | (GRID["k"] == edge)).to_numpy()].all()
@@ -40,39 +40,36 @@ def test_networks_for_intervals_are_trained_for_less_long() -> None:
         [held_values.Blind(mask, "n")], Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
     )
     assert got is mask
-    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.seed) == (40, 400, 1, 8)
+    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.seed) == (30, 300, 1, 8)
 
 
-@pytest.mark.parametrize(
-    ("n", "what"), [(256.0, "< 10 us"), (300.0, INSIDE), (0.5, BEYOND), (5000.0, BEYOND), (2048.0, "< 10 us")]
-)
+@pytest.mark.parametrize(("n", "what"), [(256.0, ""), (300.0, INSIDE), (0.5, BELOW), (5000.0, ABOVE), (2048.0, "")])
 def test_what_is_new_of_a_row(n: float, what: str) -> None:
-    assert groups(np.array([1e-6]), {"n": np.array([n])}, {"n": POWERS}).tolist() == [what]
+    assert news({"n": np.array([n])}, {"n": POWERS}, 1).tolist() == [what]
 
 
 def test_a_value_in_a_narrow_gap_is_not_new() -> None:
-    assert groups(np.array([1e-3]), {"n": np.array([4097.0])}, {"n": np.array([4096.0, 4300.0])}).tolist() == [
-        "< 2000 us"
-    ]
+    assert news({"n": np.array([4097.0])}, {"n": np.array([4096.0, 4300.0])}, 1).tolist() == [""]
 
 
 def test_beyond_one_column_counts_before_between_of_another() -> None:
     columns = {"n": np.array([5000.0]), "k": np.array([300.0])}
-    assert groups(np.array([1e-6]), columns, {"n": POWERS, "k": POWERS}).tolist() == [BEYOND]
+    assert news(columns, {"n": POWERS, "k": POWERS}, 1).tolist() == [ABOVE]
 
 
-def test_intervals_of_new_values_are_those_of_their_errors() -> None:
-    blind, some = held_values.held(GRID, ("n", "k"), 0), np.full(len(GRID), "library", dtype=object)
+def test_stretches_of_new_values_are_those_of_their_errors() -> None:
+    table = pd.concat([GRID] * 4, ignore_index=True)
+    blind, some = held_values.held(table, ("n", "k"), 0), np.full(len(table), "library", dtype=object)
     rng = np.random.default_rng(0)
     away = []
     for mask in (b.mask for b in blind):
-        out = GRID[mask]
-        known = held_values.measured_values(GRID[~mask], ("n", "k"))
-        kind = groups(np.zeros(len(out)), {c: out[c].to_numpy() for c in ("n", "k")}, known)
-        away.append(np.where(kind == BEYOND, 0.4, 0.1) * rng.standard_normal(len(out)))
-    found = held_values.intervals(GRID, ("n", "k"), some, blind, away)
-    assert set(found) == {f"{s} | {w}" for s in ("", "library") for w in (INSIDE, BEYOND)}
-    wide, narrow = (found[f"library | {w}"] for w in (BEYOND, INSIDE))
+        out = table[mask]
+        known = held_values.measured_values(table[~mask], ("n", "k"))
+        kind = news({c: out[c].to_numpy() for c in ("n", "k")}, known, len(out))
+        away.append(np.where(kind == INSIDE, 0.1, 0.4) * rng.standard_normal(len(out)))
+    found = held_values.stretches(table, ("n", "k"), some, blind, away)
+    assert set(found) == {f"{s} | {w}" for s in ("", "library") for w in (INSIDE, BELOW, ABOVE)}
+    wide, narrow = (found[f"library | {w}"] for w in (ABOVE, INSIDE))
     assert wide.high == pytest.approx(0.4 * 1.28, rel=0.4)
     assert narrow.high == pytest.approx(0.1 * 1.28, rel=0.4)
 
@@ -91,10 +88,19 @@ def test_few_values_that_differ_have_a_wide_interval() -> None:
     assert alone.high == pytest.approx(0.0128, rel=0.2)
 
 
+def test_errors_are_counted_in_ends_of_the_interval() -> None:
+    bands = {"": Interval(-0.1, 0.2, 9)}
+    away, some = np.array([-0.1, 0.1, 0.4]), np.full(3, "a", dtype=object)
+    assert held_values.in_units(away, bands, some, np.full(3, 1e-4)).tolist() == pytest.approx([-1.0, 0.5, 2.0])
+
+
 def test_ends_of_a_part_know_what_is_new() -> None:
-    bands = {"": Interval(-1, 1, 9), f"a | {INSIDE}": Interval(-2, 2, 9), f" | {BEYOND}": Interval(-3, 3, 9)}
-    part = Part("x", (), (), {}, {}, {}, bands, {}, {}, None, known={"n": POWERS})
-    condition, seconds = np.array(["a", "a", "a", "b"], dtype=object), np.full(4, 1e-6)
-    n = np.array([4.0, 5.0, 1e6, 1e6])
-    assert part.ends(condition, seconds, {"n": n})[1].tolist() == [1, 2, 3, 3]
-    assert part.ends(condition, seconds)[1].tolist() == [1, 1, 1, 1]
+    stretches = {f"a | {INSIDE}": Interval(-2, 3, 9), f" | {ABOVE}": Interval(-4, 5, 9)}
+    part = Part(
+        "x", (), (), {}, {}, {}, {"": Interval(-1, 2, 9)}, {}, {}, None, known={"n": POWERS}, stretches=stretches
+    )
+    condition, seconds = np.array(["a", "a", "a", "b", "b"], dtype=object), np.full(5, 1e-6)
+    low, high = part.ends(condition, seconds, {"n": np.array([4.0, 5.0, 1e6, 1e6, 5.0])})
+    assert low.tolist() == [-1, -2, -4, -4, -1]
+    assert high.tolist() == [2, 6, 10, 10, 2]
+    assert part.ends(condition, seconds)[1].tolist() == [2] * 5

@@ -274,9 +274,12 @@ def _limits() -> str:
   shape; sglang 0.5.9 is the noisiest (5 to 95 %: 0.81 to 1.19 of the median of the others). No model can be closer.
 - sglang 0.5.9 runs other kernels than the three others at one shape (they differ by 6 % in the median, the others by 1 to 4 %)
   and has a quarter of the rows of sglang 0.5.10; 'torch + vLLM kernels' has 35 pairs (n, k) in all, of a few language models.
-- Attention at unseen values is an interpolation over powers of two. The draw above leaves out kv_len 128 and 256 together, and
-  sglang's layer changes its kernel between 256 and 512: decoding of batch 8 with 32 heads on 8 takes 22 us at 256 and 46 us at
-  512. What lies within the grid and on one side of such a step is much closer; intervals do not know of the step."""
+- Attention at unseen values is an interpolation over powers of two. The draw above leaves out kv_len 128 and 256 together. How
+  the libraries cut the keys of a sequence is taken from their sources (`sim/attention_splits.py`): FlashAttention 3 changes its
+  kernel between 448 and 449 keys of head_dim 128, and sglang's layer takes 22 us at 256 keys and 46 us at 512 (batch 8, 32 heads
+  on 8). A rule that is not known there, or that a later version changes, is missed in the same way.
+- Intervals tell apart rows of measured values, rows with a value between measured ones, and rows beyond the outermost, for 16-bit
+  products and serving attention. The last two are made of few values: a region that differs from those is not held."""
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

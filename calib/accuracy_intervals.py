@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from calib.families.base import Floats
 from calib.fit import NEARER, Rows, predicted
+from calib.held_values import columns_of
 from sim.fitted import Part
 
 ASKED, MANY = (
@@ -35,7 +36,7 @@ def inside(rows: Rows, guess: Floats, part: Part | None) -> dict[str, float]:
     whole units strays from a true 80 % in 19 of 20 draws; {} for a fit without intervals."""
     if part is None or not part.intervals:
         return {}
-    low, high = part.ends(rows.condition, guess)
+    low, high = part.ends(rows.condition, guess, columns_of(rows.frame, part))
     away = np.log(rows.measured / guess)
     within = (low <= away) & (away <= high)
     unit = np.unique(rows.unit, return_inverse=True)[1]
@@ -72,8 +73,10 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
             "the fits above are scored on. The interval is for the mean of all networks, its errors are of one of them at a\n"
             f"time, and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}.\n"
             "'Band of units': rows come in whole units, and few; in 19 of 20 draws of as many units the share would be so near.\n"
-            "Unseen values and the largest extents are harder than what the intervals were made on: there they are too narrow,\n"
-            "and say so here.",
+            "Where tables are grids (16-bit products, serving attention), the interval of a row with a value between measured\n"
+            "ones, below the smallest or above the largest is stretched: by the errors of networks that never saw some values,\n"
+            "in units of the interval, and further by what the values differ among each other. Those are few; a region that\n"
+            "differs from all of them is not held.",
             str(tabulate(lines, HEADS, tablefmt="github", disable_numparse=True)),
         ]
     )  # fmt: skip

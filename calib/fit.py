@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import outliers
+from calib import held_values, outliers
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
 from calib.few import FEW, LEAST_SPREAD, MANY_ROWS, SMOOTH, SOME, can_learn, carried, said, telling, weighted
 from calib.intervals import conformal
@@ -175,13 +175,15 @@ def trained(rows: Rows, recipe: Recipe, known: Mapping[str, float] | None = None
 @dataclass(frozen=True)
 class Plan:
     """What is trained of a part: the correction without networks, what it reads, folds of the rows (rows,), a task for each
-    network; `repeated` are the folds without which the whole fit is made again."""
+    network; `repeated` are the folds without which the whole fit is made again. The last tasks are of networks that see
+    no row of the masks of `blind`, for intervals alone."""
 
     blank: Residual
     inputs: NDArray[np.float32]
     fold: NDArray[np.int64]
     tasks: list[Task]
     repeated: tuple[int, ...]
+    blind: tuple[held_values.Blind, ...] = ()
 
 
 def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
@@ -198,8 +200,11 @@ def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
     unseen = np.full(len(rows), -1) if is_few else fold
     target = np.log(rows.measured / p.time)
     tasks = network.tasks(blank, inputs, condition, target, unseen, own) if can_learn(rows.unit) else []
+    blind = held_values.held(rows.frame, rows.family.values, own.seed) if tasks and not is_few else []
+    for mask, one in held_values.recipes(blind, own):
+        tasks += network.tasks(blank, inputs, condition, target, np.where(mask, 0, 1), one)
     repeated = tuple(np.unique(fold).tolist()) if is_few and len(np.unique(fold)) > 1 else ()
-    return Plan(blank, inputs, fold, tasks, repeated)
+    return Plan(blank, inputs, fold, tasks, repeated, tuple(blind))
 
 
 def _recipe(rows: Rows, recipe: Recipe) -> Recipe:
@@ -231,19 +236,29 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
     def with_networks(own: Sequence[Network]) -> Residual:
         return weighted(replace(plan.blank, layers=tuple(own)), len(rows))
 
+    def by(network: Network, mask: Mask) -> Floats:
+        factor = np.exp(with_networks((network,)).mean(plan.inputs[mask], rows.condition[mask]))
+        return np.maximum(p.time[mask] * factor, p.lower[mask])
+
+    guess, p, count = np.zeros(len(rows)), with_floor(rows, physical), len(networks) - len(plan.blind)
+    networks, others = networks[:count], networks[count:]
     part = replace(physical, residual=with_networks(networks)) if networks else physical
-    guess, p = np.zeros(len(rows)), with_floor(rows, physical)
     if (plan.repeated and not apart) or not (plan.repeated or networks):
         return replace(part, held_out=errors(*_compared(rows, part)))
     for i, seconds in zip(plan.repeated, apart, strict=True):
         guess[plan.fold == i] = seconds
-    for i in range(0 if plan.repeated else len(networks)):
-        mask = plan.fold == i
-        factor = np.exp(with_networks(networks[i : i + 1]).mean(plan.inputs[mask], rows.condition[mask]))
-        guess[mask] = np.maximum(p.time[mask] * factor, p.lower[mask])
+    for i in range(0 if plan.repeated else count):
+        guess[plan.fold == i] = by(networks[i], plan.fold == i)
+    intervals, away = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0), []
+    for network, b in zip(others, plan.blind, strict=True):
+        seconds = by(network, b.mask)
+        error = np.log(rows.measured[b.mask] / seconds)
+        away.append(held_values.in_units(error, intervals, rows.condition[b.mask], seconds))
+    columns = rows.family.values if plan.blind else ()
     return replace(
-        part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)},
-        intervals=conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0),
+        part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)}, intervals=intervals,
+        known=held_values.measured_values(rows.frame, columns),
+        stretches=held_values.stretches(rows.frame, columns, rows.condition, plan.blind, away),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.families.base import Floats
-from sim.fitted import SIZES, Interval, size_of
+from sim.intervals import SIZES, Interval, size_of
 
 COVERAGE = 0.8
 LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval of its own
@@ -44,7 +44,8 @@ def _groups(condition: NDArray[np.object_], guess: Floats) -> Iterator[tuple[str
 
 
 def _interval(away: Floats) -> Interval:
-    """Both tails alike: of n rows, ceil((n + 1) (1 - a)) / n instead of the quantile 1 - a, so a tail of a - (1 - a) / n."""
+    """Quantiles of errors, both tails alike: of n rows, ceil((n + 1) (1 - a)) / n instead of the quantile 1 - a, and so a tail of
+    a - (1 - a) / n."""
     share = (1.0 - COVERAGE) / 2.0
     tail = max(share - (1.0 - share) / len(away), 0.0)
     low, high = np.quantile(away, (tail, 1.0 - tail))

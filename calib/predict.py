@@ -13,6 +13,7 @@ from calib.carried import KERNELS
 from calib.devices import CHIPS, device_ids, peaks
 from calib.families.base import Floats, Physical
 from calib.fit import Rows, parts_of, predicted, priced
+from calib.held_values import columns_of
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
 from hwspecs.rates import rates
@@ -143,7 +144,7 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     out.bound[at[floor > 0.5 * time]] = "launch"
     out.in_range[at] = covered(rows, part) if here and part is not None else False
     if used == "calibrated" and part is not None:
-        low, high = part.ends(rows.condition, time)
+        low, high = part.ends(rows.condition, time, columns_of(rows.frame, part))
     else:
         by_size = np.array([abroad(rows.name, bin_) for bin_ in range(len(ROW_EDGES) + 1)])
         low, high = by_size[np.searchsorted(ROW_EDGES, time, side="right")].T

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwspecs.rates import Rates
-from sim import formulas, gemm_reference, tiles, traffic
+from sim import attention_splits, formulas, gemm_reference, tiles, traffic
 from sim.calibration import Terms
 from sim.gemm_reference import SMALL, quantised
 
@@ -29,7 +29,8 @@ PASSES = {"scale": 2.0, "softmax": 2.0}  # times that an unfused kernel goes thr
 class Shapes:
     """Columns (rows,). `cached`: bytes of keys and values that the layer writes to its cache beside the kernel.
 
-    `writes_stay`: what is written over and over to the same buffer leaves L2 only where its traffic exceeds it.
+    `writes_stay`: what is written over and over to the same buffer leaves L2 only where its traffic exceeds it. `third`: 1 where
+    the library is FlashAttention 3, 0 for 2 (`sim.attention_splits`); None: a decoding step is cut as is fastest.
     """
 
     batch: Floats
@@ -43,9 +44,18 @@ class Shapes:
     itemsize: float
     dtype: str
     writes_stay: bool = False
+    third: Floats | None = None
+    decodes: bool = False
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def cut(self, sms: float) -> attention_splits.Cut | None:
+        """How the library cuts the keys on so many SMs; None where none is named."""
+        if self.third is None:
+            return None
+        columns = (self.batch, self.heads, self.kv_heads, self.q_len, self.kv_len, self.head_dim, self.third)
+        return attention_splits.cut(attention_splits.Work(*columns), sms)
 
     @property
     def scores(self) -> Floats:
@@ -107,17 +117,18 @@ def fused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
 
 
 def decoded(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
-    """One query a sequence: the heads that share keys are the rows of a block, and the cache is split over the device."""
+    """One query a sequence: the heads that share keys are the rows of a block, and the cache is split over the device, by the
+    rule of the library where one is named."""
     chip, streams = _chip(shapes, rates, terms), _streams(shapes, rates, terms)
     rows, p = np.ceil(shapes.heads / shapes.kv_heads) * shapes.q_len, tiles.tile_terms(terms)
-    choices = []
-    for split in SPLITS:
+    choices, own = [], shapes.cut(float(np.max(rates.sm_count)))
+    for split in SPLITS if own is None else (own.parts,):
         part = np.ceil(shapes.kv_len / split)
         groups = shapes.batch * shapes.kv_heads * np.ceil(shapes.kv_len / part)
         parts = (split > 1) * 8.0 * shapes.batch * shapes.heads * shapes.q_len * shapes.head_dim * split
         added = (split > 1) * terms.split_reduction / np.asarray(rates.sm_clock)
         added = added + parts / np.asarray(rates.l2_bandwidth * rates.sm_clock)
-        for block in DECODE_BLOCKS:
+        for block in DECODE_BLOCKS if own is None else (own.rows,):
             t = formulas.flash(chip, p, groups, rows, part, shapes.head_dim, 0.0, 0.0, shapes.itemsize, block)
             choices.append(t._replace(fixed=t.fixed + added))
     return _best(choices, streams)
@@ -223,6 +234,8 @@ def features(shapes: Shapes, priced: Priced, time: Floats, sm_count: float) -> d
     out["pad head_dim 32"] = np.ceil(s.head_dim / 32.0) * 32.0 / s.head_dim
     for part in (128.0, 256.0, 1024.0):
         out[f"tail kv {part:.0f}"] = quantised(s.batch * s.kv_heads * np.ceil(s.kv_len / part) / sm_count)
+    cut = s.cut(sm_count)
+    out |= attention_splits.features(cut, s.decodes) if cut else {}
     return out | {
         "log waves": np.log2(np.maximum(priced.waves, 1.0)),
         "tail caches": quantised(s.batch * s.kv_heads / sm_count),

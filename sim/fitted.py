@@ -8,7 +8,7 @@ that were fitted: on any other, and on one of them with any number changed, ther
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,28 +22,13 @@ from hwspecs.errors import CalibrationError, nearest
 from hwspecs.rates import Rates
 from sim.calibration import FOLDER, Parameter, Terms
 from sim.calibration import load as load_physical
+from sim.intervals import Interval, ends_of, interval_of, news, size_of, sizes, stretched
 from sim.residual import Residual
 
 Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
-BINS = (10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 2e-3)  # s, predicted: intervals of their own between these edges
-SIZES = (*(f"< {1e6 * edge:.0f} us" for edge in BINS), "longer")  # as intervals are labelled
 KIND = "fit"  # of the file, beside hardware and software files
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Held-out quantiles of log(measured / predicted), and the rows that they come from."""
-
-    low: float
-    high: float
-    rows: int
-
-
-def size_of(seconds: float) -> str:
-    """The group by predicted time that a row belongs to, one of SIZES."""
-    return SIZES[sum(seconds >= edge for edge in BINS)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +36,7 @@ class Part:
     """A family of operators, or one share of it, as it was fitted.
 
     `parameters` are fields of Terms, and of Rates for what belongs to the device; `floors` are seconds by label. `extents` are
-    closed ranges of the columns that the fit covers. `intervals` are by software, "" for all of them.
+    closed ranges of the columns that the fit covers. `intervals` are by software and size (`sim.intervals`), "" for all of them.
     """
 
     name: str
@@ -67,6 +52,12 @@ class Part:
     outliers: tuple[
         str, ...
     ] = ()  # the worst rows that the fit does not explain, one line each; all of them are counted in `rows`
+    known: Mapping[str, Floats] = field(
+        default_factory=dict
+    )  # measured values of columns, sorted, where they are a grid
+    stretches: Mapping[str, Interval] = field(
+        default_factory=dict
+    )  # of intervals, by software and what is new of a row
 
     def terms(self, base: Terms) -> Terms:
         """Physical terms with the refitted ones in place."""
@@ -90,18 +81,16 @@ class Part:
 
     def interval(self, condition: str, seconds: float | None = None) -> Interval:
         """Of a software and a predicted time, of the software, of the time, or of all of them: the first that there is."""
-        at = f" | {size_of(seconds)}" if seconds is not None else ""
-        labels = (condition + at, condition, at, "") if condition else (at, "")
-        return next((self.intervals[n] for n in labels if n in self.intervals), Interval(-np.log(2), np.log(2), 0))
+        return interval_of(self.intervals, condition, size_of(seconds) if seconds is not None else "")
 
-    def ends(self, condition: NDArray[np.object_], seconds: Floats) -> tuple[Floats, Floats]:
-        """Both ends of the intervals of rows by their software and predicted time, (rows,) each, in the logarithm."""
-        low, high, size = np.zeros(len(seconds)), np.zeros(len(seconds)), np.searchsorted(BINS, seconds, side="right")
-        for name, bin_ in set(zip(condition.tolist(), size.tolist(), strict=True)):
-            mask = (condition == name) & (size == bin_)
-            own = self.interval(name, float(seconds[mask][0]))
-            low[mask], high[mask] = own.low, own.high
-        return low, high
+    def ends(
+        self, condition: NDArray[np.object_], seconds: Floats, columns: Mapping[str, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software and predicted time, stretched by
+        what is new of the values in their columns; without columns, nothing is."""
+        low, high = ends_of(self.intervals, condition, sizes(seconds))
+        new = news(columns or {}, self.known if columns else {}, len(seconds))
+        return stretched(low, high, self.stretches, condition, new)
 
 
 @dataclass(frozen=True)
@@ -183,6 +172,8 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         held_out=data["held_out"],
         residual=_residual(name, data["residual"], arrays) if data["residual"] else None,
         outliers=tuple(data.get("outliers", ())),
+        known={key: np.array(values, dtype=np.float64) for key, values in data.get("known", {}).items()},
+        stretches={key: Interval(**value) for key, value in data.get("stretches", {}).items()},
     )
 
 
@@ -223,6 +214,8 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "held_out": {k: _number(v) for k, v in part.held_out.items()},
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
+        "known": {k: [float(v) for v in values] for k, values in part.known.items()},
+        "stretches": plain(part.stretches),
         "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
     if part.residual:

@@ -20,6 +20,9 @@ from workloads.kind import ITEMSIZE
 if TYPE_CHECKING:
     import pandas as pd
 
+# Softwares that follow the rules of FlashAttention 3: on an A100 their layer changes its kernel between 256 and 512 keys,
+# decoding at any batch, in a prefill where one sequence does not fill the device. All others are taken to follow 2.
+THIRD = ("sglang",)
 TERMS = ("tensor", "l2", "hbm", "latency", "exp", "waves")
 
 
@@ -29,7 +32,7 @@ def _part(frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 def shapes(frame: pd.DataFrame) -> reference.Shapes:
-    """The rows of a frame, which must all be of one dtype."""
+    """The rows of a frame, which must all be of one dtype. A serving library cuts the keys."""
     batch, q, kv, heads, head_dim = floats(frame, "batch", "q_len", "kv_len", "heads", "head_dim")
     kv_heads = np.nan_to_num(frame["kv_heads"].to_numpy(dtype=np.float64), nan=0.0) if "kv_heads" in frame else heads
     kv_heads = np.where(kv_heads > 0, kv_heads, heads)
@@ -37,22 +40,31 @@ def shapes(frame: pd.DataFrame) -> reference.Shapes:
     dtype = str(frame["dtype"].iat[0])
     itemsize = float(ITEMSIZE[dtype])
     cached = frame["op"].isin(["prefill", "decode"]).to_numpy() * 2.0 * itemsize * batch * kv_heads * q * head_dim
-    return reference.Shapes(batch, q, kv, heads, kv_heads, head_dim, causal, cached, itemsize, dtype)
+    third = np.asarray(frame["software"].fillna("").astype(str).str.startswith(THIRD), dtype=np.float64)
+    ops = set(frame["op"])
+    serves = ops <= {"decode", "prefill"} and not frame["implementation"].fillna("").str.contains("unfused").any()
+    return reference.Shapes(
+        batch, q, kv, heads, kv_heads, head_dim, causal, cached, itemsize, dtype,
+        third=third if serves else None, decodes=ops == {"decode"},
+    )  # fmt: skip
 
 
 def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
-    """The same on a device that no fit is for; see `calib.families.gemm.abroad`."""
-    return physical(frame, rates, terms, writes_stay=True)
+    """The same on a device that no fit is for; see `calib.families.gemm.abroad`. Caches are cut as is fastest there: which
+    kernels a library has for it is not known."""
+    return physical(frame, rates, terms, is_abroad=True)
 
 
-def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, writes_stay: bool = False) -> Physical:
+def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, is_abroad: bool = False) -> Physical:
     """Time of the kernels of each row."""
     how = {"decode": reference.decoded, "unfused": reference.unfused}
     labels = (_part(frame) + "/" + frame["dtype"]).to_numpy(dtype=str)
     out: dict[str, Any] = {}
     for label in sorted(set(labels)):
         mask = labels == label
-        own = replace(shapes(frame[mask]), writes_stay=writes_stay)
+        own = shapes(frame[mask])
+        if is_abroad:
+            own = replace(own, writes_stay=True, third=None)
         one = vars(how.get(label.split("/")[0], reference.fused)(own, rates, terms))
         for name, values in one.items():
             out.setdefault(name, np.zeros(len(frame), dtype=values.dtype))[mask] = values
@@ -92,6 +104,7 @@ FAMILY = Family(
     part=_part,
     abroad=abroad,
     floor_unit=small_kernels,
+    values=("batch", "kv_len"),
     size=(96, 120),
-    recipe={"depth": 4, "rate": 5e-3, "noise": 0.05, "folds": 7},
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.05, "folds": 5},
 )  # fmt: skip

@@ -70,6 +70,7 @@ class Family:
         abroad: `physical` on a device that no fit is for, where that differs; None: it does not.
         floor_unit: seconds (rows,) on a device of what a floor counts where floors are carried from one chip to another, such as
             small kernels; None: floors are seconds.
+        values: columns that are a grid in tables, whose values are held out whole to know intervals between and beyond them.
         recipe: what else of `calib.network.Recipe` differs for this family.
     """
 
@@ -84,6 +85,7 @@ class Family:
     fitted: tuple[str, ...] = ()
     part: Callable[[pd.DataFrame], pd.Series[Any]] = lambda frame: constant(frame, "")
     size: tuple[int, int] = (96, 80)
+    values: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     abroad: Callable[[pd.DataFrame, Rates, Terms], Physical] | None = None
     floor_unit: Callable[[pd.DataFrame, Rates, Terms], Floats] | None = None

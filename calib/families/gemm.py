@@ -132,6 +132,7 @@ FAMILY = Family(
         "tensor_sustained", "hbm_tile", "fill_drain_tile", "split_reduction", "operand_delivery", "write_out", "launch_gap",
         "loop_latency", "tile_issue", "wave_share",
     ),
+    values=("m", "n", "k"),
     size=(96, 100),
     recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "folds": 6},
     abroad=abroad,

@@ -19,6 +19,7 @@ from hwspecs import device
 from hwspecs.errors import CalibrationError
 from sim import fitted as fits
 from sim.fitted import Fitted, Part
+from sim.intervals import ABOVE, INSIDE
 from sim.residual import BOUND
 from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
 
@@ -156,6 +157,21 @@ def test_a_fit_comes_back_from_its_files(learned: Part, written: Path) -> None:
     assert predicted(rows, back)[0] == pytest.approx(predicted(rows, learned)[0], rel=2e-3)
     assert back.devices == (DEVICE,)
     assert back.extents["m"] == pytest.approx(learned.extents["m"])
+
+
+def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> None:
+    back = fits.load(str(written)).parts[learned.name]
+    assert set(back.known) == {"m", "n", "k"}
+    assert back.known["n"].tolist() == [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
+    assert {f" | {INSIDE}", f"another | {INSIDE}", f" | {ABOVE}", f"made up | {ABOVE}"} <= set(back.stretches)
+    condition, seconds = np.full(3, "made up", dtype=object), np.full(3, 1e-4)
+    m = np.full(3, back.known["m"][5])
+    low, high = back.ends(
+        condition, seconds, {"m": m, "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
+    )
+    base, wanted = back.interval("made up", 1e-4), [back.stretches[f"made up | {new}"] for new in (INSIDE, ABOVE)]
+    assert high.tolist() == pytest.approx([base.high, *(base.high * s.high for s in wanted)])
+    assert low.tolist() == pytest.approx([base.low, *(-base.low * s.low for s in wanted)])
 
 
 def test_a_correction_is_for_its_own_device_only() -> None:

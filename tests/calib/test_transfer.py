@@ -23,7 +23,8 @@ from hwspecs import device
 from hwspecs.errors import CalibrationError
 from hwspecs.power import LANES
 from hwspecs.rates import rates
-from sim.fitted import Interval, Part, base_terms, size_of
+from sim.fitted import Part, base_terms
+from sim.intervals import Interval, size_of
 from sim.spread import load as load_spreads
 
 LAW = power.Law(0.86e-9, 0.35e-9, 0.89)

@@ -1,0 +1,153 @@
+"""What an interval of a value that nobody measured is made of: networks that whole values of a column were kept from.
+
+Tables of serving libraries are grids: a fold of their pairs (n, k) or (batch, length) leaves every value of n in the fit. How far
+off a prediction is between two values, or beyond the outermost, only a network says that saw none of a value. Such networks are
+trained for less long, give intervals alone, and have no part in predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.families.base import Floats
+from calib.intervals import COVERAGE, LEAST_ROWS
+from sim.intervals import ABOVE, BELOW, INSIDE, Interval, ends_of, news, sizes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from calib.network import Recipe
+    from sim.fitted import Part
+
+Mask: TypeAlias = NDArray[np.bool_]
+ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
+MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
+LEAST_VALUES = 8  # of a column of which any is held out
+STRETCHES = np.linspace(1.0, 5.0, 81)  # of an interval that is made of few values
+LEAST_END = 1e-3  # of an interval, in the logarithm, that errors are divided by
+SHORTER = 0.3  # of the epochs of the other networks
+
+
+def measured_values(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Floats]:
+    """The values of each column, sorted."""
+    return {name: np.unique(frame[name].to_numpy(dtype=np.float64)) for name in columns}
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Rows (rows,) that a network does not see, and the column of which it misses inner values."""
+
+    mask: Mask
+    column: str
+
+
+def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Blind]:
+    """What each network does not see: in turn the largest, or the smallest, value of every column, and one or two values inside
+    one of them, drawn at random."""
+    known = {name: v for name, v in measured_values(frame, columns).items() if len(v) >= LEAST_VALUES}
+    inner = [(name, count) for count in ADJACENT for name, v in known.items() if len(v) <= MOST_VALUES]
+    rng, out = np.random.default_rng(seed), []
+    for i, (name, count) in enumerate(inner):
+        mask = np.zeros(len(frame), dtype=bool)
+        for other, values in known.items():
+            mask |= frame[other].to_numpy() == values[-1 if i % 2 == 0 else 0]
+        first = int(rng.integers(1, len(known[name]) - count - 1))
+        out.append(Blind(mask | np.isin(frame[name].to_numpy(), known[name][first : first + count]), name))
+    return out
+
+
+def recipes(blind: Sequence[Blind], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
+    """Each mask with the recipe of the network that sees none of its rows."""
+    less = replace(recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1)
+    return [(b.mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, b in enumerate(blind)]
+
+
+def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
+    """The columns (rows,) in which a value may be new to a part."""
+    return {name: frame[name].to_numpy(dtype=np.float64) for name in part.known}
+
+
+def stretches(
+    frame: pd.DataFrame,
+    columns: Sequence[str],
+    condition: NDArray[np.object_],
+    blind: Sequence[Blind],
+    errors: Sequence[Floats],
+) -> dict[str, Interval]:
+    """Stretches by "software | what is new" and " | what is new", of the `errors` (rows of the mask,) of each network in units of
+    the interval of the row."""
+    label, name, value = [], [], []
+    for own in blind:
+        out = frame[own.mask]
+        known, mine = (
+            measured_values(frame[~own.mask], columns),
+            {c: out[c].to_numpy(dtype=np.float64) for c in columns},
+        )
+        what = news(mine, known, len(out))
+        label.append(what)
+        name.append(condition[own.mask])
+        value.append(np.where(what == INSIDE, _labels(own.column, mine[own.column]), _beyond(mine, known)))
+    if not blind:
+        return {}
+    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(value), np.concatenate(errors))
+
+
+def in_units(
+    away: Floats, intervals: Mapping[str, Interval], condition: NDArray[np.object_], seconds: Floats
+) -> Floats:
+    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted."""
+    low, high = ends_of(intervals, condition, sizes(seconds))
+    return np.asarray(away / np.maximum(np.where(away > 0.0, high, -low), LEAST_END))
+
+
+def _labels(column: str, values: Floats) -> NDArray[np.object_]:
+    return np.array([f"{column} {v:g}" for v in values], dtype=object)
+
+
+def _beyond(columns: Mapping[str, Floats], known: Mapping[str, Floats]) -> NDArray[np.object_]:
+    """The first column of each row, (rows,), that lies beyond the known values, and the value."""
+    out = np.full(len(next(iter(columns.values()))), "", dtype=object)
+    for name in reversed(list(columns)):
+        outside = (columns[name] < known[name][0]) | (columns[name] > known[name][-1])
+        out = np.where(outside, _labels(name, columns[name]), out)
+    return out
+
+
+def _grouped(
+    label: NDArray[np.object_], name: NDArray[np.object_], value: NDArray[np.object_], error: Floats
+) -> dict[str, Interval]:
+    found = {}
+    for new in (INSIDE, BELOW, ABOVE):
+        for software in ["", *sorted(set(name) - {""})]:
+            rows = (label == new) & ((name == software) if software else True)
+            if rows.sum() >= LEAST_ROWS:
+                found[f"{software} | {new}"] = clustered(error[rows], value[rows])
+    return found
+
+
+def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
+    """The interval of errors that come in few values: quantiles of all, each value with the same weight, stretched by the least
+    factor with which those of all values but one cover, in the mean over values, the wanted share of that one."""
+    each = [error[value == v] for v in sorted(set(value))]
+    low, high = _pooled(each)
+    if len(each) == 1:
+        return Interval(low, high, len(error))
+    others = [(own, *_pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)]
+
+    def covered(stretch: float) -> float:
+        return float(np.mean([np.mean((stretch * a <= own) & (own <= stretch * b)) for own, a, b in others]))
+
+    stretch = float(next((s for s in STRETCHES if covered(s) >= COVERAGE), STRETCHES[-1]))
+    return Interval(stretch * low, stretch * high, len(error))
+
+
+def _pooled(each: Sequence[Floats]) -> tuple[float, float]:
+    own = np.concatenate([np.quantile(errors, np.linspace(0.005, 0.995, 100)) for errors in each])
+    tail = (1.0 - COVERAGE) / 2.0
+    low, high = np.quantile(own, (tail, 1.0 - tail))
+    return min(float(low), 0.0), max(float(high), 0.0)

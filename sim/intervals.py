@@ -1,0 +1,97 @@
+"""Intervals of single predictions: how far they may be off, by software and size of the time, and by what is new of a row.
+
+An interval is a pair of quantiles of log(measured / predicted) over rows that no network saw. It is that of a row of measured
+values, of which only the combination may be new. Of a row with a value between measured ones, or beyond the outermost, it is
+stretched: by quantiles, in units of that interval, of the errors of rows whose values were kept out of the fit altogether.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+BINS = (10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 2e-3)  # s, predicted: intervals of their own between these edges
+SIZES = (*(f"< {1e6 * edge:.0f} us" for edge in BINS), "longer")  # as intervals are labelled
+# What is new of a row: a value between measured ones, below the smallest or above the largest.
+INSIDE, BELOW, ABOVE = "between values", "below values", "above values"
+HOLE = 0.25  # octaves between the measured values around a new one from which it counts as new
+SLACK = 1e-9  # octaves: nearer to a measured value, it is that value
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Held-out quantiles of log(measured / predicted), and the rows that they come from."""
+
+    low: float
+    high: float
+    rows: int
+
+
+WIDE = Interval(-float(np.log(2.0)), float(np.log(2.0)), 0)  # where no held-out row says how far off we are
+AS_IS = Interval(-1.0, 1.0, 0)  # of an interval that nothing stretches
+
+
+def size_of(seconds: float) -> str:
+    """The group by predicted time that a row belongs to, one of SIZES."""
+    return SIZES[sum(seconds >= edge for edge in BINS)]
+
+
+def interval_of(intervals: Mapping[str, Interval], condition: str, group: str, default: Interval = WIDE) -> Interval:
+    """Of a software and a group (a size, or what is new), of the software, of the group, or of all: the first that there is."""
+    at = f" | {group}" if group else ""
+    labels = (condition + at, condition, at, "") if condition else (at, "")
+    return next((intervals[n] for n in labels if n in intervals), default)
+
+
+def ends_of(
+    intervals: Mapping[str, Interval],
+    condition: NDArray[np.object_],
+    group: NDArray[np.object_],
+    default: Interval = WIDE,
+) -> tuple[Floats, Floats]:
+    """Both ends of the intervals of rows by their software and group, (rows,) each."""
+    low, high = np.zeros(len(group)), np.zeros(len(group))
+    for name, label in set(zip(condition.tolist(), group.tolist(), strict=True)):
+        mask = (condition == name) & (group == label)
+        own = interval_of(intervals, name, label, default)
+        low[mask], high[mask] = own.low, own.high
+    return low, high
+
+
+def stretched(
+    low: Floats,
+    high: Floats,
+    stretches: Mapping[str, Interval],
+    condition: NDArray[np.object_],
+    new: NDArray[np.object_],
+) -> tuple[Floats, Floats]:
+    """The ends of rows, (rows,) each, stretched by what is new of them ("" for nothing)."""
+    less, more = ends_of(stretches, condition, new, AS_IS)
+    is_new = new != ""
+    return np.where(is_new, -less * low, low), np.where(is_new, more * high, high)
+
+
+def sizes(seconds: Floats) -> NDArray[np.object_]:
+    """The size that each row belongs to, (rows,)."""
+    return np.array(SIZES, dtype=object)[np.searchsorted(BINS, seconds, side="right")]
+
+
+def news(columns: Mapping[str, Floats], known: Mapping[str, Floats], rows: int) -> NDArray[np.object_]:
+    """What is new of each row, (rows,), "" for nothing. `known`: the measured values of each column, sorted and positive."""
+    out = np.full(rows, "", dtype=object)
+    below, above = (np.zeros(rows, dtype=bool) for _ in range(2))
+    for name, values in known.items():
+        grid, at = np.log2(values), np.log2(columns[name])
+        right = np.clip(np.searchsorted(grid, at), 0, len(grid) - 1)
+        left = np.maximum(right - 1, 0)
+        off = np.minimum(np.abs(at - grid[right]), np.abs(at - grid[left]))
+        under, over = at < grid[0] - SLACK, at > grid[-1] + SLACK
+        out[~under & ~over & (off > SLACK) & (grid[right] - grid[left] >= HOLE)] = INSIDE
+        below, above = below | under, above | over
+    out[below], out[above] = BELOW, ABOVE
+    return out

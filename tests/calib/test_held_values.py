@@ -1,0 +1,106 @@
+"""Values that were kept out of a fit whole: which, what is new of a row, and the intervals that come of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calib import held_values
+from calib.network import Recipe
+from sim.fitted import Part
+from sim.intervals import ABOVE, BELOW, INSIDE, Interval, news
+
+POWERS = np.array([2.0**i for i in range(12)])
+GRID = pd.DataFrame([(n, k) for n in POWERS for k in POWERS], columns=["n", "k"])
+
+
+def test_each_network_misses_outermost_and_inner_values() -> None:
+    masks = [b.mask for b in held_values.held(GRID, ("n", "k"), 0)]
+    assert len(masks) == 4
+    for i, mask in enumerate(masks):
+        edge = POWERS[-1] if i % 2 == 0 else POWERS[0]
+        assert mask[((GRID["n"] == edge) | (GRID["k"] == edge)).to_numpy()].all()
+        for name in ("n", "k"):
+            lost = set(GRID[name]) - set(GRID[~mask][name])
+            inner = lost - {edge}
+            assert len(inner) == (0 if name != ("n", "k")[i % 2] else held_values.ADJACENT[i // 2])
+            assert not inner & {POWERS[0], POWERS[-1]}
+
+
+def test_columns_that_are_no_grid_are_left_alone() -> None:
+    many = pd.DataFrame({"n": np.arange(1.0, 1001.0)})
+    assert held_values.held(many, ("n",), 0) == []
+    assert held_values.held(GRID.iloc[:1], ("n", "k"), 0) == []
+
+
+def test_networks_for_intervals_are_trained_for_less_long() -> None:
+    mask = np.ones(3, dtype=bool)
+    ((got, recipe),) = held_values.recipes(
+        [held_values.Blind(mask, "n")], Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
+    )
+    assert got is mask
+    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.seed) == (30, 300, 1, 8)
+
+
+@pytest.mark.parametrize(("n", "what"), [(256.0, ""), (300.0, INSIDE), (0.5, BELOW), (5000.0, ABOVE), (2048.0, "")])
+def test_what_is_new_of_a_row(n: float, what: str) -> None:
+    assert news({"n": np.array([n])}, {"n": POWERS}, 1).tolist() == [what]
+
+
+def test_a_value_in_a_narrow_gap_is_not_new() -> None:
+    assert news({"n": np.array([4097.0])}, {"n": np.array([4096.0, 4300.0])}, 1).tolist() == [""]
+
+
+def test_beyond_one_column_counts_before_between_of_another() -> None:
+    columns = {"n": np.array([5000.0]), "k": np.array([300.0])}
+    assert news(columns, {"n": POWERS, "k": POWERS}, 1).tolist() == [ABOVE]
+
+
+def test_stretches_of_new_values_are_those_of_their_errors() -> None:
+    table = pd.concat([GRID] * 4, ignore_index=True)
+    blind, some = held_values.held(table, ("n", "k"), 0), np.full(len(table), "library", dtype=object)
+    rng = np.random.default_rng(0)
+    away = []
+    for mask in (b.mask for b in blind):
+        out = table[mask]
+        known = held_values.measured_values(table[~mask], ("n", "k"))
+        kind = news({c: out[c].to_numpy() for c in ("n", "k")}, known, len(out))
+        away.append(np.where(kind == INSIDE, 0.1, 0.4) * rng.standard_normal(len(out)))
+    found = held_values.stretches(table, ("n", "k"), some, blind, away)
+    assert set(found) == {f"{s} | {w}" for s in ("", "library") for w in (INSIDE, BELOW, ABOVE)}
+    wide, narrow = (found[f"library | {w}"] for w in (ABOVE, INSIDE))
+    assert wide.high == pytest.approx(0.4 * 1.28, rel=0.4)
+    assert narrow.high == pytest.approx(0.1 * 1.28, rel=0.4)
+
+
+def test_few_values_that_differ_have_a_wide_interval() -> None:
+    rng = np.random.default_rng(0)
+    value = np.repeat(np.array(["a", "b", "c", "d", "e"], dtype=object), 200)
+    noise = 0.01 * rng.standard_normal(1000)
+    alike = held_values.clustered(noise, value)
+    assert alike.high == pytest.approx(0.0128, rel=0.2)
+    away = noise + np.repeat([-0.2, -0.1, 0.0, 0.1, 0.2], 200)
+    unlike = held_values.clustered(away, value)
+    assert -0.3 > unlike.low > -1.0
+    alone = held_values.clustered(noise[:200], value[:200])
+    assert alone.rows == 200
+    assert alone.high == pytest.approx(0.0128, rel=0.2)
+
+
+def test_errors_are_counted_in_ends_of_the_interval() -> None:
+    bands = {"": Interval(-0.1, 0.2, 9)}
+    away, some = np.array([-0.1, 0.1, 0.4]), np.full(3, "a", dtype=object)
+    assert held_values.in_units(away, bands, some, np.full(3, 1e-4)).tolist() == pytest.approx([-1.0, 0.5, 2.0])
+
+
+def test_ends_of_a_part_know_what_is_new() -> None:
+    stretches = {f"a | {INSIDE}": Interval(-2, 3, 9), f" | {ABOVE}": Interval(-4, 5, 9)}
+    part = Part(
+        "x", (), (), {}, {}, {}, {"": Interval(-1, 2, 9)}, {}, {}, None, known={"n": POWERS}, stretches=stretches
+    )
+    condition, seconds = np.array(["a", "a", "a", "b", "b"], dtype=object), np.full(5, 1e-6)
+    low, high = part.ends(condition, seconds, {"n": np.array([4.0, 5.0, 1e6, 1e6, 5.0])})
+    assert low.tolist() == [-1, -2, -4, -4, -1]
+    assert high.tolist() == [2, 6, 10, 10, 2]
+    assert part.ends(condition, seconds)[1].tolist() == [2] * 5

@@ -119,6 +119,13 @@ class Search:
         """Outputs of designs, relative resources and how far each constraint is missed, each (designs,)."""
         return self.goals.judged(self.mix.evaluate(columns), columns, len(next(iter(columns.values()))))
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `prices` gives, in its order."""
+        asked = [*self.objectives, *(c.output for c in self.constraints)]
+        missed = [f"{VIOLATION}{name}" for name in (MEMORY, *(c.text for c in self.constraints))]
+        return list(dict.fromkeys([*self.mix.outputs, RESOURCES, *asked, *missed]))
+
     def own(self) -> dict[str, float]:
         """Outputs of the baseline."""
         columns = {axis.path: np.array([self.baseline[axis.path]]) for axis in self.axes}

@@ -323,6 +323,7 @@ def test_memory_is_the_only_constraint_that_is_always_there(tmp_path: Path) -> N
 
     search = objectives.read(origin(str(tmp_path / "x.yaml")))
     assert list(search.identity())[:2] == ["device.sm_count", "objective 1"]
+    assert list(search.prices({"device.sm_count": np.array([64.0])})) == search.outputs
     assert run(search, Location(str(tmp_path / "s.journal"))).constraints == ["violation: memory"]
 
 

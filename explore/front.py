@@ -26,6 +26,13 @@ SHORT = {
     "device.hbm.capacity": "HBM capacity",
     "device.hbm.latency": "HBM latency",
     "device.launch.gap": "launch gap",
+    "device.silicon.dies": "dies",
+    "device.silicon.link": "links",
+    "device.silicon.fp64": "fp64 rate",
+    "device.silicon.sm_enabled": "enabled SMs",
+    "device.silicon.l2_enabled": "enabled L2",
+    "device.silicon.memory_unit": "HBM stack",
+    "device.silicon.memory_enabled": "enabled HBM",
 }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from explore import goals as wishes
 from explore import walk_files
-from explore.evaluate import as_columns
+from explore.evaluate import RATES, as_columns
 from explore.front import pareto
 from explore.goals import MEMORY, RESOURCES, VIOLATION, Goals
 from explore.identity import fields_of
@@ -118,7 +118,7 @@ def walk(plan: Plan) -> Walk:
     if problems:
         raise SpecError(problems)
     numeric = [axis.path for axis in plan.axes if axis.field.numeric and axis.path.startswith("device.")]
-    resources = o.resources or dict.fromkeys(numeric, 1.0)
+    resources = o.resources or {path: 1.0 for path in numeric if path in RATES}
     paths = [*resources, *numeric]
     goals = Goals(o.objectives, wishes.constraints(node, o, "sweep", names), resources, baseline(at.scenario, paths),
                   at.scenario.device.hbm.capacity)  # fmt: skip

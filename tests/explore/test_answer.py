@@ -79,7 +79,7 @@ def test_near_designs_share_more_of_their_error_than_far_ones(found: Answer) -> 
 @given(st.floats(0.01, 0.5), st.floats(0.5, 2.0))
 def test_less_error_makes_an_order_surer(sigma: float, ratio: float) -> None:
     def sure(s: float) -> float:
-        return Ranking(np.array([1.0, ratio]), np.array([[0, s], [s, 0]]), {}, 1.0).faster(0, 1)
+        return Ranking(np.array([1.0, ratio]), np.array([[0, s], [s, 0]]), np.eye(2), np.eye(2), {}, 1.0).faster(0, 1)
 
     assert abs(sure(sigma / 2) - 0.5) >= abs(sure(sigma) - 0.5)
 

@@ -316,6 +316,28 @@ def test_the_command_with_one_objective(tmp_path: Path, capsys: Any, monkeypatch
     assert "best so far" in (tmp_path / "out/plots/front.svg").read_text()
 
 
+def test_where_results_cannot_be_is_said_before_the_search(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(write(tmp_path, SEARCH))
+    for out, told in (
+        ("", "--out: empty; expected the name of a folder"),
+        ("x.csv", "--out x.csv: a search writes many files; expected a folder, whose name has no ending"),
+    ):
+        assert command(capsys, monkeypatch, path, "--out", out) == (2, "", f"{told}\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.yaml"]
+
+
+def test_a_sampler_that_does_not_know_of_constraints(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    pytest.importorskip("cmaes")
+    monkeypatch.chdir(tmp_path)
+    path = str(write(tmp_path, SEARCH.replace(", relative_resources: minimize", "")))
+    _, _, err = command(capsys, monkeypatch, path, "--sampler", "cmaes")
+    told = "CMA-ES does not know of constraints, and may try many designs that miss them; tpe and gp do"
+    assert err.splitlines()[1:] == [f"warning: {told}"]
+    _, _, err = command(capsys, monkeypatch, path, "--study", "t.journal")
+    assert len(err.splitlines()) == 1
+
+
 def test_memory_is_the_only_constraint_that_is_always_there(tmp_path: Path) -> None:
     text = HEAD + "search: {device.sm_count: 64..128, objectives: {gpu_time_s: minimize}, trials: 2, batch: 2}\n"
     (tmp_path / "x.yaml").write_text(text)

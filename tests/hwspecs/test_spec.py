@@ -87,6 +87,15 @@ def test_values_follow_yaml_1_2() -> None:
     }  # fmt: skip
 
 
+def test_a_name_without_a_space_after_its_colon_is_no_field(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("memory: {bandwidth:1, size: 2}\nnothing: {a: , 'b:c': 1}\n", encoding="utf-8")
+    with pytest.raises(spec.SpecError) as caught:
+        spec.read(path)
+    told = "memory: found 'bandwidth:1', expected a space after the colon; did you mean 'bandwidth: 1'?"
+    assert caught.value.problems == (f"{path}:1:10: {told}",)
+
+
 def test_nodes_know_where_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("\ufeffname: x\nmemory:\n  bandwidth: 1 TB/s\nsteps: [1, 2]\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from hwspecs import spec, units
+from hwspecs.errors import SpecError
 from hwspecs.spec import CONFIG, Doc, Quantity
 
 
@@ -90,7 +91,7 @@ def test_values_follow_yaml_1_2() -> None:
 def test_a_name_without_a_space_after_its_colon_is_no_field(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("memory: {bandwidth:1, size: 2}\nnothing: {a: , 'b:c': 1}\n", encoding="utf-8")
-    with pytest.raises(spec.SpecError) as caught:
+    with pytest.raises(SpecError) as caught:
         spec.read(path)
     told = "memory: found 'bandwidth:1', expected a space after the colon; did you mean 'bandwidth: 1'?"
     assert caught.value.problems == (f"{path}:1:10: {told}",)

@@ -125,7 +125,8 @@ class Answer:
         last = row == len(self.ranking.latency) - 1
         for name, way in self.search.objectives.items():
             ratio, low, high = self.sure.ratio(name, row)
-            found |= {f"{name} over baseline": ratio, f"{name} low": low, f"{name} high": high}
+            over = f"{name} over baseline"
+            found |= {over: ratio, f"{over} low": low, f"{over} high": high}
             found[f"{name} better than next"] = np.nan if last else self.sure.better(name, way, row, row + 1)
         return found | {f"meets {c.text}": self.sure.meets(c, row) for c in self.search.constraints}
 

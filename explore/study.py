@@ -214,13 +214,13 @@ def _study(search: Search, storage: Any) -> optuna.Study:
         return optuna.load_study(study_name=search.study, storage=storage)
     directions = list(search.objectives.values())
     study = optuna.create_study(study_name=search.study, storage=storage, directions=directions)
-    study.set_metric_names(list(search.objectives))
     _note_space(search, study)
     return study
 
 
 def _note_space(search: Search, study: optuna.Study) -> None:
     """What the study depends on: in words, and the scenario in full, to say later what changed in it."""
+    study.set_metric_names(list(search.objectives))
     study.set_user_attr(SCENARIO, fields_of(search.scenario))
     study.set_user_attr(SPACE, search.identity())
 

@@ -66,6 +66,7 @@ def opened(folder: Path, now: Mapping[str, Any]) -> set[int]:
         half.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
         os.replace(half, manifest)
     except OSError as error:
+        _half(manifest).unlink(missing_ok=True)
         raise unwritable(folder, error) from None
     return set()
 

@@ -118,6 +118,10 @@ def test_what_a_kill_leaves_in_the_file(tmp_path: Path) -> None:
     start = time.monotonic()
     assert same(whole, searched(tmp_path))
     assert time.monotonic() - start < 10
+    first = journal.read_bytes().partition(b"\n")[0]
+    for cut in (1, 5, 30, len(first)):  # of the very first line
+        journal.write_bytes(first[:cut])
+        assert same(whole, searched(tmp_path))
 
 
 def test_running_trials_of_others_do_not_count(tmp_path: Path) -> None:
@@ -367,7 +371,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, limits[1]))
     try:
         with pytest.raises(
-            StudyError, match=r"^\S+s\.journal: cannot use the study \(file too large\); start with"
+            StudyError,
+            match=r"^\S+s\.journal: cannot write the study \(file too large\); the same command goes on once there",
         ) as caught:
             searched(tmp_path)
     finally:

@@ -92,7 +92,7 @@ def test_it_is_told_where_more_than_times_count(found: Answer, tmp_path: Path) -
     assert len(rows) == len(found.shown())
     assert "with 80 %, x baseline" in search_text(found)
     table = found.ranking_frame()
-    assert {"area_mm2 low", "area_mm2 high", "area_mm2 better than next", "meets area_mm2 <= 858"} <= set(table.columns)
+    assert {"area_mm2 over baseline low", "area_mm2 better than next", "meets area_mm2 <= 858"} <= set(table.columns)
     assert table["meets area_mm2 <= 858"].between(0, 1).all()
     search = objectives.read(opened(tmp_path, SEARCH))
     alone = answer(search, run(search, Location(str(tmp_path / "s.journal"))), Location("s"))

@@ -155,6 +155,8 @@ def axes(
     assert isinstance(node.value, dict)
     for path, child in node.value.items():
         try:
+            if path in STATED:
+                raise ValueError("is stated of a device, and does not vary; vary what it is made of")
             if path not in known:
                 likely = [*options, *(k for k in known if not searched or k.startswith("device."))]
                 raise ValueError(f"unknown field{nearest(path, likely)}")

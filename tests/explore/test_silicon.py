@@ -117,7 +117,9 @@ def test_a_search_over_what_a_design_is_made_of(monkeypatch: pytest.MonkeyPatch,
 def test_what_is_stated_of_a_die_does_not_vary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_toy(monkeypatch)
     for field in ("area", "load_power"):
-        with pytest.raises(SpecError, match=rf"sweep\.device\.silicon\.{field}: unknown field"):
+        with pytest.raises(
+            SpecError, match=rf"sweep\.device\.silicon\.{field}: is stated of a device, and does not vary"
+        ):
             plan(opened(tmp_path, f"sweep:\n  device.silicon.{field}: [100]\n"))
     sample = "sweep:\n  sample: 8\n  device.sm_count: 64..128\n  device.silicon.link: 1..2 GB/s\n"
     told = r"a sample draws rates and sizes of the device above 0; give a list"

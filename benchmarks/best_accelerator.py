@@ -13,7 +13,7 @@ from typing import Any
 
 from explore import answer_plots
 from explore.answer import Answer, answer
-from explore.answer_report import around_rows, bound_rows, front_rows, sure_rows
+from explore.answer_report import around_rows, bound_rows, front_rows, odds, sure_rows
 from explore.objectives import read, repeated
 from explore.space import origin, show
 from explore.storage import Location
@@ -82,7 +82,7 @@ def tables(data: dict[str, Any]) -> str:
         f" between {low:.2f} and {high:.2f}; that it is faster at all has a probability of"
         f" {100 * min(data['faster_than_baseline'], CERTAIN):.1f} %{' or more' * (data['faster_than_baseline'] > CERTAIN)}.",
         "As far as the errors of times, areas and power are known, it keeps to its limits with a probability of "
-        + ", ".join(f"{100 * p:.0f} % (`{name}`)" for name, p in data["meets"].items()) + ".",
+        + ", ".join(f"{odds(p)} (`{name}`)" for name, p in data["meets"].items()) + ".",
         _markdown(["field", "A100", "the fastest"], data["designs"]),
         "What it trades:",
         _markdown(["", "A100", "the fastest", "ratio"], [

@@ -72,9 +72,15 @@ def sure_rows(found: Answer) -> tuple[list[str], list[list[str]]]:
         ends = [s.ratio(name, i)[1:] for name in objectives]
         met = [s.meets(c, i) for c in constraints]
         cells = [f"{low:.2f}–{high:.2f}" if low == low else "" for low, high in ends]
-        cells += [f"{100 * p:.0f} %" if p == p else "" for p in met]
+        cells += [odds(p) if p == p else "" for p in met]
         rows.append([found.search.differences(found.design(trial)), *cells])
     return head, rows
+
+
+def odds(probability: float) -> str:
+    """In per cent; its ends are not told apart, since errors are not known to be normal so far out."""
+    text = f"{100 * probability:.0f} %"
+    return {"100 %": "> 99 %", "0 %": "< 1 %"}.get(text, text)
 
 
 def bound_rows(found: Answer) -> tuple[list[str], list[list[str]]]:

@@ -53,7 +53,7 @@ def whole(folder: Path, *arguments: str) -> tuple[str, float]:
     """What the command prints when nothing disturbs it, and the seconds that it works."""
     process = started(folder, *arguments)
     start = time.monotonic()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out, time.monotonic() - start
 

@@ -108,7 +108,7 @@ def test_a_search(tmp_path: Path, moments: Random, goal: str) -> None:
 
 def test_a_search_in_a_database(tmp_path: Path, moments: Random) -> None:
     write(tmp_path, SEARCH)
-    arguments = ["search", "toy.yaml", "--trials", "100", "--format", "csv", "--study"]
+    arguments = ["search", "toy.yaml", "--trials", "64", "--format", "csv", "--study"]
     alone, seconds = whole(tmp_path, *arguments, f"sqlite:///{tmp_path}/alone.db")
     finished = 0
 
@@ -124,4 +124,4 @@ def test_a_search_in_a_database(tmp_path: Path, moments: Random) -> None:
     assert met >= KILLS // 2
     assert out == alone
     look()
-    assert finished == 100
+    assert finished == 64

@@ -193,6 +193,9 @@ def test_check_tells_of_spaces(tmp_path: Path, capsys: Any, monkeypatch: Any) ->
     assert code == 0
     assert "search: 294 designs; 20 to price, about " in out  # 49 x 2 x 3
     assert "of an even sample of 512 miss relative_resources <= 0.9" in out
+    assert "are feasible" not in out  # one limit says it
+    both = ("--set", "search.constraints=[relative_resources <= 0.9, area_mm2 <= 700]")
+    assert "\n11 % of it are feasible\n" in command(capsys, monkeypatch, "check", path, *both)[1] + "\n"
     data = json.loads(command(capsys, monkeypatch, "check", path, "--format", "json")[1])["spaces"]["search"]
     assert (data["size"], data["points"]) == (294, 20)
     assert 0 < data["infeasible"]["relative_resources <= 0.9"] < 1

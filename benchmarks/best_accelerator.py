@@ -13,7 +13,7 @@ from typing import Any
 
 from explore import answer_plots
 from explore.answer import Answer, answer
-from explore.answer_report import around_rows, bound_rows, front_rows
+from explore.answer_report import around_rows, bound_rows, front_rows, odds, sure_rows
 from explore.objectives import read, repeated
 from explore.space import origin, show
 from explore.storage import Location
@@ -61,6 +61,8 @@ def told(found: Answer) -> dict[str, Any]:
         },
         "speed": list(found.ranking.speed(place)),
         "faster_than_baseline": found.ranking.faster(place, 0),
+        "meets": {c.text: found.sure.meets(c, place) for c in search.constraints},
+        "sure": list(sure_rows(found)),
         "front": list(front_rows(found)),
         "bounds": list(bound_rows(found)),
         "around": list(around_rows(found)),
@@ -79,6 +81,8 @@ def tables(data: dict[str, Any]) -> str:
         f"**The fastest: {data['differences']}.** It is {ratio:.2f} times as fast as the A100 on the mean request, with 80 %"
         f" between {low:.2f} and {high:.2f}; that it is faster at all has a probability of"
         f" {100 * min(data['faster_than_baseline'], CERTAIN):.1f} %{' or more' * (data['faster_than_baseline'] > CERTAIN)}.",
+        "As far as the errors of times, areas and power are known, it keeps to its limits with a probability of "
+        + ", ".join(f"{odds(p)} (`{name}`)" for name, p in data["meets"].items()) + ".",
         _markdown(["field", "A100", "the fastest"], data["designs"]),
         "What it trades:",
         _markdown(["", "A100", "the fastest", "ratio"], [
@@ -93,6 +97,8 @@ def tables(data: dict[str, Any]) -> str:
         f"Bounds that the fastest stands at: {_listed(data['bounds_hit'])}.",
         "The front; how sure its order is, is the last column:",
         _markdown(*data["front"]),
+        "The same designs over the A100, with 80 %; of a limit, the probability that it is met:",
+        _markdown(*data["sure"]),
         "Over the seeds:",
         _markdown(["", "least", "greatest", "apart"], [
             [f"best {n}" if n != "hypervolume" else "hypervolume, share of all together", number(min(v)), number(max(v)),

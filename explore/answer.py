@@ -17,6 +17,7 @@ from explore.ranking import Ranking, rank
 from explore.space import Axis
 from explore.storage import Location
 from explore.study import Trials, joined
+from explore.sure import Sure, sure
 from sim.cost import BOUNDS
 
 if TYPE_CHECKING:
@@ -52,8 +53,13 @@ class Answer:
     @cached_property
     def ranking(self) -> Ranking:
         """The baseline, then the designs that are shown."""
-        baseline = {axis.path: self.search.baseline[axis.path] for axis in self.search.axes}
-        return rank(self.search.mix, baseline, [self.design(i) for i in self.shown()])
+        baseline, *designs = self._shown_designs()
+        return rank(self.search.mix, baseline, designs)
+
+    @cached_property
+    def sure(self) -> Sure:
+        """How sure the goals of those designs are."""
+        return sure(self.search, self.ranking, self._shown_designs())
 
     @cached_property
     def chosen(self) -> dict[int, list[str]]:
@@ -98,7 +104,10 @@ class Answer:
         return table.drop(columns=["feasible", "misses", "on_front"])
 
     def ranking_frame(self) -> pd.DataFrame:
-        """Of shown designs, how many times as fast as the baseline each is, and the probability to be faster than the next."""
+        """Of shown designs, how many times as fast as the baseline each is, and the probability to be faster than the next.
+
+        Then each objective over the baseline's, with 80 %, that it is better than the next's, and that each constraint is met.
+        """
         import pandas as pd
 
         rows = []
@@ -106,8 +115,20 @@ class Answer:
             ratio, low, high = self.ranking.speed(row)
             after = self.ranking.faster(row, row + 1) if row < len(self.ranking.latency) - 1 else np.nan
             rows.append({"trial": trial, "speed": ratio, "speed_low": low, "speed_high": high,
-                         "faster_than_baseline": self.ranking.faster(row, 0), "faster_than_next": after})  # fmt: skip
+                         "faster_than_baseline": self.ranking.faster(row, 0), "faster_than_next": after,
+                         **self._of_goals(row)})  # fmt: skip
         return pd.DataFrame(rows)
+
+    def _of_goals(self, row: int) -> dict[str, float]:
+        """Of a shown design by row: each objective over the baseline's and against the next, each constraint."""
+        found: dict[str, float] = {}
+        last = row == len(self.ranking.latency) - 1
+        for name, way in self.search.objectives.items():
+            ratio, low, high = self.sure.ratio(name, row)
+            over = f"{name} over baseline"
+            found |= {over: ratio, f"{over} low": low, f"{over} high": high}
+            found[f"{name} better than next"] = np.nan if last else self.sure.better(name, way, row, row + 1)
+        return found | {f"meets {c.text}": self.sure.meets(c, row) for c in self.search.constraints}
 
     def bounds_frame(self) -> pd.DataFrame:
         """Shares of kernel time by what bounds the kernel: of each workload, on the baseline (trial -1) and each shown design."""
@@ -133,6 +154,11 @@ class Answer:
     def design(self, trial: int) -> dict[str, float]:
         """The fields of a trial by path, SI units."""
         return {path: float(column[trial]) for path, column in self.trials.params.items()}
+
+    def _shown_designs(self) -> list[dict[str, float]]:
+        """The baseline, then the designs that are shown."""
+        baseline = {axis.path: self.search.baseline[axis.path] for axis in self.search.axes}
+        return [baseline, *(self.design(i) for i in self.shown())]
 
     def shown(self) -> list[int]:
         """Trials of the front to show, best first in the first objective."""
@@ -163,14 +189,20 @@ class Answer:
         return {name: count for name, count in missed.items() if count}
 
     def bounds_hit(self) -> dict[str, list[str]]:
-        """Objective -> 'the upper bound of device.l2.capacity' of its best design; resources are cheapest at the ends anyway."""
+        """Objective -> 'the upper bound of device.l2.capacity' of its best design; resources are cheapest at the ends anyway.
+
+        A bound beyond which neither an objective nor what a constraint limits gets better is left out."""
         found = {}
         for objective in self.search.objectives:
             best = self.best(objective)
             if (
                 objective != RESOURCES
                 and best is not None
-                and (hits := list(_hits(self.search.axes, self.design(best))))
+                and (
+                    hits := list(
+                        _hits(self.search.axes, self.design(best), self.around.helps[[*self.chosen].index(best)])
+                    )
+                )
             ):
                 found[objective] = hits
         return found
@@ -191,14 +223,15 @@ def answer(search: Search, found: Trials | Sequence[Trials], where: Location) ->
     return Answer(search, trials, where, front[np.argsort(signs[0][front], kind="stable")], runs)
 
 
-def _hits(axes: tuple[Axis, ...], design: dict[str, float]) -> Iterator[str]:
-    for axis in axes:
+def _hits(axes: tuple[Axis, ...], design: dict[str, float], helps: NDArray[np.bool_]) -> Iterator[str]:
+    """helps: (axes, 2), whether less and more of each would better anything."""
+    for axis, (less, more) in zip(axes, helps, strict=True):
         values = [float(v) for v in axis.values]
         low, high, value = min(values), max(values), design[axis.path]
         near = AT_BOUND * (high - low) if axis.range else 0.0
-        if high > low and value >= high - near:
+        if high > low and value >= high - near and more:
             yield f"the upper bound of {axis.path}"
-        elif high > low and value <= low + near:
+        elif high > low and value <= low + near and less:
             yield f"the lower bound of {axis.path}"
 
 

@@ -24,7 +24,7 @@ STYLE = (
     "td, th { padding: 0.15em 0.8em 0.15em 0; text-align: right } td:first-child, th:first-child { text-align: left }"
 )
 STYLE += " td:first-child { white-space: normal } .wide { overflow-x: auto }"
-STYLE += " main { max-width: 70em; margin: 2em auto; padding: 0 1em } svg { max-width: 100%; height: auto }"
+STYLE += " main { max-width: 92em; margin: 2em auto; padding: 0 1em } svg { max-width: 100%; height: auto }"
 
 
 def page(found: Answer) -> str:
@@ -35,6 +35,8 @@ def page(found: Answer) -> str:
     parts = [f"<h1>{escape(s.name)}</h1>", *(f"<p>{escape(line)}</p>" for line in head.splitlines())]
     if len(found.front):
         parts += [_table("The front, as differences from the baseline", *answer_report.front_rows(found))]
+        if (sure := answer_report.sure_rows(found))[1]:
+            parts += [_table("How sure it is", *sure)]
         parts += [_table("Where the workloads are bound", *answer_report.bound_rows(found))]
         parts += [_table("What moves the best designs", *answer_report.around_rows(found))]
     for name, draw in answer_plots.plots(found).items():

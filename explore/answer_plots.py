@@ -45,9 +45,7 @@ def parallel(found: Answer, path: Path) -> None:
     for i, (_, unit) in enumerate(names):
         axes.axvline(i, color="#999999", linewidth=0.8, zorder=0)
         for y, value in ((-0.03, low[i, 0]), (1.03, high[i, 0])):
-            axes.text(
-                i, y, show(float(f"{value:.3g}"), unit), ha="center", va="top" if y < 0 else "bottom", fontsize=8.5
-            )
+            axes.text(i, y, show(float(value), unit), ha="center", va="top" if y < 0 else "bottom", fontsize=8.5)
     axes.set_ylim(-0.12, 1.12)
     axes.set_yticks([])
     axes.set_xticks(range(len(names)), [name for name, _ in names], fontsize=9)

@@ -22,7 +22,7 @@ def search_text(found: Answer) -> str:
     """Counts, the front, how sure its order is, what bounds the workloads, what moves the best designs, where the study is."""
     parts = [_head(found), _front(found), *_bounds_hit(found)]
     if len(found.front):
-        parts += [_bounds(found), _around(found), *_idle(found)]
+        parts += [*_sure(found), _bounds(found), _around(found), *_idle(found)]
     parts += _repeats(found)
     if resources_named(found.search.goals):
         parts.append(resources_line(found.search.goals))
@@ -56,6 +56,31 @@ def front_rows(found: Answer) -> tuple[list[str], list[list[str]]]:
         words = found.search.differences(found.design(trial))
         rows.append([words, *cells(objectives, values, found.own), f"{low:.2f}–{high:.2f}", after])
     return head, rows
+
+
+def sure_rows(found: Answer) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of how sure the goals are: objectives over the baseline's, and that constraints are met; [] where the
+    column of speeds says all of it."""
+    s = found.sure
+    objectives = [n for n in found.search.objectives if n != RESOURCES]
+    constraints = [c for c in found.search.constraints if RESOURCES not in c.output]
+    if not constraints and set(objectives) <= {"latency_s", "images_per_s", "frames_per_s"}:
+        return [], []
+    head = ["with 80 %, x baseline", *objectives, *(c.text for c in constraints)]
+    rows = []
+    for i, trial in enumerate(found.shown(), start=1):
+        ends = [s.ratio(name, i)[1:] for name in objectives]
+        met = [s.meets(c, i) for c in constraints]
+        cells = [f"{low:.2f}–{high:.2f}" if low == low else "" for low, high in ends]
+        cells += [odds(p) if p == p else "" for p in met]
+        rows.append([found.search.differences(found.design(trial)), *cells])
+    return head, rows
+
+
+def odds(probability: float) -> str:
+    """In per cent; its ends are not told apart, since errors are not known to be normal so far out."""
+    text = f"{100 * probability:.0f} %"
+    return {"100 %": "> 99 %", "0 %": "< 1 %"}.get(text, text)
 
 
 def bound_rows(found: Answer) -> tuple[list[str], list[list[str]]]:
@@ -122,6 +147,15 @@ def _bounds_hit(found: Answer) -> list[str]:
         for objective, hits in found.bounds_hit().items()
     ]
     return ["\n".join(lines)] if lines else []
+
+
+def _sure(found: Answer) -> Iterator[str]:
+    head, rows = sure_rows(found)
+    if rows:
+        note = (
+            "(of a limit the probability that it is met; errors of times, areas, power and prices, see docs/search.md)"
+        )
+        yield f"{table(rows, head)}\n{note}"
 
 
 def _bounds(found: Answer) -> str:

@@ -16,20 +16,27 @@ Floats: TypeAlias = NDArray[np.float64]
 STEP = 0.1  # relative change of a field, down and up; a whole number changes by 1 at least, a power of two by 2
 NOTHING = 0.005  # relative change of an objective up to which a field is said not to matter
 POWERS = "device.tensor.tile."  # fields that are powers of two
-AT_MOST = {"device.tensor.sustained": 1.0}  # a share
+SHARES = (
+    "device.tensor.sustained",
+    "device.tensor.older",
+    *(f"device.silicon.{n}_enabled" for n in ("sm", "l2", "memory")),
+)
+AT_MOST = dict.fromkeys(SHARES, 1.0)
 
 
 @dataclass(frozen=True)
 class Around:
     """changes: (designs, fields, 2, objectives), relative to the design's own objectives, for the field down and up.
 
-    values: (designs, fields, 2), SI units.
+    values: (designs, fields, 2), SI units. helps: likewise, whether an objective, or what a constraint limits, gets better by
+    more than NOTHING.
     """
 
     paths: tuple[str, ...]
     objectives: tuple[str, ...]
     changes: Floats
     values: Floats
+    helps: NDArray[np.bool_]
 
     def idle(self, objective: str) -> list[str]:
         """Fields that move an objective of no design by more than NOTHING."""
@@ -47,9 +54,18 @@ def around(search: Search, designs: Sequence[Mapping[str, float]]) -> Around:
         rows[:, i, :, i] = values[:, i, :]
     flat = np.vstack([own, rows.reshape(-1, len(paths))])
     found = search.prices({path: flat[:, i] for i, path in enumerate(paths)})
-    priced = np.column_stack([np.asarray(found[name], dtype=np.float64) for name in objectives])
-    before, after = priced[: len(own)], priced[len(own) :].reshape(len(own), len(paths), 2, len(objectives))
-    return Around(paths, objectives, after / before[:, None, None, :] - 1.0, values)
+    read = dict.fromkeys([*objectives, *(c.output for c in search.constraints)])
+    priced = np.column_stack([np.asarray(found[name], dtype=np.float64) for name in read])
+    before, after = priced[: len(own)], priced[len(own) :].reshape(len(own), len(paths), 2, len(read))
+    changes = after / before[:, None, None, :] - 1.0
+    helps = (_wanted(search, list(read)) * np.sign(before)[:, None, None, :] * changes > NOTHING).any(axis=-1)
+    return Around(paths, objectives, changes[..., : len(objectives)], values, np.asarray(helps))
+
+
+def _wanted(search: Search, read: Sequence[str]) -> Floats:
+    """1 for what should rise, -1 for what should fall."""
+    up = {c.output: c.at_least for c in search.constraints} | {n: w == "maximize" for n, w in search.objectives.items()}
+    return np.array([1.0 if up[name] else -1.0 for name in read])
 
 
 def _moved(axis: Axis, value: float) -> tuple[float, float]:

@@ -41,6 +41,8 @@ def text(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             lines.append(f"{100 * share:.0f} % of an even sample of {one['sample']} {what}")
         if one["infeasible"] and one["feasible"] == 0:
             lines.append("none of that sample is feasible: relax a constraint, or widen the ranges")
+        elif len(one["infeasible"]) > 1:
+            lines.append(f"{100 * one['feasible']:.0f} % of it are feasible")
         yield "\n".join(lines)
 
 

@@ -21,14 +21,15 @@ def _paths(section: str) -> list[str]:
     """Paths below `sweep`, `search`, `pods`, `serve` or `project`."""
     from explore import goals, objectives, pods_spec, project_spec, serve_spec, sweep
     from explore.evaluate import RATES
+    from explore.silicon import VARIED
     from hwspecs import spec
 
     if section == "sweep":
         options = [f.path for f in spec.fields(sweep.Options)]
-        return [*options, "model", "device", "software", "level", *completion.leaves()]
+        return [*options, "model", "device", "software", "level", *completion.leaves(), *VARIED]
     if section == "search":
         options = [f.path for f in spec.fields(objectives.Options)]
         inside = [f"objectives.{name}" for name in goals.numbers([])]
-        return [*options, *inside, *RATES, *(f"resources.{path}" for path in RATES)]
+        return [*options, *inside, *RATES, *VARIED, *(f"resources.{path}" for path in RATES)]
     sections = {"pods": pods_spec.Pods, "project": project_spec.Project, "serve": serve_spec.Serve}
     return [f.path for f in spec.fields(sections[section])]

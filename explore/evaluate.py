@@ -151,16 +151,28 @@ def evaluate(
     device. compiled: whether the compiled loops may price it, which else the number of designs decides. Raises ValueError for a
     path that is no number of a device and for an output that does not exist.
     """
-    if unknown := [*(set(columns) - set(RATES)), *(set(wanted) - set(OUTPUTS))]:
+    if unknown := [*(set(columns) - set(RATES) - set(silicon.VARIED)), *(set(wanted) - set(OUTPUTS))]:
         raise ValueError(f"no such device field or output: {', '.join(sorted(unknown))}")
     count = len(next(iter(columns.values()))) if columns else 1
+    made = made or silicon.Made((workload.scenario.device,), np.zeros(count, dtype=np.int64))
+    if of_silicon := {path: column for path, column in columns.items() if path in silicon.VARIED}:
+        of_each = silicon.variants(workload.scenario.device, of_silicon)
+        made = made._replace(devices=of_each.devices, which=of_each.which)
+        columns = timed(workload.scenario.device, columns)
     on_loops = workload.is_compiled and (count >= COMPILED_FROM if compiled is None else compiled)
     chunk = COMPILED_CHUNK if on_loops else ARRAY_CHUNK
     price = _compiled if on_loops else _array
     cut = [{path: column[lo : lo + chunk] for path, column in columns.items()} for lo in range(0, count, chunk)]
-    made = made or silicon.Made((workload.scenario.device,), np.zeros(count, dtype=np.int64))
     parts = [price(workload, stack(workload, some), wanted, made.part(i * chunk, chunk)) for i, some in enumerate(cut)]
     return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in wanted}
+
+
+def timed(device: Device, columns: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """The columns that times depend on; where there are none, the SMs of the device, so that as many designs are left."""
+    kept = {path: column for path, column in columns.items() if path in RATES}
+    if kept or not columns:
+        return kept
+    return {"device.sm_count": np.full(len(next(iter(columns.values()))), float(device.sm_count))}
 
 
 def as_columns(devices: Sequence[Device]) -> dict[str, Floats]:

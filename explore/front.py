@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 ALIKE = 0.005  # a ratio this near to 1 is no difference
+FEW = 64  # points of a front of three objectives that are found one by one; what is left then is walked in order
 # Fields by the names that people give them; any other is named by its path.
 SHORT = {
     "device.sm_count": "SMs",
@@ -26,6 +28,13 @@ SHORT = {
     "device.hbm.capacity": "HBM capacity",
     "device.hbm.latency": "HBM latency",
     "device.launch.gap": "launch gap",
+    "device.silicon.dies": "dies",
+    "device.silicon.link": "links",
+    "device.silicon.fp64": "fp64 rate",
+    "device.silicon.sm_enabled": "enabled SMs",
+    "device.silicon.l2_enabled": "enabled L2",
+    "device.silicon.memory_unit": "HBM stack",
+    "device.silicon.memory_enabled": "enabled HBM",
 }
 
 
@@ -46,11 +55,15 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
     # Ranks keep the order and add up without rounding, so that the least sum is dominated by nothing that is left.
     ranks = np.column_stack([np.unique(column, return_inverse=True)[1] for column in points.T])
     left = np.argsort(ranks.sum(axis=1), kind="stable")
-    while len(left):
+    for _ in range(FEW if points.shape[1] == 3 else count):
+        if not len(left):
+            return on_front
         best = ranks[left[0]]
         same = (ranks[left] == best).all(axis=1)
         on_front[left[same]] = True
         left = left[~(ranks[left] >= best).all(axis=1)]
+    if len(left):
+        on_front[left[_of_three(ranks[left])]] = True
     return on_front
 
 
@@ -89,6 +102,29 @@ def _of_two(points: Floats) -> NDArray[np.bool_]:
     out = np.zeros(len(points), dtype=bool)
     out[order] = lead[np.maximum.accumulate(np.where(first, np.arange(len(y)), 0))]
     return out
+
+
+def _of_three(points: NDArray[Any]) -> NDArray[np.bool_]:
+    """The front for three objectives: in order of the first, what no point before it dominates in the other two.
+
+    `steps` holds the second objective of the points before that none of them dominates there, in ascending order, and `drops`
+    their third, which falls.
+    """
+    different, which = np.unique(points, axis=0, return_inverse=True)  # in order of the first, then the others
+    steps: list[float] = []
+    drops: list[float] = []
+    lead = np.zeros(len(different), dtype=bool)
+    for i, (y, z) in enumerate(different[:, 1:].tolist()):
+        place = bisect_right(steps, y)
+        if place and drops[place - 1] <= z:
+            continue
+        lead[i] = True
+        first = bisect_left(steps, y)
+        last = first
+        while last < len(steps) and drops[last] >= z:
+            last += 1
+        steps[first:last], drops[first:last] = [y], [z]
+    return lead[which.reshape(-1)]
 
 
 def spread(values: Floats, most: int) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hwspecs.errors import StudyError
 
+START = b'{"op_code":'  # of every line that Optuna writes
 LOCK_WAIT = 1.0  # s that another program (the dashboard) may hold the journal
 
 
@@ -89,5 +90,7 @@ def repair(path: Path) -> None:
             raise StudyError(f"{path}:{number}: not a journal of Optuna, or damaged; start with --study NEW")
     if whole and whole < len(content):
         os.truncate(path, whole)
+    elif content and not whole and content[: len(START)] == START[: len(content)]:
+        os.truncate(path, 0)
     elif content and not whole:
         raise StudyError(f"{path}:1: not a journal of Optuna, or damaged; start with --study NEW")

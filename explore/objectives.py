@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass as spec_dataclass
 
 from explore import goals as wishes
 from explore import samplers
+from explore.evaluate import RATES
 from explore.front import differences
 from explore.goals import MEMORY, RESOURCES, VIOLATION, Constraint, Goals, Wanted
 from explore.mix import Mix
@@ -119,6 +120,13 @@ class Search:
         """Outputs of designs, relative resources and how far each constraint is missed, each (designs,)."""
         return self.goals.judged(self.mix.evaluate(columns), columns, len(next(iter(columns.values()))))
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `prices` gives, in its order."""
+        asked = [*self.objectives, *(c.output for c in self.constraints)]
+        missed = [f"{VIOLATION}{name}" for name in (MEMORY, *(c.text for c in self.constraints))]
+        return list(dict.fromkeys([*self.mix.outputs, RESOURCES, *asked, *missed]))
+
     def own(self) -> dict[str, float]:
         """Outputs of the baseline."""
         columns = {axis.path: np.array([self.baseline[axis.path]]) for axis in self.axes}
@@ -170,7 +178,7 @@ def read(origin: Origin) -> Search:
         problems.append((node.get("sampler") or node).problem("search.sampler", wrong))
     if problems or not options:
         raise SpecError(tidied(problems))
-    resources = options.resources or {axis.path: 1.0 for axis in found}
+    resources = options.resources or {axis.path: 1.0 for axis in found if axis.path in RATES}
     goals = Goals(
         options.objectives, constraints, resources, baseline(origin.scenario, [*resources, *(a.path for a in found)]),
         origin.scenario.device.hbm.capacity,

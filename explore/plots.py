@@ -58,10 +58,10 @@ def sweep_plot(swept: Swept, path: Path) -> None:
 
 
 def front_plot(answer: Answer, path: Path) -> None:
-    """Designs by the first two objectives with the front and the baseline; with one objective, the best so far."""
+    """Designs by the first two objectives with the front, coloured by a third, and the baseline; with one, the best so far."""
     drawn, axes = figure(9, 5.2)
     objectives = list(answer.search.objectives)
-    handles = _scatter(axes, answer, *objectives[:2]) if len(objectives) > 1 else _history(axes, answer, objectives[0])
+    handles = _scatter(axes, answer, objectives) if len(objectives) > 1 else _history(axes, answer, objectives[0])
     s, parts = answer.search.scenario, answer.search.mix.parts
     what = s.model if len(parts) == 1 else f"A mix of {len(parts)} workloads"
     axes.grid(color="#dddddd", linewidth=0.6)
@@ -70,7 +70,8 @@ def front_plot(answer: Answer, path: Path) -> None:
     save(drawn, s, path)
 
 
-def _scatter(axes: Any, answer: Answer, x: str, y: str) -> list[Any]:
+def _scatter(axes: Any, answer: Answer, objectives: list[str]) -> list[Any]:
+    x, y, *more = objectives
     feasible, outputs, own = answer.trials.feasible, answer.trials.outputs, answer.search.own()
     handles = []
     if (~feasible).any():
@@ -79,8 +80,13 @@ def _scatter(axes: Any, answer: Answer, x: str, y: str) -> list[Any]:
     look = {"s": 16, "color": COLOURS[5], "alpha": 0.8}
     handles.append(axes.scatter(outputs[x][feasible], outputs[y][feasible], label="feasible", **look))
     front = answer.front[np.argsort(outputs[x][answer.front])]
-    look = {"marker": "o", "markersize": 5, "linewidth": 1.4, "color": COLOURS[1]}
-    handles += axes.plot(outputs[x][front], outputs[y][front], label="front", **look)
+    if more:  # no line: the points lie on a surface
+        look = {"c": outputs[more[0]][front], "cmap": "viridis", "s": 34, "edgecolors": COLOURS[1], "linewidths": 1.0}
+        handles.append(axes.scatter(outputs[x][front], outputs[y][front], label=f"front, by {more[0]}", **look))
+        axes.figure.colorbar(handles[-1], ax=axes, label=NAMES.get(more[0], more[0]), pad=0.01)
+    else:
+        look = {"marker": "o", "markersize": 5, "linewidth": 1.4, "color": COLOURS[1]}
+        handles += axes.plot(outputs[x][front], outputs[y][front], label="front", **look)
     star: dict[str, Any] = {"marker": "*", "s": 260, "color": "black", "zorder": 5, "label": "the baseline"}
     handles.append(axes.scatter([own[x]], [own[y]], **star))
     for name, set_label in ((x, axes.set_xlabel), (y, axes.set_ylabel)):

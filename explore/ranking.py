@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from explore.evaluate import RATES, Workload, as_columns, stack
+from explore.evaluate import RATES, Workload, as_columns, stack, timed
 from explore.mix import Mix
 from hwspecs.device import device_names
 from hwspecs.device import load as load_device
@@ -38,12 +38,16 @@ class Ranking:
     Attributes:
         latency: seconds of the mean request, (designs,).
         sigma: standard deviation of the logarithm of the ratio of two times, (designs, designs).
+        covariance: of the logarithms of the times, (designs, designs).
+        alike: correlation of the errors of two designs that the device as a whole has, exp(-d / D), (designs, designs).
         bounds: of each workload, (designs, BOUNDS): shares of kernel time by what bounds the kernel.
         distance: D, in natural logarithms.
     """
 
     latency: Floats
     sigma: Floats
+    covariance: Floats
+    alike: Floats
     bounds: Mapping[str, Floats]
     distance: float
 
@@ -69,7 +73,7 @@ def rank(mix: Mix, baseline: Mapping[str, float], designs: Sequence[Mapping[str,
     """The baseline and designs, fields by path in SI units."""
     paths = list(designs[0]) if designs else list(baseline)
     every = [{path: baseline[path] for path in paths}, *designs]
-    columns = {path: np.array([float(design[path]) for design in every]) for path in paths}
+    columns = timed(mix.scenario.device, {path: np.array([float(d[path]) for d in every]) for path in paths})
     latency = mix.evaluate(columns, ("latency_s",))["latency_s"]
     each = [_seconds(part.workload, columns) for part in mix.parts]
     weights = np.array([part.weight for part in mix.parts]) / sum(part.weight for part in mix.parts)
@@ -81,19 +85,20 @@ def rank(mix: Mix, baseline: Mapping[str, float], designs: Sequence[Mapping[str,
         (w * found[0] * shape[:, None]).reshape(len(every), -1) for w, found in zip(weights, each, strict=True)
     ]) / whole  # fmt: skip
     typical = between_devices(paths)
-    covariance = (families @ families.T + shapes @ shapes.T) * np.exp(-_apart(columns) / typical)
+    alike = np.exp(-_apart(columns) / typical)
+    covariance = (families @ families.T + shapes @ shapes.T) * alike
     own = np.diag(covariance)
     sigma = np.sqrt(np.maximum(own[:, None] + own - 2.0 * covariance, 0.0))
     np.fill_diagonal(sigma, 0.0)
     bounds = {part.name: found[1] for part, found in zip(mix.parts, each, strict=True)}
-    return Ranking(latency, sigma, bounds, typical)
+    return Ranking(latency, sigma, covariance, alike, bounds, typical)
 
 
 def between_devices(paths: Sequence[str]) -> float:
     """D: the median distance of two real devices of the library in some fields."""
     devices = [device for device in map(load_device, device_names()) if not device.imaginary]
     numbers = as_columns(devices)
-    values = np.array([numbers[path] for path in paths if path in RATES])
+    values = np.array([numbers[path] for path in paths if path in RATES]).reshape(-1, len(devices))
     logs = np.log(np.where(values > 0, values, np.nan))
     apart = [float(np.sqrt(np.nansum((logs[:, a] - logs[:, b]) ** 2))) for a, b in combinations(range(len(devices)), 2)]
     far = [d for d in apart if d > 0]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from explore import objectives, pods_spec, project_spec, serve_spec, sweep
-from explore.space import NAMES
+from explore.space import NAMES, varies
 from hwspecs import spec
 from hwspecs.device import Device, device_names
 from hwspecs.software import Software, software_names
@@ -86,7 +86,7 @@ def _varied(options: Mapping[str, Any]) -> Schema:
     }
     leaves = {
         f"{part}.{f.path}": {"description": f"{f.doc}; {VALUES}"} for part, types in parts.items() for cls in types
-        for f in spec.fields(cls) if not f.descriptive
+        for f in spec.fields(cls) if not f.descriptive or varies(f"{part}.{f.path}")
     }  # fmt: skip
     names = {name: {"description": VALUES} for name in (*NAMES, *parts)}
     return {

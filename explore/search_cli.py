@@ -137,12 +137,15 @@ def search(
     from explore.space import origin
     from explore.storage import Location
 
+    _check_folder(out, "search")
     given = {"trials": trials, "seed": seed, "batch": batch, "sampler": sampler}
     settings = [f"search.{name}={value}" for name, value in given.items() if value is not None]
     wanted = objectives.read(origin(scenario, (*overrides, *settings)))
     default = str(Path(out) / "study.journal") if out is not None else f"{wanted.scenario.name}.journal"
     where = Location(study or default)
     say(report.before(wanted, repeats))
+    if wanted.sampler == "cmaes" and wanted.constraints:
+        say("warning: CMA-ES does not know of constraints, and may try many designs that miss them; tpe and gp do")
     found = _searched(wanted, where, repeats, cluster)
     if out is not None:
         from sim.files import write_all
@@ -189,14 +192,8 @@ def _walk(plan: Plan, form: str, out: str | None, cluster: str | None) -> int:
     from functools import partial
 
     from explore import walk, walk_report
-    from hwspecs.errors import SpecError
 
-    if Path(out or "").suffix in TABLES:
-        raise SpecError(
-            f"--out {out}: a sweep in chunks writes many files; expected a folder, whose name has no ending"
-        )
-    if out is not None and not out:
-        raise SpecError("--out: empty; expected the name of a folder")
+    _check_folder(out, "sweep in chunks")
     ready = walk.walk(plan)
     say(walk_report.before(ready))
     elsewhere = None
@@ -276,6 +273,16 @@ def _check_out(out: str | None) -> None:
 
         wanted = "expected a table (.csv or .parquet), or a folder, whose name has no ending"
         raise SpecError(f"--out {out}: found the ending '{suffix}', {wanted}{nearest(suffix, TABLES)}")
+
+
+def _check_folder(out: str | None, what: str) -> None:
+    """SpecError where DIR is empty, or looks like a table."""
+    from hwspecs.errors import SpecError
+
+    if out is not None and not out:
+        raise SpecError("--out: empty; expected the name of a folder")
+    if Path(out or "").suffix in TABLES and not Path(out or "").is_dir():
+        raise SpecError(f"--out {out}: a {what} writes many files; expected a folder, whose name has no ending")
 
 
 def _write_sweep(swept: Swept, out: str) -> None:

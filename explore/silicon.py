@@ -13,22 +13,47 @@ from hwspecs.device import Device
 from hwspecs.power import Activity
 from hwspecs.rates import Rates
 from sim.energy import DESIGN, of_designs
+from sim.parts import CHANGED
 
 Floats: TypeAlias = NDArray[np.float64]
 
 
 OUTPUTS = dict(DESIGN)  # name -> unit
+# Numbers of what a design is made of: no time depends on them; area, power, energy and price do.
+VARIED = tuple(f"device.silicon.{name}" for name in
+               ("dies", "sm_enabled", "l2_enabled", "memory_unit", "memory_enabled", "link", "fp64"))  # fmt: skip
 
 
 class Made(NamedTuple):
-    """What designs are made of: devices, and for each design (designs,) the index of the one whose silicon it has."""
+    """What designs are made of: devices, and for each design (designs,) the index of the one whose silicon it has.
+
+    time, area, power, price: what the latency, the area, energy and power, and the price are multiplied with, to see what an
+    error of them does.
+    """
 
     devices: Sequence[Device]
     which: NDArray[np.int64]
+    time: float = 1.0
+    area: float = 1.0
+    power: float = 1.0
+    price: float = 1.0
 
     def part(self, first: int, count: int) -> Made:
         """Of some designs in a row."""
-        return Made(self.devices, self.which[first : first + count])
+        return self._replace(which=self.which[first : first + count])
+
+
+def variants(device: Device, columns: Mapping[str, Floats]) -> Made:
+    """Designs made of what `device` is made of but for some of VARIED, each (designs,) in SI units."""
+    assert device.silicon is not None, "checked where the space is read"
+    names = [path.removeprefix("device.silicon.") for path in columns]
+    rows, which = np.unique(np.column_stack(list(columns.values())), axis=0, return_inverse=True)
+    sources = {**device.sources, **{f"silicon.{name}": CHANGED for name in names}}
+    every: list[dict[str, Any]] = [
+        {n: int(v) if n == "dies" else float(v) for n, v in zip(names, row, strict=True)} for row in rows
+    ]
+    made = [replace(device, silicon=replace(device.silicon, **one), sources=sources) for one in every]
+    return Made(made, which.reshape(-1).astype(np.int64))
 
 
 def asked(wanted: Collection[str]) -> bool:
@@ -43,13 +68,14 @@ def outputs(
 
     done: counts of one inference, (designs, 1) or (1, 1) each.
     """
-    devices, which = made
+    devices, which = made.devices, made.which
+    latency, off = latency * made.time, (made.area, made.power, made.price)
     found = {name: np.full(len(latency), np.nan) for name in OUTPUTS if name in wanted}
     for index in np.unique(which):
         device, some = devices[index], np.flatnonzero(which == index)
         if device.silicon is None:
             continue
-        part = of_designs(_rows(done, some), latency[some, None], images, taken(on, some), device, wanted)
+        part = of_designs(_rows(done, some), latency[some, None], images, taken(on, some), device, wanted, off)
         for name, values in part.items():
             found[name][some] = np.broadcast_to(values, (len(some), 1))[:, 0]
     return found

@@ -1,6 +1,7 @@
 """Which fields vary and over what: lists and ranges of scenario fields, as `sweep:` and `search:` write them.
 
     request.height: [512, 768, 1024]
+    device.l2.capacity: [40, 64, 96] MiB
     device.sm_count: 64..256 step 4
     device.hbm.bandwidth: 1..8 TB/s log, 8 points     # `log` and `N points` as wanted
 
@@ -28,6 +29,8 @@ from sim.scenario import Scenario, load, uncorrected
 
 Value: TypeAlias = float | str | bool
 MOST = 1_000_000  # points of one range
+SILICON = "device.silicon."  # what a device is made of; what is stated of it, area and power at load, does not vary
+STATED = (f"{SILICON}area", f"{SILICON}load_power")
 INSIDE = ("objectives", "resources")  # options of a section that hold fields of their own
 NAMES = (
     "model",
@@ -84,8 +87,9 @@ class Axis:
     @property
     def stacked(self) -> bool:
         """A number of the device: many values are priced as one stack of designs. One that may be 0 (the device lacks
-        something) is loaded with the others, since that may rule a combination out."""
-        return self.field.numeric and self.path.startswith("device.") and 0 not in self.values
+        something) or is of its silicon is loaded with the others, since that may rule a combination out."""
+        number = self.field.numeric and self.path.startswith("device.") and not self.path.startswith(SILICON)
+        return number and 0 not in self.values
 
     @property
     def heading(self) -> str:
@@ -151,6 +155,8 @@ def axes(
     assert isinstance(node.value, dict)
     for path, child in node.value.items():
         try:
+            if path in STATED:
+                raise ValueError("is stated of a device, and does not vary; vary what it is made of")
             if path not in known:
                 likely = [*options, *(k for k in known if not searched or k.startswith("device."))]
                 raise ValueError(f"unknown field{nearest(path, likely)}")
@@ -175,11 +181,16 @@ def tidied(problems: Sequence[str]) -> list[str]:
 
 
 def fields(scenario: Scenario) -> dict[str, spec.Field]:
-    """Every field that may vary, by path: what no result depends on is left out."""
+    """Every field that may vary, by path: what no result depends on is left out, and what is stated of a device's silicon."""
     parts: dict[str, type] = {"request": type(scenario.request), "device": Device, "software": Software}
     leaves = [replace(f, path=f"{part}.{f.path}") for part, cls in parts.items() for f in spec.fields(cls)]
     named = [spec.Field(name, "", "", False, str) for name in NAMES]
-    return {f.path: f for f in (*named, *leaves) if not f.descriptive}
+    return {f.path: f for f in (*named, *leaves) if not f.descriptive or varies(f.path)}
+
+
+def varies(path: str) -> bool:
+    """Whether a descriptive field may vary all the same: area, power and price depend on it, though no time does."""
+    return path.startswith(SILICON) and path not in STATED
 
 
 def show(value: Value, unit: str) -> str:
@@ -224,6 +235,7 @@ def _axis(at: Origin, field: spec.Field, node: Node, searched: bool, drawn: bool
     """ValueError (SpecError is one) with what is wrong."""
     if searched and not (field.numeric and field.path.startswith("device.")):
         raise ValueError("a search varies numbers of the device; change it in the scenario, or use `sweep`")
+    node = _of_one_unit(node)
     if isinstance(node.value, list):
         return _listed(at, field, node)
     if not field.numeric:
@@ -234,8 +246,8 @@ def _axis(at: Origin, field: spec.Field, node: Node, searched: bool, drawn: bool
         raise ValueError(
             f"found '{node.text}': a {who} draws from the whole range; leave out the points, or give a list"
         )
-    if drawn and not (field.path.startswith("device.") and parsed.low > 0):
-        raise ValueError(f"found '{node.text}': a sample draws numbers of the device above 0; give a list")
+    if drawn and not (field.path.startswith("device.") and not field.path.startswith(SILICON) and parsed.low > 0):
+        raise ValueError(f"found '{node.text}': a sample draws rates and sizes of the device above 0; give a list")
     values = (parsed.low, parsed.high) if searched or drawn else _points(parsed, node.text, field.type is int)
     settings = tuple(setting(field.path, v, field.unit) for v in values)
     for tried in _tried(parsed, field):
@@ -248,6 +260,16 @@ def _tried(r: Range, field: spec.Field) -> list[str]:
     step = r.step or 1
     more = [v for v in (r.low + step, r.low + 2 * step) if v < r.high] if field.type is int else []
     return [setting(field.path, v, field.unit) for v in (r.low, r.high, *more)]
+
+
+def _of_one_unit(node: Node) -> Node:
+    """'[40, 64] MiB' as a list of values with that unit; any other node as it is."""
+    match = re.fullmatch(r"\[(.*)\]\s*([A-Za-z][\w/]*)", node.text.strip())
+    if match is None or not isinstance(node.value, str):
+        return node
+    texts = [item.strip() for item in match[1].split(",")]
+    texts = [f"{item} {match[2]}" if re.fullmatch(units.NUMBER, item) else item for item in texts]
+    return replace(node, value=[replace(node, value=text, text=text) for text in texts])
 
 
 def _listed(at: Origin, field: spec.Field, node: Node) -> Axis:

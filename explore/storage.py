@@ -7,6 +7,8 @@ from it the moment that its connection ends, however it ends.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import time
 import warnings
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 PLACE = "framecast: place"  # attribute of a trial: its number in the study that one search alone would make
 WAIT, RETRY = 60.0, 1.0  # s that a database may be away, and between attempts to reach it
 LOCKS = 0x6672_0000  # added to a study's id: the first key of its advisory locks; the second is the number of a batch
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a full quota, a file that may not grow
 SETUP = -1  # in place of a batch: the study is being made
 ALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"  # s, s, tries
 
@@ -216,6 +219,11 @@ def attempt(where: Location, do: Callable[[], Any]) -> Any:
 
 
 def _raise(where: Location, error: Exception) -> None:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        text = (
+            f"cannot write the study ({os.strerror(error.errno).lower()}); the same command goes on once there is room"
+        )
+        raise StudyError(f"{where.shown}: {text}") from None
     if isinstance(error, OSError):
         reason = (error.strerror or str(error)).lower()
     else:

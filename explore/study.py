@@ -214,13 +214,13 @@ def _study(search: Search, storage: Any) -> optuna.Study:
         return optuna.load_study(study_name=search.study, storage=storage)
     directions = list(search.objectives.values())
     study = optuna.create_study(study_name=search.study, storage=storage, directions=directions)
-    study.set_metric_names(list(search.objectives))
     _note_space(search, study)
     return study
 
 
 def _note_space(search: Search, study: optuna.Study) -> None:
     """What the study depends on: in words, and the scenario in full, to say later what changed in it."""
+    study.set_metric_names(list(search.objectives))
     study.set_user_attr(SCENARIO, fields_of(search.scenario))
     study.set_user_attr(SPACE, search.identity())
 
@@ -242,7 +242,8 @@ def _check_space(search: Search, study: optuna.Study, where: Location, done: int
 
 def _trials(search: Search, stored: Stored) -> Trials:
     kept = [stored[place] for place in sorted(stored) if place < search.trials]
-    names = [n for n in dict.fromkeys(n for t in kept for n in t.user_attrs) if n not in (DESIGN, PLACE)]
+    there = {n for t in kept for n in t.user_attrs}  # in any order, where a database gives them
+    names = [n for n in search.outputs if n in there]
     return Trials(
         {a.path: np.array([t.params[a.path] for t in kept], dtype=np.float64) for a in search.axes},
         {n: np.array([t.user_attrs.get(n, np.nan) for t in kept], dtype=np.float64) for n in names},

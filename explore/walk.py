@@ -7,11 +7,8 @@ folder of another space is refused with what changed.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explore import goals as wishes
-from explore.evaluate import as_columns
+from explore import walk_files
+from explore.evaluate import RATES, as_columns
 from explore.front import pareto
 from explore.goals import MEMORY, RESOURCES, VIOLATION, Goals
-from explore.identity import changed, fields_of, way_out
+from explore.identity import fields_of
 from explore.mix import Mix, outputs
 from explore.objectives import baseline, baseline_values, check_outputs, check_resources, described
 from explore.silicon import Made
 from explore.space import fields
 from explore.sweep import Plan, combined, groups, taken
-from hwspecs.errors import SpecError, StudyError, nearest
+from hwspecs.errors import SpecError, nearest
 
 Floats: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = dict[str, NDArray[Any]]
@@ -37,7 +35,6 @@ CHUNK = 65_536  # points priced together: some 50 MB of columns; a kill costs at
 KEPT = ("latency_s", "images_per_s", "peak_memory_bytes", "fits")  # outputs of each point that are always kept
 MISSES = "misses "  # before a constraint's name: whether a point misses it
 POINT = "point"  # number of a point in the sweep
-MANIFEST, POINTS = "sweep.json", "points"
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,10 @@ class Found:
         return math.fsum(sums[name] for sums in self.sums.values()) / self.feasible
 
 
+Progress: TypeAlias = Callable[[int, Found], None] | None
+Elsewhere: TypeAlias = Callable[[Walk, list[int]], Iterator[tuple[int, Columns]]] | None
+
+
 def walk(plan: Plan) -> Walk:
     """Read the goals of a sweep, load its combinations, capture its models. SpecError lists every problem."""
     at, o, node = plan.origin, plan.options, plan.node
@@ -117,7 +118,7 @@ def walk(plan: Plan) -> Walk:
     if problems:
         raise SpecError(problems)
     numeric = [axis.path for axis in plan.axes if axis.field.numeric and axis.path.startswith("device.")]
-    resources = o.resources or dict.fromkeys(numeric, 1.0)
+    resources = o.resources or {path: 1.0 for path in numeric if path in RATES}
     paths = [*resources, *numeric]
     goals = Goals(o.objectives, wishes.constraints(node, o, "sweep", names), resources, baseline(at.scenario, paths),
                   at.scenario.device.hbm.capacity)  # fmt: skip
@@ -194,83 +195,16 @@ def merged(w: Walk, found: Found, chunk: int, columns: Columns) -> Found:
 def run(
     w: Walk,
     folder: Path | None = None,
-    progress: Callable[[int, Found], None] | None = None,
-    elsewhere: Callable[[Walk, list[int]], Iterator[tuple[int, Columns]]] | None = None,
+    progress: Progress = None,
+    elsewhere: Elsewhere = None,
 ) -> Found:
     """Price every chunk that `folder` does not hold yet. `elsewhere` prices chunks on other machines, in any order.
 
-    `progress` is told of each chunk's points. SpecError: the folder cannot be written. StudyError: it holds another sweep.
+    `progress` is told of each chunk's points. SpecError: the folder cannot be written. StudyError: it holds another sweep, or
+    one is writing to it.
     """
-    done = _opened(w, folder) if folder else set()
-    found = Found()
-    for chunk in sorted(done):
-        assert folder is not None
-        columns = _read(w, folder, chunk)
-        if columns is None:  # damaged: priced again
-            done.discard(chunk)
-            continue
-        found = merged(w, found, chunk, columns)
-        if progress:
-            progress(len(columns[POINT]), found)
-    todo = [chunk for chunk in range(w.chunks) if chunk not in done]
-    priced = elsewhere(w, todo) if elsewhere else ((chunk, price(w, chunk)) for chunk in todo)
-    for chunk, columns in _written(priced, folder):
-        found = merged(w, found, chunk, columns)
-        if progress:
-            progress(len(columns[POINT]), found)
-    return found
-
-
-def _written(priced: Iterable[tuple[int, Columns]], folder: Path | None) -> Iterator[tuple[int, Columns]]:
-    """Each chunk once its file is there; one is written while the next is priced."""
     if folder is None:
-        yield from priced
-        return
-    with ThreadPoolExecutor(1) as pool:
-        last = None
-        for chunk, columns in priced:
-            if last is not None:
-                last[0].result()
-                yield last[1]
-            last = pool.submit(_write, folder, chunk, columns), (chunk, columns)
-        if last is not None:
-            last[0].result()
-            yield last[1]
-
-
-def _write(folder: Path, chunk: int, columns: Columns) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    target = _part(folder, chunk)
-    half = target.with_suffix(f".{os.getpid()}.half")
-    try:
-        parquet.write_table(pa.table(columns), half, compression="zstd", use_dictionary=False)
-        os.replace(half, target)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise _unwritable(folder, error) from None
-
-
-def _read(w: Walk, folder: Path, chunk: int) -> Columns | None:
-    """A chunk that was written before; None where the file is damaged or of other columns."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(_part(folder, chunk), partitioning=None)
-    except (OSError, pa.ArrowException):
-        return None
-    expected = min(CHUNK, w.plan.count - chunk * CHUNK)
-    wanted = {POINT, "feasible", *w.shown}
-    if table.num_rows != expected or not wanted <= set(table.column_names):
-        return None
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-
-
-def _opened(w: Walk, folder: Path) -> set[int]:
-    """Chunks that the folder holds. StudyError where it is of another space."""
-    manifest = folder / MANIFEST
+        return _priced_all(w, Found(), set(), None, progress, elsewhere)
     now = {
         "schema_version": 1,
         "chunk": CHUNK,
@@ -278,45 +212,31 @@ def _opened(w: Walk, folder: Path) -> set[int]:
         "space": dict(w.space),
         "scenario": dict(w.scenario),
     }
-    try:
-        (folder / POINTS).mkdir(parents=True, exist_ok=True)
-        found = {
-            int(p.stem.removeprefix("part-")) for p in (folder / POINTS).glob("part-*.parquet") if p.stem[5:].isdigit()
-        }
-        stored = _manifest(manifest)
-        if stored is not None:
-            _check(now, stored, manifest, len(found))
-            return {chunk for chunk in found if chunk < w.chunks}
-        if found:
-            raise StudyError(f"{folder}: holds points of a sweep without its {MANIFEST}; give another folder to --out")
-        half = manifest.with_suffix(f".{os.getpid()}.half")
-        half.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-        os.replace(half, manifest)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    return set()
+    with walk_files.held(folder):
+        found, done = Found(), set()
+        for chunk in sorted(c for c in walk_files.opened(folder, now) if c < w.chunks):
+            rows = min(CHUNK, w.plan.count - chunk * CHUNK)
+            columns = walk_files.read(folder, chunk, rows, {POINT, "feasible", *w.shown})
+            if columns is None:  # damaged: priced again
+                continue
+            done.add(chunk)
+            found = merged(w, found, chunk, columns)
+            if progress:
+                progress(len(columns[POINT]), found)
+        return _priced_all(w, found, done, folder, progress, elsewhere)
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(stored["space"], dict)
-        assert isinstance(stored["scenario"], dict)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AssertionError):
-        raise StudyError(f"{path}: damaged, or no sweep's; give another folder to --out") from None
-    return dict(stored)
-
-
-def _check(now: Mapping[str, Any], stored: Mapping[str, Any], path: Path, done: int) -> None:
-    changes = changed((stored["space"], now["space"]), (stored["scenario"], now["scenario"]))
-    sizes = [
-        f"{k} was {stored.get(k)}, is {now[k]}" for k in ("points", "chunk") if stored.get(k) != now[k] and not changes
-    ]
-    if changes or sizes:
-        text = way_out([*changes, *sizes], "give another folder to --out")
-        raise StudyError(f"{path}: space changed since chunk {done}: {text}")
+def _priced_all(
+    w: Walk, found: Found, done: set[int], folder: Path | None, progress: Progress, elsewhere: Elsewhere
+) -> Found:
+    """With every chunk that is not done, each written to `folder` before it counts."""
+    todo = [chunk for chunk in range(w.chunks) if chunk not in done]
+    priced = elsewhere(w, todo) if elsewhere else ((chunk, price(w, chunk)) for chunk in todo)
+    for chunk, columns in walk_files.written(priced, folder) if folder else priced:
+        found = merged(w, found, chunk, columns)
+        if progress:
+            progress(len(columns[POINT]), found)
+    return found
 
 
 def _front(w: Walk, before: Columns, after: Columns) -> Columns:
@@ -370,15 +290,6 @@ def _space(w: Walk, mix: Mix, settings: tuple[tuple[str, ...], ...]) -> dict[str
         "scenario": replace(w.plan.origin.scenario, sections={}).hash,
         **baseline_values(mix, w.goals),
     }
-
-
-def _part(folder: Path, chunk: int) -> Path:
-    return folder / POINTS / f"part-{chunk:06d}.parquet"
-
-
-def _unwritable(folder: Path, error: OSError) -> SpecError:
-    text = (error.strerror or str(error)).lower()
-    return SpecError(f"--out {folder}: cannot write the sweep: {text}; the same command goes on where it stopped")
 
 
 __all__ = ["MEMORY", "RESOURCES", "Found", "Walk", "merged", "price", "run", "walk"]

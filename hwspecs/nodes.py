@@ -5,6 +5,7 @@ Scalars follow the YAML 1.2 core schema (true/false, null, whole numbers, number
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,10 @@ Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | No
 DEPTH = 60  # nesting of a file; deeper is refused before it can exhaust the stack
 COUNT = 20_000  # nodes of a file with its aliases written out
 LONGEST = 80  # characters of a value that a message shows
+# A list and its unit at the end of a line or of a text: '[40, 64] MiB', behind a field's name or nothing.
+UNIT_OF_ALL = re.compile(
+    r"^((?:[^\n#'\"{[]*:[ ]+)?)(\[[^][\n{}'\"#]+\][ ]*[A-Za-z][\w/]*)([ ]*(?:[ ]#.*)?)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,9 @@ def _parsed(text: str, source: str) -> tuple[Node, tuple[str, ...]]:
         _check_depth(text, source)
         tree = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
+        if (quoted := _quoted(text)) != text:  # what is wrong with it may be no more than that
+            with contextlib.suppress(SpecError):
+                return _parsed(quoted, source)
         raise SpecError(_syntax(error, source, text)) from None
     if tree is None:
         return Node(None, source), ()
@@ -240,9 +248,18 @@ def _fields(
         elif key.value in fields:
             first = fields[key.value].key or (0, 0)
             problems.append(f"{where}: {below}: duplicate field; it is already set in line {first[0]}")
+        elif ":" in key.value and _is_left_out(value):  # `{a:b}` is a name without a value, which would be lost
+            before, _, after = key.value.partition(":")
+            wanted = f"expected a space after the colon; did you mean '{before}: {after}'?"
+            problems.append(f"{where}: {f'{path}: '.lstrip(': ')}found '{key.value}', {wanted}")
         else:
             fields[key.value] = replace(_convert(value, below, source, problems, done), key=place)
     return fields
+
+
+def _is_left_out(tree: yaml.Node) -> bool:
+    """A value of which nothing is written."""
+    return isinstance(tree, yaml.ScalarNode) and tree.value == "" and tree.start_mark.index == tree.end_mark.index
 
 
 def _scalar(tree: yaml.ScalarNode, where: str, problems: list[str]) -> bool | int | float | str | None:
@@ -259,6 +276,11 @@ def _scalar(tree: yaml.ScalarNode, where: str, problems: list[str]) -> bool | in
     if kind != "str":
         problems.append(f"{where}: unknown tag '{tree.tag}'; write the value without it")
     return str(tree.value)
+
+
+def _quoted(text: str) -> str:
+    """With every `[40, 64] MiB` in quotes, which YAML has no other spelling for: a list of numbers that share a unit."""
+    return UNIT_OF_ALL.sub(r"\1'\2'\3", text)
 
 
 def _check_depth(text: str, source: str) -> None:

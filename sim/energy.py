@@ -7,7 +7,7 @@ same energy; smaller tiles move more, which the range of the L2's energy allows 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -132,16 +132,23 @@ def of_result(result: Result) -> Energy | None:
 
 
 def of_designs(
-    done: Activity, latency: Any, images: int, on: Rates, device: Device, wanted: Collection[str] = tuple(DESIGN)
+    done: Activity,
+    latency: Any,
+    images: int,
+    on: Rates,
+    device: Device,
+    wanted: Collection[str] = tuple(DESIGN),
+    off: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> dict[str, Any]:
     """Values by those names in DESIGN that are wanted, (designs, 1), of a stack made of what `device` is made of.
 
-    done: counts of one inference, (designs, 1) or (1, 1) each; latency: (designs, 1) seconds.
+    done: counts of one inference, (designs, 1) or (1, 1) each; latency: (designs, 1) seconds. off: what the area, what
+    energy and power, and what the price are multiplied with, to see what an error of them does.
     """
-    silicon, anchored = device.silicon, anchor(device)
+    silicon, anchored = device.silicon, anchor(device) * off[0]
     assert silicon is not None, "the caller leaves such devices out"
-    spent = power.at_board(joules(done, latency, on, silicon, anchored), silicon)
-    watts = silicon.load_power or power.full(on, silicon, anchored).value
+    spent = power.at_board(joules(done, latency, on, silicon, anchored), silicon).times(off[1])
+    watts = (silicon.load_power or power.full(on, silicon, anchored).value) * off[1]
     found = {
         "energy_per_image_j": spent.value / images,
         "average_power_w": spent.value / latency,
@@ -150,6 +157,7 @@ def of_designs(
     }
     if "price_usd" in wanted or "usd_per_1000_images" in wanted:  # yields take longer than all else
         bought = price(on, silicon, anchored, watts)
+        bought = replace(bought, whole=bought.whole.times(off[2]))
         dear = running(spent, latency, bought, on, silicon, anchored).total.value
         found |= {"price_usd": bought.whole.value, "usd_per_1000_images": dear * 1000 / images}
     return {name: value for name, value in found.items() if name in wanted}

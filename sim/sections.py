@@ -24,7 +24,6 @@ def set_below(root: Node, field: str, text: str) -> Node:
         return spec.set_path(root, field, text)
     new = spec.set_path(spec.wrap({}, f"--set {field}"), field, text).get(field)
     assert new is not None
-    _spaced(new, field)
     changed = _replaced(node, path, None if new.value is None else new)
     if changed is None and new.value is None:
         raise SpecError(f"--set {field}: nothing to take out{nearest(path, [*_paths(node)])}")
@@ -40,16 +39,6 @@ def set_below(root: Node, field: str, text: str) -> Node:
         return spec.set_path(root, field, text)
     assert isinstance(root.value, dict)
     return replace(root, value={**root.value, section: changed})
-
-
-def _spaced(node: Node, field: str) -> None:
-    """SpecError for `{latency_s:maximize}`, which YAML reads as a name without a value: it would be lost as a null."""
-    for name, child in node.value.items() if isinstance(node.value, dict) else ():
-        before, colon, after = name.partition(":")
-        if colon and child.value is None:
-            raise SpecError(
-                f"--set {field}: found '{name}', expected a space after the colon; did you mean '{before}: {after}'?"
-            )
 
 
 def _replaced(node: Node, path: str, new: Node | None) -> Node | None:

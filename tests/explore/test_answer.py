@@ -79,7 +79,7 @@ def test_near_designs_share_more_of_their_error_than_far_ones(found: Answer) -> 
 @given(st.floats(0.01, 0.5), st.floats(0.5, 2.0))
 def test_less_error_makes_an_order_surer(sigma: float, ratio: float) -> None:
     def sure(s: float) -> float:
-        return Ranking(np.array([1.0, ratio]), np.array([[0, s], [s, 0]]), {}, 1.0).faster(0, 1)
+        return Ranking(np.array([1.0, ratio]), np.array([[0, s], [s, 0]]), np.eye(2), np.eye(2), {}, 1.0).faster(0, 1)
 
     assert abs(sure(sigma / 2) - 0.5) >= abs(sure(sigma) - 0.5)
 
@@ -193,6 +193,9 @@ def test_check_tells_of_spaces(tmp_path: Path, capsys: Any, monkeypatch: Any) ->
     assert code == 0
     assert "search: 294 designs; 20 to price, about " in out  # 49 x 2 x 3
     assert "of an even sample of 512 miss relative_resources <= 0.9" in out
+    assert "are feasible" not in out  # one limit says it
+    both = ("--set", "search.constraints=[relative_resources <= 0.9, area_mm2 <= 700]")
+    assert "\n11 % of it are feasible\n" in command(capsys, monkeypatch, "check", path, *both)[1] + "\n"
     data = json.loads(command(capsys, monkeypatch, "check", path, "--format", "json")[1])["spaces"]["search"]
     assert (data["size"], data["points"]) == (294, 20)
     assert 0 < data["infeasible"]["relative_resources <= 0.9"] < 1

@@ -18,6 +18,19 @@ def test_pareto() -> None:
         pareto(np.array([[np.nan]]))
 
 
+@pytest.mark.parametrize("size", [1, 3, 90, 700])
+@pytest.mark.parametrize("kind", ["any", "equal ones", "all on the front", "equal on the front"])
+def test_the_front_of_three_is_what_every_pair_says(size: int, kind: str) -> None:
+    rng = np.random.default_rng(size)
+    points = (
+        rng.random((size, 3)) if kind in ("any", "all on the front") else rng.integers(0, 30, (size, 3)).astype(float)
+    )
+    if kind.endswith("front"):
+        points[:, 2] = 60.0 - points[:, 0] - points[:, 1]
+    beaten = ((points[:, None] <= points[None]).all(2) & (points[:, None] < points[None]).any(2)).any(0)
+    assert pareto(points).tolist() == (~beaten).tolist()
+
+
 def test_spread() -> None:
     assert spread(np.array([3.0, 1.0, 2.0]), 15).tolist() == [1, 2, 0]
     assert spread(np.arange(100.0), 3).tolist() == [0, 50, 99]

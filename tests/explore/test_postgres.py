@@ -21,6 +21,7 @@ from explore.space import origin
 from explore.storage import Location
 from explore.study import run
 from hwspecs.errors import StudyError
+from tests.explore.killing import Random, kill, started, whole
 from tests.explore.test_study import KILLED, ROOT, same, searched
 from tests.explore.toys import SEARCH, opened, use_toy, write
 
@@ -134,3 +135,25 @@ def test_several_machines_on_one_study(server: Server, tmp_path: Path, monkeypat
     search = objectives.read(origin(str(path)))
     with pytest.raises(StudyError, match=r"several machines share a study in PostgreSQL only; give one by --study"):
         run(search, Location(str(tmp_path / "s.journal")))
+
+
+def test_searches_that_are_killed_at_random_moments(server: Server, tmp_path: Path) -> None:
+    import optuna
+
+    moments = Random.new()
+    print(f"FRAMECAST_KILL_SEED={moments.seed}")
+    write(tmp_path, SEARCH.replace("trials: 20", "trials: 64\n  machines: 2"))
+    arguments = ["search", "toy.yaml", "--format", "csv", "--study", server.url, "--set"]
+    alone, seconds = whole(tmp_path, *arguments, "name=undisturbed")
+    both, met = [started(tmp_path, *arguments, "name=killed") for _ in range(2)], 0
+    for i in range(4):
+        time.sleep(moments.draws.uniform(0, seconds / 4))
+        met += kill(both[i % 2])
+        both[i % 2] = started(tmp_path, *arguments, "name=killed")
+    for process in both:
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, out) == (0, alone), err
+    assert met >= 2
+    url = server.url.replace("postgresql://", "postgresql+psycopg2://")
+    found = optuna.load_study(study_name="killed", storage=url).get_trials()
+    assert sorted(t.user_attrs[storage.PLACE] for t in found) == list(range(64))  # none lost, none twice

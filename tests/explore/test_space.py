@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from explore.space import Range, axes, fields, parse, section, settled
+from hwspecs.errors import SpecError
 from tests.explore.toys import opened
 
 
@@ -68,3 +69,20 @@ def test_no_field_without_effect(tmp_path: Path) -> None:
     known = fields(opened(tmp_path, "").scenario)
     assert {"model", "device", "request.steps", "device.hbm.bandwidth", "software.attention"} <= set(known)
     assert not {"device.title", "device.power.tdp", "device.sources"} & set(known)
+
+
+def test_a_list_of_numbers_that_share_a_unit(tmp_path: Path) -> None:
+    mebi = (40 * 2**20, 64 * 2**20)
+    assert points(tmp_path, "[40, 64] MiB  # as people write it", "device.l2.capacity") == mebi
+    assert points(tmp_path, "'[40, 64] MiB'", "device.l2.capacity") == mebi
+    assert points(tmp_path, "[1, 2 TB/s, 4e3 GB/s] TB/s") == (1e12, 2e12, 4e12)
+    at = opened(tmp_path, "sweep:\n  device.sm_count: [64]\n", "sweep.device.l2.capacity=[40, 64] MiB")
+    assert axes(at, section(at, "sweep", ""), "sweep", searched=False)[1].values == mebi
+    for text, told in (
+        ("[40, 64] MB/s", r"toy.yaml:5:23: sweep.device.l2.capacity: found '40 MB/s', expected a size with its unit"),
+        ("[40, x] MiB", r"toy.yaml:5:23: sweep.device.l2.capacity: found 'x', expected a size"),
+        ("[40, 64] MiB MiB", r"toy.yaml:5:32: YAML syntax"),
+        ("[] MiB", r"toy.yaml:5:26: YAML syntax"),
+    ):
+        with pytest.raises(SpecError, match=told):
+            points(tmp_path, text, "device.l2.capacity")

@@ -118,6 +118,10 @@ def test_what_a_kill_leaves_in_the_file(tmp_path: Path) -> None:
     start = time.monotonic()
     assert same(whole, searched(tmp_path))
     assert time.monotonic() - start < 10
+    first = journal.read_bytes().partition(b"\n")[0]
+    for cut in (1, 5, 30, len(first)):  # of the very first line
+        journal.write_bytes(first[:cut])
+        assert same(whole, searched(tmp_path))
 
 
 def test_running_trials_of_others_do_not_count(tmp_path: Path) -> None:
@@ -316,6 +320,28 @@ def test_the_command_with_one_objective(tmp_path: Path, capsys: Any, monkeypatch
     assert "best so far" in (tmp_path / "out/plots/front.svg").read_text()
 
 
+def test_where_results_cannot_be_is_said_before_the_search(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(write(tmp_path, SEARCH))
+    for out, told in (
+        ("", "--out: empty; expected the name of a folder"),
+        ("x.csv", "--out x.csv: a search writes many files; expected a folder, whose name has no ending"),
+    ):
+        assert command(capsys, monkeypatch, path, "--out", out) == (2, "", f"{told}\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.yaml"]
+
+
+def test_a_sampler_that_does_not_know_of_constraints(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    pytest.importorskip("cmaes")
+    monkeypatch.chdir(tmp_path)
+    path = str(write(tmp_path, SEARCH.replace(", relative_resources: minimize", "")))
+    _, _, err = command(capsys, monkeypatch, path, "--sampler", "cmaes")
+    told = "CMA-ES does not know of constraints, and may try many designs that miss them; tpe and gp do"
+    assert err.splitlines()[1:] == [f"warning: {told}"]
+    _, _, err = command(capsys, monkeypatch, path, "--study", "t.journal")
+    assert len(err.splitlines()) == 1
+
+
 def test_memory_is_the_only_constraint_that_is_always_there(tmp_path: Path) -> None:
     text = HEAD + "search: {device.sm_count: 64..128, objectives: {gpu_time_s: minimize}, trials: 2, batch: 2}\n"
     (tmp_path / "x.yaml").write_text(text)
@@ -323,6 +349,7 @@ def test_memory_is_the_only_constraint_that_is_always_there(tmp_path: Path) -> N
 
     search = objectives.read(origin(str(tmp_path / "x.yaml")))
     assert list(search.identity())[:2] == ["device.sm_count", "objective 1"]
+    assert list(search.prices({"device.sm_count": np.array([64.0])})) == search.outputs
     assert run(search, Location(str(tmp_path / "s.journal"))).constraints == ["violation: memory"]
 
 
@@ -344,7 +371,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, limits[1]))
     try:
         with pytest.raises(
-            StudyError, match=r"^\S+s\.journal: cannot use the study \(file too large\); start with"
+            StudyError,
+            match=r"^\S+s\.journal: cannot write the study \(file too large\); the same command goes on once there",
         ) as caught:
             searched(tmp_path)
     finally:

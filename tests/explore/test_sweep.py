@@ -15,6 +15,7 @@ import pytest
 
 from explore import evaluate
 from explore.evaluate import RATES, prepare, stack
+from explore.silicon import VARIED
 from explore.space import fields
 from explore.sweep import plan, sweep
 from framecast import main
@@ -68,9 +69,9 @@ def test_every_point_is_what_a_run_gives(
 def test_every_number_of_a_device_can_be_stacked(tmp_path: Path) -> None:
     scenario = opened(tmp_path, "").scenario
     numbers = [path for path, field in fields(scenario).items() if path.startswith("device.") and field.numeric]
-    assert sorted(RATES) == sorted(numbers)
+    assert sorted([*RATES, *VARIED]) == sorted(numbers)
     workload = prepare(scenario)
-    for path in numbers:
+    for path in RATES:
         value = 2.0 * float(load_value(scenario.device, path)) or 64.0
         value = 0.5 if path in ("device.tensor.sustained", "device.tensor.older") else value
         text = load(tmp_path / "toy.yaml").device

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explore import walk
+from explore import walk, walk_files
 from explore.space import origin
 from explore.sweep import plan
 from explore.walk import Found, Walk
@@ -166,6 +166,14 @@ def test_a_changed_space_is_refused(tmp_path: Path) -> None:
         StudyError, match=r"holds points of a sweep without its sweep\.json; give another folder to --out"
     ):
         walk.run(walked(tmp_path), out)
+
+
+def test_one_sweep_writes_to_a_folder(tmp_path: Path) -> None:
+    w, out = walked(tmp_path), tmp_path / "out"
+    with walk_files.held(out), pytest.raises(StudyError) as caught:
+        walk.run(w, out)
+    assert str(caught.value) == f"{out}: another sweep is writing to it; wait for it, or give another folder to --out"
+    assert walk.run(w, out).points == w.plan.count
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

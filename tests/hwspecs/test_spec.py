@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from hwspecs import spec, units
+from hwspecs.errors import SpecError
 from hwspecs.spec import CONFIG, Doc, Quantity
 
 
@@ -85,6 +86,15 @@ def test_values_follow_yaml_1_2() -> None:
         "a": "no", "b": 1000.0, "c": 10, "d": "1:30", "e": None, "f": True, "g": "12", "h": 0.5, "i": "12",
         "j": "2001-01-01",
     }  # fmt: skip
+
+
+def test_a_name_without_a_space_after_its_colon_is_no_field(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("memory: {bandwidth:1, size: 2}\nnothing: {a: , 'b:c': 1}\n", encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        spec.read(path)
+    told = "memory: found 'bandwidth:1', expected a space after the colon; did you mean 'bandwidth: 1'?"
+    assert caught.value.problems == (f"{path}:1:10: {told}",)
 
 
 def test_nodes_know_where_they_were_written(tmp_path: Path) -> None:

@@ -63,10 +63,8 @@ def test_a_power_limit_eases_where_waves_leave_sms_idle(
 
     def tensor(sustained: float) -> float:
         on = tiles.chip(replace(A100, tensor_sustained=sustained), TERMS, A100.tensor["fp16"], A100.vector["fp16"])
-        flops = 2.0 * m * n * k
-        return float(
-            formulas.gemm(on, tiles.tile_terms(TERMS), 1.0, m, n, k, 2.0, flops, *map(float, tile), 1.0).tensor
-        )
+        flops, (bm, bn) = 2.0 * m * n * k, map(float, tile)
+        return float(formulas.gemm(on, tiles.tile_terms(TERMS), 1.0, m, n, k, 2.0, flops, bm, bn, 1.0).tensor)
 
     alone, limited = tensor(1.0), tensor(share)
     peak = 2.0 * m * n * k / float(np.max(A100.sm_count * A100.sm_clock * A100.matmul("fp16")))

@@ -91,7 +91,8 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, unit: Unit = UNIT)
 
 def abroad(frame: pd.DataFrame, rates: Rates, terms: Terms) -> Physical:
     """The same on a device that no fit is for: there, compiled depthwise kernels stream as torch's own do. What `Unit.depthwise`
-    says is of a kernel that the library takes on the A100: the same public shapes take a tenth of its time on an RTX A6000."""
+    says is of a kernel that the library takes on the A100: the same public shapes take a half to a tenth of its time
+    on an RTX A6000."""
     return physical(frame, rates, terms, replace(UNIT, depthwise=0.0))
 
 

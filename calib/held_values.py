@@ -28,7 +28,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
-STRETCHES = np.linspace(1.0, 5.0, 81)  # of an interval that is made of few values
+FACTORS = np.linspace(1.0, 5.0, 81)  # of a stretch that is made of few values
 LEAST_END = 1e-3  # of an interval, in the logarithm, that errors are divided by
 SHORTER = 0.3  # of the epochs of the other networks
 
@@ -131,19 +131,22 @@ def _grouped(
 
 
 def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
-    """The interval of errors that come in few values: quantiles of all, each value with the same weight, stretched by the least
-    factor with which those of all values but one cover, in the mean over values, the wanted share of that one."""
+    """The stretch for errors, in units of an interval, that come in few values: quantiles of all, each value with the same
+    weight, and further by the least factor with which those of all values but one cover, in the mean over values, the wanted
+    share of that one; where no factor does, the widest of any value on either side. Never less than 1: what is new is no surer.
+    """
     each = [error[value == v] for v in sorted(set(value))]
     low, high = _pooled(each)
-    if len(each) == 1:
-        return Interval(low, high, len(error))
-    others = [(own, *_pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)]
+    others = [(own, *_pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
 
-    def covered(stretch: float) -> float:
-        return float(np.mean([np.mean((stretch * a <= own) & (own <= stretch * b)) for own, a, b in others]))
+    def covered(factor: float) -> float:
+        return float(np.mean([np.mean((factor * a <= own) & (own <= factor * b)) for own, a, b in others] or [1.0]))
 
-    stretch = float(next((s for s in STRETCHES if covered(s) >= COVERAGE), STRETCHES[-1]))
-    return Interval(stretch * low, stretch * high, len(error))
+    factor = next((float(f) for f in FACTORS if covered(f) >= COVERAGE), None)
+    if factor is None:
+        ends = [_pooled([own]) for own in each]
+        low, high, factor = min(a for a, _ in ends), max(b for _, b in ends), 1.0
+    return Interval(min(factor * low, -1.0), max(factor * high, 1.0), len(error))
 
 
 def _pooled(each: Sequence[Floats]) -> tuple[float, float]:

@@ -66,26 +66,35 @@ def test_stretches_of_new_values_are_those_of_their_errors() -> None:
         out = table[mask]
         known = held_values.measured_values(table[~mask], ("n", "k"))
         kind = news({c: out[c].to_numpy() for c in ("n", "k")}, known, len(out))
-        away.append(np.where(kind == INSIDE, 0.1, 0.4) * rng.standard_normal(len(out)))
+        away.append(np.where(kind == INSIDE, 2.0, 4.0) * rng.standard_normal(len(out)))
     found = held_values.stretches(table, ("n", "k"), some, blind, away)
     assert set(found) == {f"{s} | {w}" for s in ("", "library") for w in (INSIDE, BELOW, ABOVE)}
     wide, narrow = (found[f"library | {w}"] for w in (ABOVE, INSIDE))
-    assert wide.high == pytest.approx(0.4 * 1.28, rel=0.4)
-    assert narrow.high == pytest.approx(0.1 * 1.28, rel=0.4)
+    assert wide.high == pytest.approx(4.0 * 1.28, rel=0.4)
+    assert narrow.high == pytest.approx(2.0 * 1.28, rel=0.4)
 
 
 def test_few_values_that_differ_have_a_wide_interval() -> None:
     rng = np.random.default_rng(0)
-    value = np.repeat(np.array(["a", "b", "c", "d", "e"], dtype=object), 200)
-    noise = 0.01 * rng.standard_normal(1000)
-    alike = held_values.clustered(noise, value)
-    assert alike.high == pytest.approx(0.0128, rel=0.2)
-    away = noise + np.repeat([-0.2, -0.1, 0.0, 0.1, 0.2], 200)
-    unlike = held_values.clustered(away, value)
-    assert -0.3 > unlike.low > -1.0
+    value, noise = np.repeat(np.array(["a", "b", "c", "d", "e"], dtype=object), 200), rng.standard_normal(1000)
+    assert held_values.clustered(noise, value).high == pytest.approx(1.28, rel=0.2)
     alone = held_values.clustered(noise[:200], value[:200])
     assert alone.rows == 200
-    assert alone.high == pytest.approx(0.0128, rel=0.2)
+    assert alone.high == pytest.approx(1.28, rel=0.2)
+    unlike = held_values.clustered(noise + np.repeat([-20.0, -10.0, 0.0, 10.0, 20.0], 200), value)
+    assert -30.0 > unlike.low > -100.0
+
+
+def test_two_values_that_nothing_reconciles_have_the_widest_of_both() -> None:
+    value, noise = np.repeat(np.array(["a", "b"], dtype=object), 200), np.random.default_rng(0).standard_normal(400)
+    found = held_values.clustered(noise + np.repeat([-50.0, 0.0], 200), value)
+    assert found.low == pytest.approx(-51.28, abs=0.3)
+    assert found.high == pytest.approx(1.28, abs=0.3)
+
+
+def test_what_is_new_is_no_surer() -> None:
+    found = held_values.clustered(0.01 * np.random.default_rng(0).standard_normal(300), np.full(300, "a", dtype=object))
+    assert (found.low, found.high) == (-1.0, 1.0)
 
 
 def test_errors_are_counted_in_ends_of_the_interval() -> None:

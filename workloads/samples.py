@@ -29,6 +29,10 @@ USUAL = 0.25  # share of the draws that are around the default request
 AROUND = (-0.8, 0.5)  # logarithm of how many times its numbers
 SIBLINGS = 6  # requests of each choice of numbers that are shared with one
 KEPT = 4  # modules that are kept, at most
+DRAWS, LARGE_DRAWS = (
+    200,
+    40,
+)  # requests drawn of a model for `pool`; and at sizes beyond those that templates are found at
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
 
 
@@ -183,3 +187,15 @@ def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in found:
         held.setdefault(sample.signature.key, {}).setdefault(sample.signature.numbers, sample)
     return {key: list(distinct.values()) for key, distinct in held.items()}
+
+
+def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
+    """Samples of all models by function and key, shuffled, but for the first."""
+    drawn = [s for model in wanted for s in samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
+    found: dict[str, dict[str, list[Sample]]] = {}
+    for key, group in sorted(by_key(drawn).items()):
+        first = group[0]
+        rng.shuffle(group)
+        group.sort(key=lambda s: s is not first)  # the default request of some model, where it has this key
+        found.setdefault(group[0].signature.function, {})[key] = group
+    return found

@@ -25,10 +25,12 @@ class Region:
     Attributes:
         values: (symbol, its value) of those that have one.
         equal: (symbol, another that it equals), one pair for each that equals an earlier one.
+        several: whether the first symbol, of samples, is more than 1; no matter where they share other values.
     """
 
     values: tuple[tuple[int, int], ...]
     equal: tuple[tuple[int, int], ...]
+    several: bool = False
 
 
 def within(whole: Family, numbers: Ints) -> Region:
@@ -81,6 +83,9 @@ def _symbols(whole: Family, part: Family) -> list[int]:
 def _under(region: Region, inside: Any, outside: Any) -> Any:
     """A tree that is `inside` where the region's conditions hold."""
     tree = inside
+    if region.several:
+        alone = outside[5] if _divided_at_one(outside) else outside
+        tree = [0, NONE, 0, 1, 2, alone, tree]
     for symbol, other in region.equal:
         tree = [symbol, other, 0, 0, 1, tree, outside]
     for symbol, value in reversed(region.values):
@@ -91,6 +96,10 @@ def _under(region: Region, inside: Any, outside: Any) -> Any:
         if value > 1:
             tree = [symbol, NONE, 0, value - 1, value, outside, tree]
     return tree
+
+
+def _divided_at_one(tree: Any) -> bool:
+    return isinstance(tree, list) and tree[:5] == [0, NONE, 0, 1, 2]
 
 
 def _moved(tree: Any, to: Sequence[int], first: int) -> Any:

@@ -186,9 +186,7 @@ def test_a_capture_without_torch_says_what_to_install(no_unet: Any, monkeypatch:
 def test_a_contradicted_template_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """Captures whose sizes follow a rule while it is looked for, and none when it is to be proven."""
     model = find("stable-diffusion-1.5")
-    drawn = samples.pool([model], random.Random(3), large=False)[
-        "workloads.models.stable_diffusion_1_5.text_encoder"
-    ]
+    drawn = samples.pool([model], random.Random(3), large=False)["workloads.models.stable_diffusion_1_5.text_encoder"]
     real = samples.captured
     count = iter(range(10**6))
 

@@ -108,12 +108,12 @@ def test_unknown_model() -> None:
     assert message.startswith(f"unknown model 'stable-difusion-1.5'; did you mean '{MODEL}'? (known: ")
 
 
-def test_a_file_of_another_ending(tmp_path: Path) -> None:
-    other = tmp_path / "net.bin"
-    other.write_text("x")
-    (message,) = problems("trace", str(other))
+def test_a_file_of_another_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.bin").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    (message,) = problems("trace", "net.bin")
     assert message.startswith(
-        f"{other}: a file, but no ending that framecast knows (known: .yaml, .yml, .sizes, .trace, "
+        "net.bin: a file, but no ending that framecast knows (known: .yaml, .yml, .sizes, .trace, "
     )
 
 

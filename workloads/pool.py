@@ -108,6 +108,26 @@ def seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
     return sorted(i for members in leaves.values() for i in members[:ENOUGH])
 
 
+def unlike_held(pool: Pool, count: int) -> list[int]:
+    """Samples, not captured, each with as many symbols as there are at a value that no capture has, the smallest first."""
+    met = [{int(pool.symbols[i][s]) for i in pool.held} for s in range(len(pool.symbols[0]))]
+    rest = pool.rest
+    found: list[int] = []
+    while rest and len(found) < count:
+        best = max(rest, key=lambda i: (_new(pool.symbols[i], met), -int(pool.symbols[i].sum())))
+        if not _new(pool.symbols[best], met):
+            break
+        found.append(best)
+        rest.remove(best)
+        for values, value in zip(met, pool.symbols[best].tolist(), strict=True):
+            values.add(value)
+    return found
+
+
+def _new(symbols: Ints, met: Sequence[set[int]]) -> int:
+    return sum(int(value) not in values for value, values in zip(symbols, met, strict=True))
+
+
 def alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:
     """Tiny ones and others in turn, as far as there are both."""
     tiny = [s for s in group if (_symbols(family, s) <= TINY).sum() > 1]

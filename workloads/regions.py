@@ -29,9 +29,10 @@ from workloads.pool import places_of
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
 from workloads.templates import NONE, Family, digest, file_of
-from workloads.within import merged, within
+from workloads.within import Region, merged, within
 
-DRAWS, LARGE_DRAWS, CHECKED = 60, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
+DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
+UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 # Where a model computes something else than nearby, beside one sample: at the size of its table of positions.
 OWN: dict[str, tuple[dict[str, Any], ...]] = {"pixart-alpha": ({"height": 1024, "width": 1024},)}
@@ -39,14 +40,7 @@ OWN: dict[str, tuple[dict[str, Any], ...]] = {"pixart-alpha": ({"height": 1024, 
 
 def main(arguments: Sequence[str]) -> int:
     """Find, prove and write. Returns the exit code: 1 where a key has no templates there, 2 for a wrong argument."""
-    parser = argparse.ArgumentParser(prog="python -m workloads.regions", description=__doc__)
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
-    parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
-    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
-    parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
-    parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
-    asked = parser.parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     try:
         model = find(asked.model)
         fixed = {name: yaml.safe_load(value) for name, _, value in (f.partition("=") for f in asked.fields)}
@@ -58,6 +52,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(done) else 1
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workloads.regions", description=__doc__)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
+    parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
+    parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
+    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
+    parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
+    parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
+    return parser
+
+
 def regions_of(model: Model) -> list[dict[str, Any]]:
     """Fields of the regions that a model's templates are found in apart: one sample, and OWN."""
     alone = {"batch": 1, "guidance": False} if hasattr(model.request(), "guidance") else {"batch": 1}
@@ -66,17 +72,16 @@ def regions_of(model: Model) -> list[dict[str, Any]]:
 
 def extended(model: Model, fixed: Mapping[str, Any], asked: argparse.Namespace | None = None) -> bool:
     """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
-    draws, several = (asked.draws, asked.several) if asked else (DRAWS, False)
-    groups = _groups(model, fixed, draws, random.Random(0), large=False)
+    asked = asked or _parser().parse_args([model.id])
+    groups = _groups(model, fixed, asked.draws, random.Random(0), large=False)
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
-    checks = _groups(model, fixed, draws, random.Random(2), large=False)
+    checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
     done = True
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
-        others = asked and (asked.stage and first.stage.name not in asked.stage)
-        if others or (asked and asked.dtype and first.request.dtype not in asked.dtype):
-            continue
-        done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], several)
+        wanted = not asked.stage or first.stage.name in asked.stage
+        if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
+            done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
     return done
 
 
@@ -102,21 +107,22 @@ def _usual(model: Model, fixed: Mapping[str, Any], dtype: str) -> Any:
 
 
 def _extended(
-    model: Model, key: str, group: list[Sample], far: list[Sample], checks: list[Sample], several: bool
+    model: Model, key: str, group: list[Sample], far: list[Sample], checks: list[Sample], asked: argparse.Namespace
 ) -> bool:
     """Write the templates of a key in the region; whether it has some there now."""
     function, name = group[0].signature.function, digest(key)
     path = file_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
     whole = _whole(model, key, group, entries)
-    mine, distant, checks = (_of_family(whole, found, several) for found in (group, far, checks))
+    mine, distant, checks = (_of_family(whole, found, asked.several) for found in (group, far, checks))
     if not mine:
         return True
-    held = all(whole.at(s.signature.numbers) is not None for s in mine)
+    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine)
     try:
         if not held:
-            region = replace(within(whole, _numbers(mine)), several=several)
-            whole = merged(whole, region, _part(key, mine, distant, entries))
+            region = replace(within(whole, _numbers(mine)), several=asked.several)
+            entries[name] = _entry(whole, region, key, mine, distant, entries)
+            whole = templates.family(entries[name], entries)
         unseen = [s for s in checks if whole.at(s.signature.numbers) is not None]
         proven = prove(whole, [mine[0], *unseen[-CHECKED:]])
     except Contradicted as error:
@@ -125,9 +131,42 @@ def _extended(
     covered = sum(whole.at(s.signature.numbers) is not None for s in mine)
     print(f"  {key[:100]}: {covered} of {len(mine)} sizes, {proven} captures agree", flush=True)
     if not held:
-        entries[name] = {"key": key[:200], **templates.family_data(whole), "code": code_of(function)}
+        entries[name]["code"] = code_of(function)
         templates.write(path, {"function": function, "families": entries})
     return covered > 0
+
+
+def _entry(
+    whole: Family, region: Region, key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An entry with templates in the region: those of fp16 by another name where captures say so, else found.
+
+    Raises Contradicted.
+    """
+    twin = _twin(key, group, entries)
+    if twin is not None and whole.tree == NONE:
+        return twin
+    if twin is not None:
+        return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
+    cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
+    found = find_family(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
+    print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
+    return {"key": key[:200], **templates.family_data(merged(whole, region, found.family))}
+
+
+def _twin(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The entry of a key of bf16 that has the templates of fp16, where captures say so; it has none of its own then."""
+    name = digest(key.replace("bf16", "fp16"))
+    if "bf16" not in key or name not in entries:
+        return None
+    twin = {"key": key[:200], "like": entries[name].get("like", name), "dtypes": {"fp16": "bf16"}}
+    family = templates.family(twin, entries)
+    promised = [s for s in group if family.at(s.signature.numbers) is not None]
+    try:
+        return twin if len(promised) >= MOST * len(group) and prove(family, promised[:PROOFS]) else None
+    except Contradicted as error:
+        print(f"  not as fp16: {error}", flush=True)
+        return None
 
 
 def _whole(model: Model, key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> Family:
@@ -145,35 +184,8 @@ def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sa
     return [s for s, values in symbols if values is not None and (not several or values[0] > 1)]
 
 
-def _part(key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]) -> Family:
-    """A family for the region: that of fp16 by another name where captures say so, else found. Raises Contradicted."""
-    twin = entries.get(digest(key.replace("bf16", "fp16"))) if "bf16" in key else None
-    if twin is not None:
-        other = _renamed(templates.family(twin, entries))
-        promised = [s for s in group if other.at(s.signature.numbers) is not None]
-        try:
-            if len(promised) >= MOST * len(group) and prove(other, promised[:PROOFS]):
-                return other
-        except Contradicted as error:
-            print(f"  not as fp16: {error}", flush=True)
-    cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
-    found = find_family(group, far, None if cousin is None else templates.family(cousin, entries))
-    print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
-    return found.family
-
-
 def _numbers(group: Sequence[Sample]) -> Ints:
     return np.array([s.signature.numbers for s in group], dtype=np.int64)
-
-
-def _renamed(family: Family) -> Family:
-    """A family of fp16 as one of bf16."""
-    names = {"fp16": "bf16"}
-    made = [
-        replace(t, trace=replace(t.trace, dtypes=tuple(names.get(d, d) for d in t.trace.dtypes)))
-        for t in family.templates
-    ]
-    return replace(family, templates=tuple(made))
 
 
 if __name__ == "__main__":

@@ -109,8 +109,8 @@ def seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
 
 
 def unlike_held(pool: Pool, count: int) -> list[int]:
-    """Samples, not captured, each with as many symbols as there are at a value that no capture has, the smallest first."""
-    met = [{int(pool.symbols[i][s]) for i in pool.held} for s in range(len(pool.symbols[0]))]
+    """Samples, not captured, most unlike those that are: other symbols are 1, or some have new values. Small ones first."""
+    met = {feature for i in pool.held for feature in _features(pool.symbols[i])}
     rest = pool.rest
     found: list[int] = []
     while rest and len(found) < count:
@@ -119,13 +119,19 @@ def unlike_held(pool: Pool, count: int) -> list[int]:
             break
         found.append(best)
         rest.remove(best)
-        for values, value in zip(met, pool.symbols[best].tolist(), strict=True):
-            values.add(value)
+        met.update(_features(pool.symbols[best]))
     return found
 
 
-def _new(symbols: Ints, met: Sequence[set[int]]) -> int:
-    return sum(int(value) not in values for value, values in zip(symbols, met, strict=True))
+def _features(symbols: Ints) -> list[tuple[int, ...]]:
+    """Which symbols are 1, and each with its value."""
+    return [tuple((symbols == 1).tolist()), *((symbol, int(value)) for symbol, value in enumerate(symbols))]
+
+
+def _new(symbols: Ints, met: set[tuple[int, ...]]) -> int:
+    """How many features are met for the first time; which symbols are 1 counts as much as all values."""
+    ones, *values = _features(symbols)
+    return len(symbols) * (ones not in met) + sum(value not in met for value in values)
 
 
 def alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,8 +98,14 @@ def _groups(
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first."""
     usual = [] if large else [s for d in samples.DTYPES for s in samples.of_request(model, _usual(model, fixed, d))]
+    edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
-    return samples.by_key([*usual, *drawn])
+    return samples.by_key([*usual, *drawn, *edges])
+
+
+def _in_every_dtype(model: Model, request: Any) -> Iterator[samples.Sample]:
+    for dtype in samples.DTYPES:
+        yield from samples.of_request(model, replace(request, dtype=dtype))
 
 
 def _usual(model: Model, fixed: Mapping[str, Any], dtype: str) -> Any:

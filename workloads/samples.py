@@ -28,6 +28,7 @@ LIMIT = 2048  # of any other number
 USUAL = 0.25  # share of the draws that are around the default request
 AROUND = (-0.8, 0.5)  # logarithm of how many times its numbers
 SIBLINGS = 6  # requests of each choice of numbers that are shared with one
+NEXT = 0.3  # share of `least` that are next to the least
 KEPT = 4  # modules that are kept, at most
 DRAWS, LARGE_DRAWS = (
     200,
@@ -88,6 +89,20 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
         request = _valid(model, known)
         if request is not None:
             yield request
+
+
+def least(model: Model, rng: random.Random, **fixed: Any) -> Iterator[Any]:
+    """Requests with one or two whole numbers at the least that they may be, or next to it, the others drawn, a few times each."""
+    names = [f.path for f in spec.fields(model.request) if _counts(model, f) and f.path not in fixed]
+    for chosen in [(), *combinations(names, 1), *combinations(names, 2)]:
+        for _ in range(SIBLINGS if len(chosen) == 1 else 1):
+            start = {name: progression(model, name) for name in chosen}
+            known = {name: first + step * (rng.random() < NEXT) for name, (first, step) in start.items()}
+            yield from islice(requests(model, rng, **{**known, **fixed}), 1)
+
+
+def _counts(model: Model, field: spec.Field) -> bool:
+    return type(getattr(model.request(), field.path, None)) is int and field.path not in model.repeat_fields
 
 
 def siblings(sample: Sample, rng: random.Random) -> Iterator[Sample]:

@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
     parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
+    parser.add_argument(
+        "--same-count", action="append", type=int, default=[], metavar="N",
+        help="only stages whose count N (of `Stage.counts`, from 0) is that of the default request (may be repeated)",
+    )  # fmt: skip
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
@@ -120,7 +124,9 @@ def _extended(
     path = file_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
     whole = _whole(model, key, group, entries)
-    mine, distant, checks = (_of_family(whole, found, asked.several) for found in (group, far, checks))
+    mine, distant, checks = (
+        _of_family(whole, _alike(found, group[0], asked), asked.several) for found in (group, far, checks)
+    )
     if not mine:
         return True
     held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine)
@@ -182,6 +188,12 @@ def _whole(model: Model, key: str, group: Sequence[Sample], entries: Mapping[str
     every = samples.pool([model], random.Random(0), large=False)[group[0].signature.function][key]
     places, fixed = places_of(np.array([s.signature.numbers for s in [*every, *group]], dtype=np.int64))
     return Family(places, fixed, NONE, ())
+
+
+def _alike(found: Sequence[Sample], usual: Sample, asked: argparse.Namespace) -> list[Sample]:
+    """Samples with as many chunks as the usual one, where that is asked for."""
+    places = [place - usual.signature.hints for place in asked.same_count]
+    return [s for s in found if all(s.signature.numbers[p] == usual.signature.numbers[p] for p in places)]
 
 
 def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sample]:

@@ -30,7 +30,8 @@ SIDES = {
 }
 FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19), "modelscope-t2v": (6, 11, 19)}
 # Models of which some stage at the default request has no template yet: they are captured.
-CAPTURED = {"cogvideox-2b", "cogvideox-5b", "flux.1-dev", "hunyuanvideo", "mochi", "phenaki", "pixart-alpha", "svd-xt"}
+CAPTURED = {"mochi"}
+ONE_CLIP = {"cogvideox-2b", "cogvideox-5b", "hunyuanvideo", "mochi", "phenaki"}  # whose decoders have templates of one clip alone
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 
 

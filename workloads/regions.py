@@ -34,8 +34,12 @@ from workloads.within import Region, merged, within
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
-# Where a model computes something else than nearby, beside one sample: at the size of its table of positions.
-OWN: dict[str, tuple[dict[str, Any], ...]] = {"pixart-alpha": ({"height": 1024, "width": 1024},)}
+# Where a model computes something else than nearby, beside one sample: at the size of its table of positions. Captures of other
+# regions leave these requests out; they come last.
+OWN: dict[str, tuple[dict[str, Any], ...]] = {
+    "pixart-alpha": ({"height": 1024, "width": 1024},),
+    "cogvideox-2b": ({"height": 480, "width": 720, "frames": 49},),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,7 +108,13 @@ def _groups(
     usual = [] if large else [s for d in samples.DTYPES for s in samples.of_request(model, _usual(model, fixed, d))]
     edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
-    return samples.by_key([*usual, *drawn, *edges])
+    others = [own for own in OWN.get(model.id, ()) if any(fixed.get(name) != value for name, value in own.items())]
+    found = [s for s in (*usual, *drawn, *edges) if not any(_is_of(s.request, own) for own in others)]
+    return samples.by_key(found)
+
+
+def _is_of(request: Any, fields: Mapping[str, Any]) -> bool:
+    return all(getattr(request, name) == value for name, value in fields.items())
 
 
 def _in_every_dtype(model: Model, request: Any) -> Iterator[samples.Sample]:

@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,17 @@ def main(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     try:
         model = find(asked.model)
-        fixed = {name: yaml.safe_load(value) for name, _, value in (f.partition("=") for f in asked.fields)}
+        fixed = _fields(asked.fields)
         wanted = [fixed] if fixed or asked.several else regions_of(model)
         done = [extended(model, fields, asked) for fields in wanted]
     except (FramecastError, ValueError) as error:
         print(f"error: {_line(error)}", file=sys.stderr)
         return 2
     return 0 if all(done) else 1
+
+
+def _fields(given: Sequence[str]) -> dict[str, Any]:
+    return {name: yaml.safe_load(value) for name, _, value in (f.partition("=") for f in given)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,8 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
     parser.add_argument(
         "--same-count", action="append", type=int, default=[], metavar="N",
-        help="only stages whose count N (of `Stage.counts`, from 0) is that of the default request (may be repeated)",
+        help="only stages whose count N (of `Stage.counts`, from 0) is that of the usual request (may be repeated)",
     )  # fmt: skip
+    parser.add_argument(
+        "--usual", action="append", default=[], metavar="FIELD=VALUE", help="of the request that comes first"
+    )
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
@@ -81,7 +89,7 @@ def regions_of(model: Model) -> list[dict[str, Any]]:
 def extended(model: Model, fixed: Mapping[str, Any], asked: argparse.Namespace | None = None) -> bool:
     """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
     asked = asked or _parser().parse_args([model.id])
-    groups = _groups(model, fixed, asked.draws, random.Random(0), large=False)
+    groups = _groups(model, fixed, asked.draws, random.Random(0), large=False, usual=_fields(asked.usual))
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
     done = True
@@ -102,14 +110,20 @@ def _line(error: Exception) -> str:
 
 
 def _groups(
-    model: Model, fixed: Mapping[str, Any], draws: int, rng: random.Random, *, large: bool
+    model: Model,
+    fixed: Mapping[str, Any],
+    draws: int,
+    rng: random.Random,
+    *,
+    large: bool,
+    usual: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first."""
-    usual = [] if large else [s for d in samples.DTYPES for s in samples.of_request(model, _usual(model, fixed, d))]
+    first = [] if large else list(_in_every_dtype(model, model.request(**{**usual, **fixed})))
     edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
     others = [own for own in OWN.get(model.id, ()) if any(fixed.get(name) != value for name, value in own.items())]
-    found = [s for s in (*usual, *drawn, *edges) if not any(_is_of(s.request, own) for own in others)]
+    found = [s for s in (*first, *drawn, *edges) if not any(_is_of(s.request, own) for own in others)]
     return samples.by_key(found)
 
 
@@ -120,10 +134,6 @@ def _is_of(request: Any, fields: Mapping[str, Any]) -> bool:
 def _in_every_dtype(model: Model, request: Any) -> Iterator[samples.Sample]:
     for dtype in samples.DTYPES:
         yield from samples.of_request(model, replace(request, dtype=dtype))
-
-
-def _usual(model: Model, fixed: Mapping[str, Any], dtype: str) -> Any:
-    return model.request(**{**fixed, "dtype": fixed.get("dtype", dtype)})
 
 
 def _extended(

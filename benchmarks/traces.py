@@ -44,13 +44,16 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no copy
 of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
 are captured, the least values of every other number among them; the templates have to give a dozen captures at values that none
-was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made for
-(PixArt-α, 1024 x 1024) is another such region.
+was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made
+for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
-Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Where a model
-cuts one convolution and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the
-file says that no template is made, and the stage is captured.
+Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
+number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
+at the default request (145 to 193 frames at and around 480 x 848), and is captured elsewhere. Where a model cuts one convolution
+and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the file says that no
+template is made, and the stage is captured. The decoders of CogVideoX, HunyuanVideo and Phenaki have templates of one clip at a
+time.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

@@ -41,7 +41,7 @@ def main(names: Sequence[str]) -> int:
     failed = [f for f in functions if not _regenerated(f, pools[f], beyond.get(f, {}), FOLDER)]
     for function in failed:
         print(f"error: {function}: no templates were written", file=sys.stderr)
-    apart = [regions.extended(model, fixed) for model in wanted for fixed in regions.regions_of(model)]
+    apart = [regions.extended(model, region) for model in wanted for region in regions.regions_of(model)]
     return 1 if failed or not all(apart) else 0
 
 

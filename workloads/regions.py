@@ -35,12 +35,17 @@ from workloads.within import Region, merged, within
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
-# Where a model computes something else than nearby, beside one sample: at the size of its table of positions. Captures of other
-# regions leave these requests out; they come last.
-OWN: dict[str, tuple[dict[str, Any], ...]] = {
-    "pixart-alpha": ({"height": 1024, "width": 1024},),
-    "cogvideox-2b": ({"height": 480, "width": 720, "frames": 49},),
+# Arguments of the regions of single models, beside one sample; they come after that.
+OWN = {
+    "cogvideox-2b": ("batch=1 guidance=true --stage transformer", "height=480 width=720 frames=49 --stage transformer"),
+    "mochi": (
+        "batch=1 guidance=true --stage transformer",
+        "batch=1 --stage vae_decoder --same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18 --draws 6000",
+    ),
+    "pixart-alpha": ("height=1024 width=1024 --stage transformer",),
 }
+# Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
+TABLES = {"cogvideox-2b": {"height": 480, "width": 720, "frames": 49}, "pixart-alpha": {"height": 1024, "width": 1024}}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,9 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     try:
         model = find(asked.model)
-        fixed = _fields(asked.fields)
-        wanted = [fixed] if fixed or asked.several else regions_of(model)
-        done = [extended(model, fields, asked) for fields in wanted]
+        wanted = [asked] if asked.fields or asked.several else regions_of(model)
+        done = [extended(model, region) for region in wanted]
     except (FramecastError, ValueError) as error:
         print(f"error: {_line(error)}", file=sys.stderr)
         return 2
@@ -80,15 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def regions_of(model: Model) -> list[dict[str, Any]]:
-    """Fields of the regions that a model's templates are found in apart: one sample, and OWN."""
-    alone = {"batch": 1, "guidance": False} if hasattr(model.request(), "guidance") else {"batch": 1}
-    return [alone, *OWN.get(model.id, ())]
+def regions_of(model: Model) -> list[argparse.Namespace]:
+    """The regions that a model's templates are found in apart: one sample, and OWN."""
+    alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
+    return [_parser().parse_args([model.id, *words.split()]) for words in (alone, *OWN.get(model.id, ()))]
 
 
-def extended(model: Model, fixed: Mapping[str, Any], asked: argparse.Namespace | None = None) -> bool:
+def extended(model: Model, asked: argparse.Namespace) -> bool:
     """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
-    asked = asked or _parser().parse_args([model.id])
+    fixed = _fields(asked.fields)
     groups = _groups(model, fixed, asked.draws, random.Random(0), large=False, usual=_fields(asked.usual))
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
@@ -122,13 +126,13 @@ def _groups(
     first = [] if large else list(_in_every_dtype(model, model.request(**{**usual, **fixed})))
     edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
-    others = [own for own in OWN.get(model.id, ()) if any(fixed.get(name) != value for name, value in own.items())]
-    found = [s for s in (*first, *drawn, *edges) if not any(_is_of(s.request, own) for own in others)]
-    return samples.by_key(found)
+    table = TABLES.get(model.id)
+    others = table if table and any(fixed.get(name) != value for name, value in table.items()) else None
+    return samples.by_key(s for s in (*first, *drawn, *edges) if others is None or not _is_of(s, others))
 
 
-def _is_of(request: Any, fields: Mapping[str, Any]) -> bool:
-    return all(getattr(request, name) == value for name, value in fields.items())
+def _is_of(sample: Sample, table: Mapping[str, Any]) -> bool:
+    return sample.stage.name == "transformer" and all(getattr(sample.request, n) == value for n, value in table.items())
 
 
 def _in_every_dtype(model: Model, request: Any) -> Iterator[samples.Sample]:

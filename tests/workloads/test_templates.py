@@ -30,7 +30,7 @@ SIDES = {
 }
 FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19), "modelscope-t2v": (6, 11, 19)}
 # Models of which some stage at the default request has no template yet: they are captured.
-CAPTURED: set[str] = {"mochi"}
+CAPTURED: set[str] = set()
 # Stages with templates around the default request alone: their structure is another at each small number of chunks.
 PARTLY = {("mochi", "vae_decoder")}
 ONE_CLIP = {

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from workloads import regions, templates
+from workloads import regions, samples, templates
 from workloads.formulas import Formulas
 from workloads.kind import Ints
-from workloads.model import find
+from workloads.model import find, models
+from workloads.pool import BUILT_IN, Pool, unlike_held
 from workloads.search import Contradicted
 from workloads.templates import NONE, Family, Template, chosen
 from workloads.within import Region, merged, within
@@ -120,6 +122,36 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
     held = templates.family(entry, {})
     assert held.at((1, 77)) is not None
     assert held.at((2, 77)) is None
+
+
+def test_every_model_has_regions_of_its_own() -> None:
+    """Their arguments are read, and their fields are ones that the model takes."""
+    for model in models().values():
+        alone, *others = regions.regions_of(model)
+        assert "batch=1" in alone.fields
+        assert len(others) == len(regions.OWN.get(model.id, ()))
+        for asked in (alone, *others):
+            fields = dict(field.split("=") for field in asked.fields)
+            assert set(fields) <= set(model.request.__dataclass_fields__)
+            assert {s.name for s in model.stages(model.request())} >= set(asked.stage or ())
+    assert set(regions.OWN) | set(regions.TABLES) <= set(models())
+
+
+def test_the_least_values_are_drawn() -> None:
+    drawn = list(samples.least(find("phenaki"), random.Random(0), batch=1))
+    assert {r.batch for r in drawn} == {1}
+    assert {8, 16} <= {r.height for r in drawn}
+    assert any((r.height, r.frames) in {(8, 1), (8, 3), (16, 1), (16, 3)} for r in drawn)
+
+
+def test_samples_unlike_those_held_come_first(whole: Family) -> None:
+    """Most new features first: other symbols at their least, new values; what has none is never among them."""
+    pool = Pool(whole, BUILT_IN)
+    pool.symbols = [_ints(2, 8, 8), _ints(2, 9, 9), _ints(2, 8, 9), _ints(1, 8, 8), _ints(2, 8, 8)]
+    pool.samples = [None] * 5  # type: ignore[list-item]  # only their symbols are looked at
+    pool.held = {0: None}
+    assert unlike_held(pool, 1) == [1]
+    assert unlike_held(pool, 5) == [1, 3, 2]
 
 
 def test_what_captures_contradict_is_not_written(monkeypatch: Any, tmp_path: Any, capsys: Any) -> None:

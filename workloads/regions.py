@@ -159,8 +159,10 @@ def _extended(
             region = replace(within(whole, _numbers(mine)), several=asked.several)
             entries[name] = _entry(whole, region, key, mine, distant, entries)
             whole = templates.family(entries[name], entries)
-        unseen = [s for s in checks if whole.at(s.signature.numbers) is not None]
-        proven = prove(whole, [mine[0], *unseen[-CHECKED:]])
+            if "like" not in entries[name]:
+                whole = _without_wrong(whole, region, _covered(whole, checks)[-2 * CHECKED :: 2])
+                entries[name] = {"key": key[:200], **templates.family_data(whole)}
+        proven = prove(whole, [mine[0], *_covered(whole, checks)[1 - 2 * CHECKED :: 2]])
     except Contradicted as error:
         print(f"  {key[:100]}: {error}", file=sys.stderr)
         return False
@@ -170,6 +172,34 @@ def _extended(
         entries[name]["code"] = code_of(function)
         templates.write(path, {"function": function, "families": entries})
     return covered > 0
+
+
+def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:
+    return [s for s in found if whole.at(s.signature.numbers) is not None]
+
+
+def _without_wrong(whole: Family, region: Region, checks: Sequence[Sample]) -> Family:
+    """The family without templates of the region where some number is 1, if that tells what is wrong from what is right.
+
+    Raises Contradicted where something is wrong that no such number tells.
+    """
+    right, wrong, last = [], [], None
+    for sample in checks:
+        symbols = whole.symbols(sample.signature.numbers)
+        try:
+            prove(whole, [sample])
+            right.append(symbols)
+        except Contradicted as error:
+            last = error
+            wrong.append(symbols)
+    if last is None:
+        return whole
+    ones = np.all(np.array(wrong) == 1, axis=0) & ~np.any(np.array(right or wrong) == 1, axis=0)
+    if not ones.any():
+        raise last
+    print(f"  none where symbol {int(np.flatnonzero(ones)[0])} is 1: {last}", flush=True)
+    none = Family(whole.places, whole.fixed, NONE, ())
+    return merged(whole, replace(region, values=(*region.values, (int(np.flatnonzero(ones)[0]), 1))), none)
 
 
 def _entry(

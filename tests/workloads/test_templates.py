@@ -21,7 +21,6 @@ from workloads.samples import LIMITS, Sample
 from workloads.trace import Trace, same
 
 UNSEEN = LIMITS["batch"] + 2  # the batch of every request below: none so large was drawn to find a template
-UNGUIDED = ("mochi",)  # which goes through its batch one by one: half as long a capture
 SIDES = {
     "cogvideox-2b": ((96, 160), (160, 64)),
     "cogvideox-5b": ((96, 160), (160, 64)),
@@ -33,6 +32,15 @@ FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19
 CAPTURED: set[str] = set()
 # Stages with templates around the default request alone: their structure is another at each small number of chunks.
 PARTLY = {("mochi", "vae_decoder")}
+# Denoisers that have no templates of one sample yet.
+SEVERAL = {
+    ("animatediff", "unet"),
+    ("cogvideox-2b", "transformer"),
+    ("latte", "transformer"),
+    ("mochi", "transformer"),
+    ("modelscope-t2v", "unet"),
+    ("svd-xt", "unet"),
+}
 ONE_CLIP = {
     "cogvideox-2b",
     "cogvideox-5b",
@@ -59,9 +67,14 @@ def sizes(model: str) -> Iterator[dict[str, Any]]:
     step = find(model).frame_step
     counts = FRAMES.get(model, (1 + 3 * step, 1 + 8 * step, 1 + 13 * step) if step > 1 else (5, 9, 14))
     for (h, w), frames in zip((*sides, sides[0]), counts, strict=True):
-        more = {"guidance": False} if model in UNGUIDED else {}
-        yield {"height": h, "width": w, "frames": frames, "batch": 1 if model in ONE_CLIP else UNSEEN, **more}
+        yield {"height": h, "width": w, "frames": frames, "batch": 1 if model in ONE_CLIP else UNSEEN}
     yield {"height": sides[1][0], "width": sides[1][1], "frames": counts[0], "batch": 1, **alone}
+
+
+def missing(sample: Sample) -> bool:
+    """Whether a stage is one of those that have no template yet at its number of samples."""
+    where = sample.model, sample.stage.name
+    return where in PARTLY or (where in SEVERAL and sample.signature.numbers[sample.signature.built] == 1)
 
 
 COMPARED: set[tuple[str, tuple[int, ...]]] = set()

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hwspecs.errors import SpecError
 from workloads import cache, digest, regenerate, samples, templates
 from workloads.cache import carried, trace_of
 from workloads.join import join
+from workloads.kind import kinds
 from workloads.model import find, models
 from workloads.samples import LIMITS, Sample
 from workloads.trace import Trace, same
@@ -32,7 +34,7 @@ FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19
 CAPTURED: set[str] = set()
 # Stages with templates around the default request alone: their structure is another at each small number of chunks.
 PARTLY = {("mochi", "vae_decoder")}
-# Denoisers that have no templates of one sample yet.
+# Denoisers that have no templates of one sample yet (AnimateDiff's has, of 16 frames).
 SEVERAL = {
     ("animatediff", "unet"),
     ("cogvideox-2b", "transformer"),
@@ -120,6 +122,25 @@ def test_templates_are_of_this_code(path: Path) -> None:
     command = "python -m workloads.regenerate (with the models that were changed, or all)"
     made = {entry["code"] for entry in data["families"].values()}
     assert made == {digest.code_of(data["function"])}, f"{path.name} was made by other code; run: {command}"
+
+
+def test_mochi_counts_the_chunks_that_a_capture_has() -> None:
+    """At this size the positions at the edges decide: without them the largest convolution would be cut in 9."""
+    model = find("mochi")
+    request = model.request(height=784, width=656, frames=139, guidance=False)
+    sample = next(s for s in samples.of_request(model, request) if s.stage.name == "vae_decoder")
+    assert sample.stage.counts is not None
+    trace = samples.captured(sample)
+    names = kinds()["conv"].dims
+    of_level = [
+        op
+        for op in trace.ops_of("conv")
+        if tuple(trace.op_dims[op, [names.index("c"), names.index("taps")]]) == (128, 27)
+    ]
+    calls = int(np.isin(trace.call_op, of_level).sum())
+    assert sample.stage.counts[18] == 10
+    assert (calls > 0, calls % 10) == (True, 0)
+    samples.forget()
 
 
 def test_the_digest_leaves_out_what_changes_nothing() -> None:

@@ -50,7 +50,7 @@ for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is anoth
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
 Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
 number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
-at the default request (145 to 193 frames at and around 480 x 848), and is captured elsewhere. Where a model cuts one convolution
+at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. Where a model cuts one convolution
 and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the file says that no
 template is made, and the stage is captured. The decoders of CogVideoX, HunyuanVideo and Phenaki have templates of one clip at a
 time.

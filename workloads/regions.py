@@ -36,11 +36,15 @@ DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far on
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 # Arguments of the regions of single models, beside one sample; they come after that.
+_CHUNKS = (
+    "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
+)
 OWN = {
     "cogvideox-2b": ("batch=1 guidance=true --stage transformer", "height=480 width=720 frames=49 --stage transformer"),
     "mochi": (
         "batch=1 guidance=true --stage transformer",
-        "batch=1 --stage vae_decoder --same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18 --draws 6000",
+        f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
+        f"batch=1 --stage vae_decoder --usual frames=85 {_CHUNKS} --draws 6000 --dtype bf16",
     ),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer",),
 }

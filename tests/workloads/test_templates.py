@@ -38,7 +38,6 @@ PARTLY = {("mochi", "vae_decoder")}
 SEVERAL = {
     ("animatediff", "unet"),
     ("cogvideox-2b", "transformer"),
-    ("latte", "transformer"),
     ("mochi", "transformer"),
     ("modelscope-t2v", "unet"),
     ("svd-xt", "unet"),

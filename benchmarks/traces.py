@@ -41,11 +41,19 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so, and so are two
    modules that differ in a constant.
 
+Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no copy
+of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
+are captured, the least values of every other number among them; the templates have to give a dozen captures at values that none
+was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made
+for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region.
+
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
-Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Where a model
-cuts one convolution and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the
-file says that no template is made, and the stage is captured. Templates of those three decoders, and of two transformers beside
-them, were found and contradicted by later captures, or not found in the time that there was: they are captured.
+Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
+number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
+at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. Where a model cuts one convolution
+and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the file says that no
+template is made, and the stage is captured. The decoders of CogVideoX, HunyuanVideo and Phenaki have templates of one clip at a
+time.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.
@@ -58,11 +66,12 @@ the code that a capture rests on has changed since.
 ## What is carried
 
 `python -m benchmarks.traces` writes this page. kB: the files of a model's stages (several models share text encoders and
-decoders). Structures: of all stages and dtypes. Covered: of {drawn} requests drawn at random, many of them tiny. ms: a trace,
+decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the same without guidance, of
+batch 1. Covered: of {drawn} requests drawn at random, many of them tiny. ms: a trace,
 the first apart, on {machine}.
 
-| model | kB | structures | default | covered | ms a trace |
-| --- | --- | --- | --- | --- | --- |
+| model | kB | structures | default | one sample | covered | ms a trace |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -90,8 +99,16 @@ def row(model: Model) -> tuple[Any, ...]:
     each = f"{(time.perf_counter() - start) / len(held) * 1e3:.1f}" if held else "-"
     return (
         f"`{model.id}`", f"{sum(p.stat().st_size for p in paths) / 1e3:.1f}", sum(map(_structures, paths)),
-        "yes" if carried(model.id, model.request()) else "captured", f"{len(held)} of {len(drawn)}", each,
+        _said(model, {}), _said(model, _alone(model)), f"{len(held)} of {len(drawn)}", each,
     )  # fmt: skip
+
+
+def _alone(model: Model) -> dict[str, Any]:
+    return {"batch": 1, **({"guidance": False} if hasattr(model.request(), "guidance") else {})}
+
+
+def _said(model: Model, fields: dict[str, Any]) -> str:
+    return "yes" if carried(model.id, model.request(**fields)) else "captured"
 
 
 def _structures(path: Path) -> int:

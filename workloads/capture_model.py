@@ -33,6 +33,7 @@ from workloads.trace import Trace
 SIZES = ".sizes"  # templates in a file (`workloads.capture_sizes`): any size, no torch needed
 STORED = ".trace"  # a trace in a file: one size, no torch needed
 IMPORTED = (".npz", ".parquet", ".et", ".json", ".json.gz")  # traces as `workloads.formats` reads them
+ENDINGS = (*capture_file.SUFFIXES, SIZES, STORED, *IMPORTED)  # of files that stand for a model
 CODE = (
     "aten.py", "by_hand.py", "capture*.py", "dtypes.py", "kept.py", "kind.py", "ops/*.py", "temporal.py", "trace.py",
 )  # decide what a capture holds  # fmt: skip
@@ -49,7 +50,7 @@ class Captured:
 
 def is_file(name: str) -> bool:
     """Whether a model's name is the path of a capture file, of a stored trace, or of a trace from outside."""
-    return name.endswith((*capture_file.SUFFIXES, SIZES, STORED, *IMPORTED))
+    return name.endswith(ENDINGS)
 
 
 def model_of(path: str) -> Model:

@@ -117,8 +117,9 @@ def _stage(captured: Any, name: str, stage: StageFile) -> dict[str, Any]:
             raise Contradicted("no structure could be proven at the file's own sizes")
     except Contradicted as error:
         raise SpecError(f"stages.{name}: sizes of no rule: {error}; capture each size instead") from None
+    count = len(found.family.templates)
     say(
-        f"{name}: {len(found.family.templates)} structures in {found.captures} captures, "
+        f"{name}: {count} structure{'s' if count > 1 else ''} in {found.captures} captures, "
         f"{found.covered} of {found.drawn} sizes drawn"
     )
     return {

@@ -224,8 +224,15 @@ def made(
     try:
         result = build()
     except Exception as error:
-        raise BuildError(f"{place}.module: {source.target}: {said(error)}") from None
+        raise BuildError(f"{place}.module: {source.target}: {said(error)}{_how_to_give(error, thing)}") from None
     return split(result, f"{place}.module: {source.target}")
+
+
+def _how_to_give(error: Exception, thing: Any) -> str:
+    """What to do about arguments that a class or function misses; '' about any other error."""
+    if not isinstance(error, TypeError) or "missing" not in str(error) or "argument" not in str(error):
+        return ""
+    return f"; give them in its config{'' if isinstance(thing, type) else ', or as dimensions'}"
 
 
 def arguments(source: Source) -> frozenset[str] | None:

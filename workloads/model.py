@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwspecs.errors import SpecError, nearest
@@ -118,12 +119,17 @@ def models() -> dict[str, Model]:
 
 
 def find(model_id: str) -> Model:
-    """The model of an id, or at the path of a capture file or stored trace. SpecError names the nearest id."""
-    from workloads.capture_model import is_file, model_of
+    """The model of an id, or at the path of a capture file or stored trace.
+
+    SpecError names the nearest id; of a file whose ending says nothing, the endings.
+    """
+    from workloads.capture_model import ENDINGS, is_file, model_of
 
     if is_file(model_id):
         return model_of(model_id)
     known = models()
+    if model_id not in known and Path(model_id).is_file():
+        raise SpecError(f"{model_id}: a file, but no ending that framecast knows (known: {', '.join(ENDINGS)})")
     if model_id not in known:
         raise SpecError(f"unknown model '{model_id}'{nearest(model_id, known)} (known: {', '.join(known)})")
     return known[model_id]

@@ -108,6 +108,33 @@ def seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
     return sorted(i for members in leaves.values() for i in members[:ENOUGH])
 
 
+def unlike_held(pool: Pool, count: int) -> list[int]:
+    """Samples, not captured, most unlike those that are: other symbols at their least, or new values. Small ones first."""
+    least = np.min(pool.symbols, axis=0)
+    met = {feature for i in pool.held for feature in _features(pool.symbols[i], least)}
+    rest = pool.rest
+    found: list[int] = []
+    while rest and len(found) < count:
+        best = max(rest, key=lambda i: (_new(pool.symbols[i], least, met), -int(pool.symbols[i].sum())))
+        if not _new(pool.symbols[best], least, met):
+            break
+        found.append(best)
+        rest.remove(best)
+        met.update(_features(pool.symbols[best], least))
+    return found
+
+
+def _features(symbols: Ints, least: Ints) -> list[tuple[int, ...]]:
+    """Which symbols are at their least, and each with its value."""
+    return [tuple((symbols == least).tolist()), *((symbol, int(value)) for symbol, value in enumerate(symbols))]
+
+
+def _new(symbols: Ints, least: Ints, met: set[tuple[int, ...]]) -> int:
+    """How many features are met for the first time; which symbols are at their least counts as much as all values."""
+    at_least, *values = _features(symbols, least)
+    return len(symbols) * (at_least not in met) + sum(value not in met for value in values)
+
+
 def alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:
     """Tiny ones and others in turn, as far as there are both."""
     tiny = [s for s in group if (_symbols(family, s) <= TINY).sum() > 1]

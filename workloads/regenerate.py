@@ -2,7 +2,8 @@
 
 For every function that builds modules: stages of drawn requests are captured, sorted by structure, and each structure is fitted
 (`workloads.fit`); then it is proven at captures that took no part. Nothing is written that one of those contradicts. Templates
-that are there are proven first, and found anew only where they no longer hold or cover little.
+that are there are proven first, and found anew only where they no longer hold or cover little. At the end come the regions of
+each model (`workloads.regions`), where captures of other requests would be mixed in.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hwspecs.errors import FramecastError
-from workloads import samples, templates
+from workloads import regions, samples, templates
 from workloads.digest import code_of
 from workloads.model import find, models
 from workloads.samples import Sample
@@ -24,7 +25,6 @@ from workloads.search import PROOFS, Contradicted, find_family, prove
 from workloads.templates import FOLDER, digest, file_of
 
 MOST = 0.9  # of the drawn sizes: a family that covers less is found anew
-DRAWS, LARGE_DRAWS = 200, 40  # requests drawn of a model; and at sizes beyond those that templates are found at
 
 
 def main(names: Sequence[str]) -> int:
@@ -34,30 +34,19 @@ def main(names: Sequence[str]) -> int:
     except FramecastError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    pools = pool(models().values(), random.Random(0), large=False)
-    beyond = pool(models().values(), random.Random(1), large=True)
+    pools = samples.pool(models().values(), random.Random(0), large=False)
+    beyond = samples.pool(models().values(), random.Random(1), large=True)
     functions = dict.fromkeys(s.signature.function for m in wanted for s in samples.of_request(m, m.request()))
     functions.update(dict.fromkeys(f for f in pools if any(_drawn_of(m.id, pools[f]) for m in wanted)))
     failed = [f for f in functions if not _regenerated(f, pools[f], beyond.get(f, {}), FOLDER)]
     for function in failed:
         print(f"error: {function}: no templates were written", file=sys.stderr)
-    return 1 if failed else 0
+    apart = [regions.extended(model, region) for model in wanted for region in regions.regions_of(model)]
+    return 1 if failed or not all(apart) else 0
 
 
 def _drawn_of(model: str, keys: Mapping[str, Sequence[Sample]]) -> bool:
     return any(s.model == model for found in keys.values() for s in found)
-
-
-def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
-    """Samples of all models by function and key, shuffled, but for the first."""
-    drawn = [s for model in wanted for s in samples.samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
-    found: dict[str, dict[str, list[Sample]]] = {}
-    for key, group in sorted(samples.by_key(drawn).items()):
-        first = group[0]
-        rng.shuffle(group)
-        group.sort(key=lambda s: s is not first)  # the default request of some model, where it has this key
-        found.setdefault(group[0].signature.function, {})[key] = group
-    return found
 
 
 def _regenerated(

@@ -28,7 +28,12 @@ LIMIT = 2048  # of any other number
 USUAL = 0.25  # share of the draws that are around the default request
 AROUND = (-0.8, 0.5)  # logarithm of how many times its numbers
 SIBLINGS = 6  # requests of each choice of numbers that are shared with one
+NEXT = 0.3  # share of `least` that are next to the least
 KEPT = 4  # modules that are kept, at most
+DRAWS, LARGE_DRAWS = (
+    200,
+    40,
+)  # requests drawn of a model for `pool`; and at sizes beyond those that templates are found at
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
 
 
@@ -84,6 +89,20 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
         request = _valid(model, known)
         if request is not None:
             yield request
+
+
+def least(model: Model, rng: random.Random, **fixed: Any) -> Iterator[Any]:
+    """Requests with one or two whole numbers at the least that they may be, or next to it, the others drawn, a few times each."""
+    names = [f.path for f in spec.fields(model.request) if _counts(model, f) and f.path not in fixed]
+    for chosen in [(), *combinations(names, 1), *combinations(names, 2)]:
+        for _ in range(SIBLINGS if len(chosen) == 1 else 1):
+            start = {name: progression(model, name) for name in chosen}
+            known = {name: first + step * (rng.random() < NEXT) for name, (first, step) in start.items()}
+            yield from islice(requests(model, rng, **{**known, **fixed}), 1)
+
+
+def _counts(model: Model, field: spec.Field) -> bool:
+    return type(getattr(model.request(), field.path, None)) is int and field.path not in model.repeat_fields
 
 
 def siblings(sample: Sample, rng: random.Random) -> Iterator[Sample]:
@@ -183,3 +202,15 @@ def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in found:
         held.setdefault(sample.signature.key, {}).setdefault(sample.signature.numbers, sample)
     return {key: list(distinct.values()) for key, distinct in held.items()}
+
+
+def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
+    """Samples of all models by function and key, shuffled, but for the first."""
+    drawn = [s for model in wanted for s in samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
+    found: dict[str, dict[str, list[Sample]]] = {}
+    for key, group in sorted(by_key(drawn).items()):
+        first = group[0]
+        rng.shuffle(group)
+        group.sort(key=lambda s: s is not first)  # the default request of some model, where it has this key
+        found.setdefault(group[0].signature.function, {})[key] = group
+    return found

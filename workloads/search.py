@@ -25,6 +25,7 @@ from workloads.pool import (
     first,
     places_of,
     seeds,
+    unlike_held,
 )
 from workloads.structure import Form, choices, sizes_of, template
 from workloads.templates import NONE, Family, Template, chosen
@@ -35,6 +36,7 @@ A_ROUND = 3 * MORE  # captures in a round, at most
 PROOFS = 3  # captures of a key that a template must give and took no part in finding it
 LARGE = 1  # of the proofs, at sizes beyond those that it was found at
 FEW = 4  # values of a count, at most, that may each be a structure
+SURPRISES = 9  # times that samples unlike those held are captured
 ATTEMPTS = 3  # at templates that proofs do not contradict
 SEED = 2  # of the draws near a rare structure
 
@@ -62,11 +64,13 @@ class _Grown:
 
 
 def find_family(
-    group: Sequence[Sample], far: Sequence[Sample], like: Family | None = None, ways: Ways = BUILT_IN
+    group: Sequence[Sample], far: Sequence[Sample], like: Family | None = None, ways: Ways = BUILT_IN, unlike: int = 0
 ) -> Found:
     """The family of a key from its samples, the most usual first. Raises Contradicted where proofs keep failing.
 
     like: of a key that differs in the dtype; the first captures are then some of each of its structures.
+    unlike: samples, as unlike those captured as there are, that the templates have to give before others prove them; while they
+        do not give them all, they are searched for anew, with these and as many more.
     """
     hints = min(s.signature.hints for s in group)
     places, fixed = places_of(np.array([s.signature.numbers for s in group], dtype=np.int64))
@@ -83,7 +87,7 @@ def find_family(
     proofs = group[len(group) - reserved :]
     last: Contradicted | None = None
     for _ in range(ATTEMPTS):
-        family = _grow(pool, whole).family
+        family = _settled(pool, whole, unlike)
         unseen = [s for s in [*proofs, *(pool.samples[i] for i in reversed(pool.rest))] if _promised(family, s)]
         beyond = [s for s in far if empty.symbols(s.signature.numbers) is not None]
         try:
@@ -102,6 +106,22 @@ def find_family(
         return Found(family, count, len(group), len(pool.held))
     assert last is not None
     raise last
+
+
+def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
+    """A family from what is held and what was captured to surprise it: see `find_family`."""
+    grown = _grow(pool, whole)
+    for _ in range(SURPRISES if unlike else 0):
+        family = grown.family
+        expected = {i: chosen(family.tree, pool.symbols[i]) for i in unlike_held(pool, unlike)}
+        pool.capture(expected)
+        given = (
+            leaf == NONE or _gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i]
+        )
+        if all(given):
+            break
+        grown = _grow(pool, whole)
+    return grown.family
 
 
 def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int:

@@ -19,7 +19,6 @@ import numpy as np
 from workloads import samples, templates
 from workloads.kind import Ints
 from workloads.model import find, models
-from workloads.regenerate import pool
 from workloads.samples import Sample
 from workloads.search import Contradicted, prove
 from workloads.templates import NONE, Family, digest, file_of
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     wanted = [find(name) for name in asked.models] or list(models().values())
     rng = random.Random(asked.seed)
-    wrong = [_checked(function, keys, rng, asked.mend) for function, keys in pool(wanted, rng, large=False).items()]
+    wrong = [
+        _checked(function, keys, rng, asked.mend) for function, keys in samples.pool(wanted, rng, large=False).items()
+    ]
     return 1 if any(wrong) else 0
 
 

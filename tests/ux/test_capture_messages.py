@@ -182,7 +182,7 @@ OF_SOURCES: list[tuple[tuple[str, ...], str]] = [
         "--config: in_feature: Linear has no such field; did you mean 'in_features'?",
     ),
     (("--from", "torch.nn:Linear", *X), "--from: torch.nn:Linear: TypeError: Linear.__init__() missing 2 required"
-     " positional arguments: 'in_features' and 'out_features'"),
+     " positional arguments: 'in_features' and 'out_features'; give them in its config"),
     (("--from", "own_nets:Inner"), "--input x: missing; expected SHAPE:DTYPE or a value"),
     (("--from", "own_nets:Inner", "--input", "x"), "--input x: expected NAME=VALUE, for example --input sample=2,4,64,64:bf16"),
     (("--from", "own_nets:Inner", *X, *X), "--input x: given twice"),

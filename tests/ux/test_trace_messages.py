@@ -55,6 +55,11 @@ def without(name: str) -> dict[str, Any]:
     [
         (json.dumps(by_hand())[:700], "truncated, or not JSON (line 1, column 695); "),
         ("{}", f"holds no list 'traceEvents'; {EXPECTED}"),
+        (
+            '{"schema": "1.1.1-chakra.0.0.4", "nodes": []}',
+            "an execution trace as JSON, schema 1.1.1-chakra.0.0.4; expected a timeline of torch.profiler, or Chakra (.et), "
+            "which chakra_converter makes of this file",
+        ),
         ('{"traceEvents": 3}', f"holds no list 'traceEvents'; {EXPECTED}"),
         ('{"traceEvents": []}', f"holds no event of category 'cpu_op'; {EXPECTED}"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -105,6 +106,15 @@ def test_messages(args: tuple[str, ...], messages: tuple[str, ...]) -> None:
 def test_unknown_model() -> None:
     (message,) = problems("trace", "stable-difusion-1.5")
     assert message.startswith(f"unknown model 'stable-difusion-1.5'; did you mean '{MODEL}'? (known: ")
+
+
+def test_a_file_of_another_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.bin").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    (message,) = problems("trace", "net.bin")
+    assert message.startswith(
+        "net.bin: a file, but no ending that framecast knows (known: .yaml, .yml, .sizes, .trace, "
+    )
 
 
 def test_models() -> None:

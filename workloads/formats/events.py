@@ -27,6 +27,7 @@ LISTS = ("TensorList", "GenericList")  # types of arguments that are several ten
 LARGEST = 1 << 40  # extent of an axis: above it, a file is damaged
 US = 1e-6  # s per microsecond, the unit of ts and dur
 EXPECTED = "expected a trace that torch.profiler exported (export_chrome_trace) with record_shapes=True"
+AS_CHAKRA = "expected a timeline of torch.profiler, or Chakra (.et), which chakra_converter makes of this file"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def _events(path: Path) -> list[Event]:
         raise SpecError(f"{path}: truncated, or not JSON ({where}); {EXPECTED}") from None
     except (UnicodeDecodeError, RecursionError):
         raise SpecError(f"{path}: not JSON; {EXPECTED}") from None
+    if isinstance(data, dict) and "nodes" in data and "traceEvents" not in data:
+        raise SpecError(f"{path}: an execution trace as JSON, schema {data.get('schema', 'not named')}; {AS_CHAKRA}")
     events = data.get("traceEvents") if isinstance(data, dict) else data
     if not isinstance(events, list) or not all(isinstance(e, dict) for e in events):
         raise SpecError(f"{path}: holds no list 'traceEvents'; {EXPECTED}")

@@ -35,6 +35,7 @@ WHOLE = (
     2 * 1024**3
 )  # B, at two a value, that a convolution reads at most before it is split; diffusers' CogVideoXSafeConv3d
 CAUSAL = 2  # frames before its own that a convolution reads
+EDGES = 2  # positions along each side that are added around what a convolution reads; diffusers' CogVideoXCausalConv3d, replicate
 Frames6: TypeAlias = Annotated[
     int,
     Quantity(ge=1, le=65536, doc="frames of a clip: the first, and groups of 6"),
@@ -84,7 +85,7 @@ def _counts(batch: int, frames: int, height: int, width: int) -> tuple[int, ...]
     found: list[int] = []
     for channels, rate, side in LEVELS:
         reads = rate * frames + CAUSAL
-        parts = 2 * batch * channels * reads * side**2 * height * width // WHOLE + 1
+        parts = 2 * batch * channels * reads * (side * height + EDGES) * (side * width + EDGES) // WHOLE + 1
         at_once = -(-reads // parts)
         found += [*chunks(batch * rate * frames, NORMED), at_once, *chunks(reads, at_once)]
     return tuple(found)

@@ -1,0 +1,268 @@
+"""`python -m workloads.regions MODEL [FIELD=VALUE ...] [--several] [--stage NAME]`: templates where some fields have one value.
+
+`workloads.regenerate` draws requests over all that a model takes. Where structures change at one value (one sample, of which
+torch makes no copy; the size that a table of positions was made for), few of its draws are there, and captures of other values
+are mixed in. This captures only requests with the fields given, finds and proves the templates of those alone, and puts them
+into the stored family under the condition that the stage's numbers have the values that all of them share. Without fields: of one
+sample, and where OWN says. `workloads.regenerate` ends with these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from hwspecs.errors import FramecastError
+from workloads import samples, templates
+from workloads.digest import code_of
+from workloads.kind import Ints
+from workloads.model import Model, find
+from workloads.pool import places_of
+from workloads.samples import Sample
+from workloads.search import PROOFS, Contradicted, find_family, prove
+from workloads.templates import NONE, Family, digest, file_of
+from workloads.within import Region, merged, within
+
+DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
+UNLIKE = 12  # captures at values that were not captured before, which templates must give
+MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
+# Arguments of the regions of single models, beside one sample; they come after that.
+_CHUNKS = (
+    "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
+)
+OWN = {
+    "cogvideox-2b": ("batch=1 guidance=true --stage transformer", "height=480 width=720 frames=49 --stage transformer"),
+    "mochi": (
+        "batch=1 guidance=true --stage transformer",
+        f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
+        f"batch=1 --stage vae_decoder --usual frames=85 {_CHUNKS} --draws 6000 --dtype bf16",
+    ),
+    "pixart-alpha": ("height=1024 width=1024 --stage transformer",),
+}
+# Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
+TABLES = {"cogvideox-2b": {"height": 480, "width": 720, "frames": 49}, "pixart-alpha": {"height": 1024, "width": 1024}}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Find, prove and write. Returns the exit code: 1 where a key has no templates there, 2 for a wrong argument."""
+    asked = _parser().parse_args(arguments)
+    try:
+        model = find(asked.model)
+        wanted = [asked] if asked.fields or asked.several else regions_of(model)
+        done = [extended(model, region) for region in wanted]
+    except (FramecastError, ValueError) as error:
+        print(f"error: {_line(error)}", file=sys.stderr)
+        return 2
+    return 0 if all(done) else 1
+
+
+def _fields(given: Sequence[str]) -> dict[str, Any]:
+    return {name: yaml.safe_load(value) for name, _, value in (f.partition("=") for f in given)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workloads.regions", description=__doc__)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
+    parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
+    parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
+    parser.add_argument(
+        "--same-count", action="append", type=int, default=[], metavar="N",
+        help="only stages whose count N (of `Stage.counts`, from 0) is that of the usual request (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--usual", action="append", default=[], metavar="FIELD=VALUE", help="of the request that comes first"
+    )
+    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
+    parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
+    parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
+    return parser
+
+
+def regions_of(model: Model) -> list[argparse.Namespace]:
+    """The regions that a model's templates are found in apart: one sample, and OWN."""
+    alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
+    return [_parser().parse_args([model.id, *words.split()]) for words in (alone, *OWN.get(model.id, ()))]
+
+
+def extended(model: Model, asked: argparse.Namespace) -> bool:
+    """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
+    fixed = _fields(asked.fields)
+    groups = _groups(model, fixed, asked.draws, random.Random(0), large=False, usual=_fields(asked.usual))
+    beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
+    checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
+    done = True
+    for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
+        first = groups[key][0]
+        wanted = not asked.stage or first.stage.name in asked.stage
+        if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
+            done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
+    return done
+
+
+def _line(error: Exception) -> str:
+    """What is wrong with a request, in one line: 'height: found 7, ...'."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _groups(
+    model: Model,
+    fixed: Mapping[str, Any],
+    draws: int,
+    rng: random.Random,
+    *,
+    large: bool,
+    usual: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, list[Sample]]:
+    """Samples of the region by key, those of the default request first."""
+    first = [] if large else list(_in_every_dtype(model, model.request(**{**usual, **fixed})))
+    edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
+    drawn = samples.samples(model, draws, rng, large=large, **fixed)
+    table = TABLES.get(model.id)
+    others = table if table and any(fixed.get(name) != value for name, value in table.items()) else None
+    return samples.by_key(s for s in (*first, *drawn, *edges) if others is None or not _is_of(s, others))
+
+
+def _is_of(sample: Sample, table: Mapping[str, Any]) -> bool:
+    return sample.stage.name == "transformer" and all(getattr(sample.request, n) == value for n, value in table.items())
+
+
+def _in_every_dtype(model: Model, request: Any) -> Iterator[samples.Sample]:
+    for dtype in samples.DTYPES:
+        yield from samples.of_request(model, replace(request, dtype=dtype))
+
+
+def _extended(
+    model: Model, key: str, group: list[Sample], far: list[Sample], checks: list[Sample], asked: argparse.Namespace
+) -> bool:
+    """Write the templates of a key in the region; whether it has some there now."""
+    function, name = group[0].signature.function, digest(key)
+    path = file_of(function)
+    entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
+    whole = _whole(model, key, group, entries)
+    mine, distant, checks = (
+        _of_family(whole, _alike(found, group[0], asked), asked.several) for found in (group, far, checks)
+    )
+    if not mine:
+        return True
+    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine)
+    try:
+        if not held:
+            region = replace(within(whole, _numbers(mine)), several=asked.several)
+            entries[name] = _entry(whole, region, key, mine, distant, entries)
+            whole = templates.family(entries[name], entries)
+            if "like" not in entries[name]:
+                whole = _without_wrong(whole, region, _covered(whole, checks)[-2 * CHECKED :: 2])
+                entries[name] = {"key": key[:200], **templates.family_data(whole)}
+        proven = prove(whole, [mine[0], *_covered(whole, checks)[1 - 2 * CHECKED :: 2]])
+    except Contradicted as error:
+        print(f"  {key[:100]}: {error}", file=sys.stderr)
+        return False
+    covered = sum(whole.at(s.signature.numbers) is not None for s in mine)
+    print(f"  {key[:100]}: {covered} of {len(mine)} sizes, {proven} captures agree", flush=True)
+    if not held:
+        entries[name]["code"] = code_of(function)
+        templates.write(path, {"function": function, "families": entries})
+    return covered > 0
+
+
+def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:
+    return [s for s in found if whole.at(s.signature.numbers) is not None]
+
+
+def _without_wrong(whole: Family, region: Region, checks: Sequence[Sample]) -> Family:
+    """The family without templates of the region where some number is 1, if that tells what is wrong from what is right.
+
+    Raises Contradicted where something is wrong that no such number tells.
+    """
+    right, wrong, last = [], [], None
+    for sample in checks:
+        symbols = whole.symbols(sample.signature.numbers)
+        try:
+            prove(whole, [sample])
+            right.append(symbols)
+        except Contradicted as error:
+            last = error
+            wrong.append(symbols)
+    if last is None:
+        return whole
+    ones = np.all(np.array(wrong) == 1, axis=0) & ~np.any(np.array(right or wrong) == 1, axis=0)
+    if not ones.any():
+        raise last
+    print(f"  none where symbol {int(np.flatnonzero(ones)[0])} is 1: {last}", flush=True)
+    none = Family(whole.places, whole.fixed, NONE, ())
+    return merged(whole, replace(region, values=(*region.values, (int(np.flatnonzero(ones)[0]), 1))), none)
+
+
+def _entry(
+    whole: Family, region: Region, key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An entry with templates in the region: those of fp16 by another name where captures say so, else found.
+
+    Raises Contradicted.
+    """
+    twin = _twin(key, group, entries)
+    if twin is not None and whole.tree == NONE:
+        return twin
+    if twin is not None:
+        return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
+    cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
+    found = find_family(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
+    print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
+    return {"key": key[:200], **templates.family_data(merged(whole, region, found.family))}
+
+
+def _twin(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The entry of a key of bf16 that has the templates of fp16, where captures say so; it has none of its own then."""
+    name = digest(key.replace("bf16", "fp16"))
+    if "bf16" not in key or name not in entries:
+        return None
+    twin = {"key": key[:200], "like": entries[name].get("like", name), "dtypes": {"fp16": "bf16"}}
+    family = templates.family(twin, entries)
+    promised = [s for s in group if family.at(s.signature.numbers) is not None]
+    try:
+        return twin if len(promised) >= MOST * len(group) and prove(family, promised[:PROOFS]) else None
+    except Contradicted as error:
+        print(f"  not as fp16: {error}", flush=True)
+        return None
+
+
+def _whole(model: Model, key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> Family:
+    """The stored family of a key, or one without templates, whose symbols are those of all that is drawn of the model."""
+    if digest(key) in entries:
+        return templates.family(entries[digest(key)], entries)
+    every = samples.pool([model], random.Random(0), large=False)[group[0].signature.function][key]
+    places, fixed = places_of(np.array([s.signature.numbers for s in [*every, *group]], dtype=np.int64))
+    return Family(places, fixed, NONE, ())
+
+
+def _alike(found: Sequence[Sample], usual: Sample, asked: argparse.Namespace) -> list[Sample]:
+    """Samples with as many chunks as the usual one, where that is asked for."""
+    places = [place - usual.signature.hints for place in asked.same_count]
+    return [s for s in found if all(s.signature.numbers[p] == usual.signature.numbers[p] for p in places)]
+
+
+def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sample]:
+    """Samples whose numbers the family may have; of several samples at a time, those of more than one."""
+    symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
+    return [s for s, values in symbols if values is not None and (not several or values[0] > 1)]
+
+
+def _numbers(group: Sequence[Sample]) -> Ints:
+    return np.array([s.signature.numbers for s in group], dtype=np.int64)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -74,7 +74,7 @@ def chip(
         lanes=1.0 / vector,
         older=1.0 / older,
         flop=peak / sustained,
-        limit=peak * fourth_root(fourth(1.0 / sustained) - 1.0),
+        limit=peak * fourth_root(np.maximum(fourth(1.0 / sustained) - 1.0, 0.0)),
         operand=1.0 / (delivery * clock),
         l2_byte=1.0 / (l2_bandwidth * clock),
         exponential=1.0 / exp,

@@ -107,3 +107,10 @@ def test_such_a_library_is_no_slower_on_better_hardware(m: float, distance: floa
     better = replace(L40S, **{field: 1.3 * getattr(L40S, field)})
     times = [gemm_reference.price(tall(m, distance), on, TERMS, from_memory=True).time[0] for on in (L40S, better)]
     assert times[1] <= times[0] * (1 + 1e-12)
+
+
+def test_a_rate_above_the_peak_is_no_limit() -> None:
+    """`explain` multiplies every number of a device to see what binds; beyond the peak rate tiles alone count."""
+    shares = np.array([1.0, 1.0000001, 16.0])
+    on = tiles.chip(replace(A100, tensor_sustained=shares), TERMS, A100.tensor["fp16"], A100.vector["fp16"])
+    assert (on.limit == 0.0).all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import mean
@@ -76,16 +76,17 @@ def search(pods: Pods, s: Setting, progress: Progress | None = None) -> Found:
                 if progress:
                     progress(min(first + BATCH, len(every)), len(every), _sign(pods) * min(known.values()))
         else:
-            _sample(pods, s, known, anchors, pool, progress)
+            _sample(pods, s, every or [], known, anchors, pool, progress)
         last = sorted(known, key=lambda p: known[p])[:FINALISTS]
         full = dict(zip(last, pool.map(lambda p: _value(pods, s, p, _full(s, p)), last), strict=True))
     return Found(min(full, key=lambda p: full[p]), len(known), every is not None and len(every) <= pods.trials)
 
 
 def _sample(
-    pods: Pods, s: Setting, known: dict[Point, float], anchors: dict[Any, list[float]], pool: ThreadPoolExecutor,
-    progress: Progress | None,
+    pods: Pods, s: Setting, every: Sequence[Point], known: dict[Point, float], anchors: dict[Any, list[float]],
+    pool: ThreadPoolExecutor, progress: Progress | None,
 ) -> None:  # fmt: skip
+    """TPE; of a finite space, what it proposes again makes room for what it has not met, and for neighbours of the best."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -96,11 +97,32 @@ def _sample(
     for first in range(0, pods.trials, BATCH):
         asked = [study.ask() for _ in range(min(BATCH, pods.trials - first))]
         points = [(_proposal(trial, pods, s), _drawn(trial, s.hardware)) for trial in asked]
-        _price(points, pods, s, known, anchors, pool)
+        new = [p for p in dict.fromkeys(points) if p not in known]
+        _price([*new, *_near(every, known, new)[: len(points) - len(new)]], pods, s, known, anchors, pool)
         for trial, point in zip(asked, points, strict=True):
             study.tell(trial, known[point])
         if progress:
             progress(first + len(asked), pods.trials, _sign(pods) * min(known.values()))
+
+
+def _near(every: Sequence[Point], known: Mapping[Point, float], new: Sequence[Point]) -> list[Point]:
+    """Points that are neither known nor new: one of each combination not met yet, then those most like the best known."""
+    if not every or not known:
+        return []
+    best = min(known, key=lambda p: known[p])[0]
+
+    def unlike(point: Point) -> tuple[Any, ...]:
+        s = point[0]
+        apart = sum(abs(a - b) for a, b in zip(s.offsets, best.offsets, strict=False))
+        return (s.pods != best.pods) + (s.streams != best.streams) + (s.partition != best.partition), apart
+
+    def sort_of(point: Point) -> tuple[Any, ...]:
+        return point[0].pods, point[0].streams, point[0].partition
+
+    rest = sorted((p for p in every if p not in known and p not in new), key=unlike)
+    met = {sort_of(p) for p in [*known, *new]}
+    first = {sort_of(p): p for p in reversed(rest) if sort_of(p) not in met}
+    return [*first.values(), *(p for p in rest if p not in first.values())]
 
 
 def enumerated(pods: Pods, s: Setting) -> list[Point] | None:

@@ -103,7 +103,8 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
     done = True
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
-        wanted = not asked.stage or first.stage.name in asked.stage
+        counted = first.signature.hints > max(asked.same_count, default=NONE)
+        wanted = counted and (not asked.stage or first.stage.name in asked.stage)
         if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
             done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
     return done

@@ -82,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--usual", action="append", default=[], metavar="FIELD=VALUE", help="of the request that comes first"
     )
+    parser.add_argument(
+        "--least",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only stages whose numbers are at least N each, where they vary",
+    )
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
@@ -156,12 +163,15 @@ def _extended(
     mine, distant, checks = (
         _of_family(whole, _alike(found, group[0], asked), asked.several) for found in (group, far, checks)
     )
+    if asked.least and mine:
+        shared = {symbol for symbol, _ in within(whole, _numbers(mine)).values}
+        mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
     held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine)
     try:
         if not held:
-            region = replace(within(whole, _numbers(mine)), several=asked.several)
+            region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
             entries[name] = _entry(whole, region, key, mine, distant, entries)
             whole = templates.family(entries[name], entries)
             if "like" not in entries[name]:
@@ -259,6 +269,19 @@ def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sa
     """Samples whose numbers the family may have; of several samples at a time, those of more than one."""
     symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
     return [s for s, values in symbols if values is not None and (not several or values[0] > 1)]
+
+
+def _at_least(whole: Family, found: Sequence[Sample], shared: set[int], least: int) -> list[Sample]:
+    """Samples of which no number that varies is less than that; `shared` are the symbols that do not."""
+    symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
+    return [s for s, v in symbols if v is not None and all(v[i] >= least for i in range(len(v)) if i not in shared)]
+
+
+def _above(region: Region, whole: Family, least: int) -> Region:
+    """The region where every symbol that varies in it is at least that much."""
+    shared = {symbol for symbol, _ in region.values}
+    count = int(whole.places.max(initial=NONE)) + 1
+    return replace(region, least=tuple((s, least) for s in range(count) if least and s not in shared))
 
 
 def _numbers(group: Sequence[Sample]) -> Ints:

@@ -142,6 +142,32 @@ def test_mochi_counts_the_chunks_that_a_capture_has() -> None:
     samples.forget()
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"frames": 9}, ()),
+        ({"frames": 9, "height": 480, "width": 832}, (3, 2, 1, 1, 1, 1, 1)),
+        ({"frames": 17, "height": 768, "width": 1360}, (3, 3, 3, 2, 3, 2, 2)),
+        ({"frames": 13, "height": 720, "width": 1280}, (2, 3, 2, 2, 3, 2, 2)),
+    ],
+)
+def test_cogvideox_counts_the_chunks_that_a_capture_has(asked: dict[str, Any], expected: tuple[int, ...]) -> None:
+    """Each pass convolves from 256 to 128 channels at full size once, its shortcut too, and 128 channels seven times."""
+    model = find("cogvideox-2b")
+    sample = next(s for s in samples.of_request(model, model.request(**asked)) if s.stage.name == "vae_decoder")
+    assert sample.stage.counts == expected
+    trace, names = samples.captured(sample), kinds()["conv"].dims
+    dims = trace.op_dims[trace.call_op][:, [names.index(n) for n in ("c", "k", "taps")]]
+    is_conv = np.isin(trace.call_op, trace.ops_of("conv"))
+    calls = [
+        int((is_conv & (dims == (c, 128, taps)).all(axis=1)).sum()) for c, taps in ((256, 27), (256, 1), (128, 27))
+    ]
+    later = ((asked["frames"] - 1) // 4 + 1) // 2 - 1
+    first, rest = (expected[1:4], expected[4:]) if expected else ((1, 1, 1), (1, 1, 1))
+    assert calls == [n * (f + later * r) for n, f, r in zip((1, 1, 7), first, rest, strict=True)]
+    samples.forget()
+
+
 def test_the_digest_leaves_out_what_changes_nothing() -> None:
     code = 'def f(x):\n    """Text."""\n    return x + 1  # why\n'
     assert digest.bare(code) == digest.bare("def f(x):\n\n    return x  +  1\n")

@@ -39,14 +39,29 @@ MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 _CHUNKS = (
     "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
 )
+# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of three larger.
+_CUT = " ".join(f"--same-count {i}" for i in range(7))
+_LARGER = (
+    f"batch=2 --stage vae_decoder {_CUT} --draws 6000",
+    *(
+        f"batch=1 --usual height={h} --usual width={w} --stage vae_decoder {_CUT} --draws 6000"
+        for h, w in ((480, 832), (720, 1280), (768, 1360))
+    ),
+)
+LEAST = {"modelscope-t2v": 5}  # of one sample: below, each way in which numbers are 1 or 2 has other operators
 OWN = {
-    "cogvideox-2b": ("batch=1 guidance=true --stage transformer", "height=480 width=720 frames=49 --stage transformer"),
+    "cogvideox-2b": (
+        "batch=1 guidance=true --stage transformer",
+        "height=480 width=720 frames=49 --stage transformer",
+        *_LARGER,
+    ),
+    "cogvideox-5b": _LARGER,
     "mochi": (
         "batch=1 guidance=true --stage transformer",
         f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
         f"batch=1 --stage vae_decoder --usual frames=85 {_CHUNKS} --draws 6000 --dtype bf16",
     ),
-    "pixart-alpha": ("height=1024 width=1024 --stage transformer",),
+    "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
 # Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
 TABLES = {"cogvideox-2b": {"height": 480, "width": 720, "frames": 49}, "pixart-alpha": {"height": 1024, "width": 1024}}
@@ -98,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 def regions_of(model: Model) -> list[argparse.Namespace]:
     """The regions that a model's templates are found in apart: one sample, and OWN."""
     alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
+    alone += f" --least {LEAST.get(model.id, 0)}"
     return [_parser().parse_args([model.id, *words.split()]) for words in (alone, *OWN.get(model.id, ()))]
 
 

@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--same-count", action="append", type=int, default=[], metavar="N",
         help="only stages whose count N (of `Stage.counts`, from 0) is that of the usual request (may be repeated)",
     )  # fmt: skip
+    parser.add_argument("--uncounted", action="store_true", help="only stages without counts")
     parser.add_argument(
         "--usual", action="append", default=[], metavar="FIELD=VALUE", help="of the request that comes first"
     )
@@ -127,6 +128,7 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
         counted = first.signature.hints > max(asked.same_count, default=NONE)
+        counted &= not (asked.uncounted and first.signature.hints)
         wanted = counted and (not asked.stage or first.stage.name in asked.stage)
         if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
             done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
@@ -184,7 +186,7 @@ def _extended(
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
-    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine)
+    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine) and _right(whole, mine[0])
     try:
         if not held:
             region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
@@ -203,6 +205,14 @@ def _extended(
         entries[name]["code"] = code_of(function)
         templates.write(path, {"function": function, "families": entries})
     return covered > 0
+
+
+def _right(whole: Family, sample: Sample) -> bool:
+    """Whether a family gives a capture: not where a region that was found later lies over another."""
+    try:
+        return prove(whole, [sample]) > 0
+    except Contradicted:
+        return False
 
 
 def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:

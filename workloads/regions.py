@@ -39,20 +39,24 @@ MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 _CHUNKS = (
     "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
 )
-# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of three larger.
+# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of two larger.
 _CUT = " ".join(f"--same-count {i}" for i in range(7))
 _LARGER = (
     f"batch=2 --stage vae_decoder {_CUT} --draws 6000",
     *(
         f"batch=1 --usual height={h} --usual width={w} --stage vae_decoder {_CUT} --draws 6000"
-        for h, w in ((480, 832), (720, 1280), (768, 1360))
+        for h, w in ((480, 832), (720, 1280))
     ),
 )
-LEAST = {"modelscope-t2v": 5}  # of one sample: below, each way in which numbers are 1 or 2 has other operators
+LEAST = {
+    "cogvideox-2b": 4,
+    "modelscope-t2v": 5,
+}  # of one sample: below, each way in which numbers are 1 or 2 has other operators
 OWN = {
     "cogvideox-2b": (
         "batch=1 guidance=true --stage transformer",
         "height=480 width=720 frames=49 --stage transformer",
+        "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         *_LARGER,
     ),
     "cogvideox-5b": _LARGER,

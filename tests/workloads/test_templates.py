@@ -37,9 +37,7 @@ PARTLY = {("mochi", "vae_decoder")}
 # Denoisers that have no templates of one sample yet (AnimateDiff's has, of 16 frames).
 SEVERAL = {
     ("animatediff", "unet"),
-    ("cogvideox-2b", "transformer"),
     ("mochi", "transformer"),
-    ("modelscope-t2v", "unet"),
     ("svd-xt", "unet"),
 }
 # Whose decoders have templates of one clip alone.
@@ -113,6 +111,21 @@ def _unnamed(sample: Sample) -> Any:
 @pytest.mark.parametrize("model", models())
 def test_every_default_request_is_carried(model: str) -> None:
     assert carried(model, find(model).request()) == (model not in CAPTURED)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("cogvideox-2b", {"batch": 2}),
+        ("cogvideox-2b", {"guidance": False}),
+        ("cogvideox-5b", {"batch": 2}),
+        ("cogvideox-5b", {"height": 720, "width": 1280}),
+        ("modelscope-t2v", {"guidance": False}),
+        ("pixart-alpha", {"height": 768, "width": 768}),
+    ],
+)
+def test_usual_requests_are_carried(model: str, asked: dict[str, Any]) -> None:
+    assert carried(model, find(model).request(**asked))
 
 
 @pytest.mark.parametrize("path", sorted(templates.FOLDER.glob("*")), ids=lambda p: p.name.partition(".json")[0])

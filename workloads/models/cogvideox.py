@@ -36,7 +36,7 @@ AT_ONCE, RATE = (
     4,
 )  # latents that the decoder takes at a time (the first time one more of an odd number); frames of each
 CAUSAL = 2  # frames before its own that a convolution reads; diffusers' CogVideoXCausalConv3d, of kernel size 3
-# Channels, and frames before its own, that a convolution at full size reads: the first, its shortcut, the others of the last level
+# Channels, and frames before its own, that a convolution at full size reads: the first, its shortcut, those after it
 WIDEST = ((256, CAUSAL), (256, 0), (128, CAUSAL))
 SCALES = {"2b": 1.15258426, "5b": 0.7}  # vae/config.json, scaling_factor
 

@@ -53,8 +53,9 @@ Where the operators follow numbers that its inputs do not show, a model's file s
 Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
 number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
 at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. CogVideoX's decoder cuts some of its
-convolutions from 2 GB up: with as many chunks as of one clip of 720 x 1280 and 49 frames (the 2B in fp16) and, of the 2B,
-of two of 480 x 720 there are templates; with others it is captured. A stage whose inputs say all and one that is
+convolutions from 2 GB up: there are templates with as many chunks as of one clip of 720 x 1280 (the 2B in fp16 alone) and of two of
+480 x 720 (the 5B in bf16 alone), of an odd number of latent frames each, as 49 frames have. With others (480 x 832, 768 x 1360, three
+clips) it is captured: requests whose chunks agree are rare, and searches found no structure often enough. A stage whose inputs say all and one that is
 cut have two keys, and families of their own. The decoders of CogVideoX (below 2 GB), HunyuanVideo and Phenaki have templates of one
 clip at a time.
 

@@ -39,11 +39,12 @@ MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 _CHUNKS = (
     "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
 )
-# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of 720 x 1280.
+# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of two larger.
 _CUT = " ".join(f"--same-count {i}" for i in range(7))
 _LARGER = (
     f"batch=2 --stage vae_decoder {_CUT} --draws 6000",
     f"batch=1 --usual height=720 --usual width=1280 --stage vae_decoder {_CUT} --draws 6000",
+    f"batch=1 --usual height=480 --usual width=832 --stage vae_decoder {_CUT} --draws 6000",
 )
 LEAST = {
     "cogvideox-2b": 4,

@@ -41,19 +41,23 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so, and so are two
    modules that differ in a constant.
 
-Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no copy
-of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
+Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
+copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
 are captured, the least values of every other number among them; the templates have to give a dozen captures at values that none
 was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made
-for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region.
+for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region. A region may begin at a least
+value: below five frames, or latents a side, ModelScope's UNet of one sample has another sequence of operators wherever numbers
+are 1, and is captured.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
 Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
 number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
-at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. Where a model cuts one convolution
-and not the next, as CogVideoX's decoder does from 2 GB up (two clips of 480 x 720, one of 768 x 1360), the file says that no
-template is made, and the stage is captured. The decoders of CogVideoX, HunyuanVideo and Phenaki have templates of one clip at a
-time.
+at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. CogVideoX's decoder cuts some of its
+convolutions from 2 GB up: there are templates with as many chunks as of one clip of 720 x 1280 or 480 x 832 (of the 2B in fp16,
+of the 5B in bf16) and of two of 480 x 720 (the 5B in bf16 alone), of an odd number of latent frames each, as 49 frames have.
+With others (768 x 1360, three clips) it is captured: requests whose chunks agree are rare, and a search met no structure often
+enough. A stage whose inputs say all and one that is cut have two keys, and families of their own. The decoders of CogVideoX
+(below 2 GB), HunyuanVideo and Phenaki have templates of one clip at a time.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

@@ -39,14 +39,31 @@ MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 _CHUNKS = (
     "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
 )
+# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of two larger.
+_CUT = " ".join(f"--same-count {i}" for i in range(7))
+_LARGER = (
+    f"batch=2 --stage vae_decoder {_CUT} --draws 6000",
+    f"batch=1 --usual height=720 --usual width=1280 --stage vae_decoder {_CUT} --draws 6000",
+    f"batch=1 --usual height=480 --usual width=832 --stage vae_decoder {_CUT} --draws 6000",
+)
+LEAST = {
+    "cogvideox-2b": 4,
+    "modelscope-t2v": 5,
+}  # of one sample: below, each way in which numbers are 1 or 2 has other operators
 OWN = {
-    "cogvideox-2b": ("batch=1 guidance=true --stage transformer", "height=480 width=720 frames=49 --stage transformer"),
+    "cogvideox-2b": (
+        "batch=1 guidance=true --stage transformer",
+        "height=480 width=720 frames=49 --stage transformer",
+        "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
+        *_LARGER,
+    ),
+    "cogvideox-5b": _LARGER,
     "mochi": (
         "batch=1 guidance=true --stage transformer",
         f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
         f"batch=1 --stage vae_decoder --usual frames=85 {_CHUNKS} --draws 6000 --dtype bf16",
     ),
-    "pixart-alpha": ("height=1024 width=1024 --stage transformer",),
+    "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
 # Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
 TABLES = {"cogvideox-2b": {"height": 480, "width": 720, "frames": 49}, "pixart-alpha": {"height": 1024, "width": 1024}}
@@ -79,8 +96,16 @@ def _parser() -> argparse.ArgumentParser:
         "--same-count", action="append", type=int, default=[], metavar="N",
         help="only stages whose count N (of `Stage.counts`, from 0) is that of the usual request (may be repeated)",
     )  # fmt: skip
+    parser.add_argument("--uncounted", action="store_true", help="only stages without counts")
     parser.add_argument(
         "--usual", action="append", default=[], metavar="FIELD=VALUE", help="of the request that comes first"
+    )
+    parser.add_argument(
+        "--least",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only stages whose numbers are at least N each, where they vary",
     )
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
@@ -91,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 def regions_of(model: Model) -> list[argparse.Namespace]:
     """The regions that a model's templates are found in apart: one sample, and OWN."""
     alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
+    alone += f" --least {LEAST.get(model.id, 0)}"
     return [_parser().parse_args([model.id, *words.split()]) for words in (alone, *OWN.get(model.id, ()))]
 
 
@@ -103,7 +129,9 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
     done = True
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
-        wanted = not asked.stage or first.stage.name in asked.stage
+        counted = first.signature.hints > max(asked.same_count, default=NONE)
+        counted &= not (asked.uncounted and first.signature.hints)
+        wanted = counted and (not asked.stage or first.stage.name in asked.stage)
         if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
             done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
     return done
@@ -155,12 +183,15 @@ def _extended(
     mine, distant, checks = (
         _of_family(whole, _alike(found, group[0], asked), asked.several) for found in (group, far, checks)
     )
+    if asked.least and mine:
+        shared = {symbol for symbol, _ in within(whole, _numbers(mine)).values}
+        mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
-    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine)
+    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine) and _right(whole, mine[0])
     try:
         if not held:
-            region = replace(within(whole, _numbers(mine)), several=asked.several)
+            region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
             entries[name] = _entry(whole, region, key, mine, distant, entries)
             whole = templates.family(entries[name], entries)
             if "like" not in entries[name]:
@@ -176,6 +207,14 @@ def _extended(
         entries[name]["code"] = code_of(function)
         templates.write(path, {"function": function, "families": entries})
     return covered > 0
+
+
+def _right(whole: Family, sample: Sample) -> bool:
+    """Whether a family gives a capture: not where a region that was found later lies over another."""
+    try:
+        return prove(whole, [sample]) > 0
+    except Contradicted:
+        return False
 
 
 def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:
@@ -258,6 +297,19 @@ def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sa
     """Samples whose numbers the family may have; of several samples at a time, those of more than one."""
     symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
     return [s for s, values in symbols if values is not None and (not several or values[0] > 1)]
+
+
+def _at_least(whole: Family, found: Sequence[Sample], shared: set[int], least: int) -> list[Sample]:
+    """Samples of which no number that varies is less than that; `shared` are the symbols that do not."""
+    symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
+    return [s for s, v in symbols if v is not None and all(v[i] >= least for i in range(len(v)) if i not in shared)]
+
+
+def _above(region: Region, whole: Family, least: int) -> Region:
+    """The region where every symbol that varies in it is at least that much."""
+    shared = {symbol for symbol, _ in region.values}
+    count = int(whole.places.max(initial=NONE)) + 1
+    return replace(region, least=tuple((s, least) for s in range(count) if least and s not in shared))
 
 
 def _numbers(group: Sequence[Sample]) -> Ints:

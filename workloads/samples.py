@@ -84,7 +84,7 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
         else:
             drawn = {f.path: _drawn(model, f, rng, FAR if large else 1) for f in fields}
         known = {name: value for name, value in {**drawn, **fixed}.items() if value is not None}
-        if "height" in known and rng.random() < 0.2:
+        if "height" in known and rng.random() < 0.2 and "width" not in fixed:
             known["width"] = known["height"]
         request = _valid(model, known)
         if request is not None:

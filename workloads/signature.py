@@ -19,7 +19,7 @@ from workloads.parts.meta import Sized, only_sizes
 class Signature:
     """`key` has '#' where a number of `numbers` stands; the first `built` numbers, with its first word, say what is built.
 
-    The last `hints` numbers are the stage's `counts`: no sizes of its inputs.
+    The last `hints` numbers are the stage's `counts`: no sizes of its inputs. The key says how many.
     """
 
     key: str
@@ -62,7 +62,10 @@ def signature(stage: Stage, frames: int | None) -> Signature | None:
         assumed = _flat(dict(stage.assume), numbers)
     except _OpaqueError:
         return None
-    return Signature(f"{function} {inputs} {assumed} {temporal}", (*numbers, *stage.counts), built, len(stage.counts))
+    counts = f" {len(stage.counts)}" if stage.counts else ""
+    return Signature(
+        f"{function} {inputs} {assumed} {temporal}{counts}", (*numbers, *stage.counts), built, len(stage.counts)
+    )
 
 
 def _flat(value: Any, numbers: list[int]) -> str:

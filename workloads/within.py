@@ -26,11 +26,13 @@ class Region:
         values: (symbol, its value) of those that have one.
         equal: (symbol, another that it equals), one pair for each that equals an earlier one.
         several: whether the first symbol, of samples, is more than 1; no matter where they share other values.
+        least: (symbol, what it is at least), of some that have several values.
     """
 
     values: tuple[tuple[int, int], ...]
     equal: tuple[tuple[int, int], ...]
     several: bool = False
+    least: tuple[tuple[int, int], ...] = ()
 
 
 def within(whole: Family, numbers: Ints) -> Region:
@@ -86,6 +88,8 @@ def _under(region: Region, inside: Any, outside: Any) -> Any:
     if region.several:
         alone = outside[5] if _divided_at_one(outside) else outside
         tree = [0, NONE, 0, 1, 2, alone, tree]
+    for symbol, least in region.least:
+        tree = [symbol, NONE, 0, least - 1, least, outside, tree]
     for symbol, other in region.equal:
         tree = [symbol, other, 0, 0, 1, tree, outside]
     for symbol, value in reversed(region.values):

@@ -37,9 +37,7 @@ PARTLY = {("mochi", "vae_decoder")}
 # Denoisers that have no templates of one sample yet (AnimateDiff's has, of 16 frames).
 SEVERAL = {
     ("animatediff", "unet"),
-    ("cogvideox-2b", "transformer"),
     ("mochi", "transformer"),
-    ("modelscope-t2v", "unet"),
     ("svd-xt", "unet"),
 }
 # Whose decoders have templates of one clip alone.
@@ -115,6 +113,21 @@ def test_every_default_request_is_carried(model: str) -> None:
     assert carried(model, find(model).request()) == (model not in CAPTURED)
 
 
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("cogvideox-2b", {"batch": 2}),
+        ("cogvideox-2b", {"guidance": False}),
+        ("cogvideox-5b", {"batch": 2}),
+        ("cogvideox-5b", {"height": 720, "width": 1280}),
+        ("modelscope-t2v", {"guidance": False}),
+        ("pixart-alpha", {"height": 768, "width": 768}),
+    ],
+)
+def test_usual_requests_are_carried(model: str, asked: dict[str, Any]) -> None:
+    assert carried(model, find(model).request(**asked))
+
+
 @pytest.mark.parametrize("path", sorted(templates.FOLDER.glob("*")), ids=lambda p: p.name.partition(".json")[0])
 def test_templates_are_of_this_code(path: Path) -> None:
     data = templates.load(path)
@@ -139,6 +152,32 @@ def test_mochi_counts_the_chunks_that_a_capture_has() -> None:
     calls = int(np.isin(trace.call_op, of_level).sum())
     assert sample.stage.counts[18] == 10
     assert (calls > 0, calls % 10) == (True, 0)
+    samples.forget()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"frames": 9}, ()),
+        ({"frames": 9, "height": 480, "width": 832}, (3, 2, 1, 1, 1, 1, 1)),
+        ({"frames": 17, "height": 768, "width": 1360}, (3, 3, 3, 2, 3, 2, 2)),
+        ({"frames": 13, "height": 720, "width": 1280}, (2, 3, 2, 2, 3, 2, 2)),
+    ],
+)
+def test_cogvideox_counts_the_chunks_that_a_capture_has(asked: dict[str, Any], expected: tuple[int, ...]) -> None:
+    """Each pass convolves from 256 to 128 channels at full size once, its shortcut too, and 128 channels seven times."""
+    model = find("cogvideox-2b")
+    sample = next(s for s in samples.of_request(model, model.request(**asked)) if s.stage.name == "vae_decoder")
+    assert sample.stage.counts == expected
+    trace, names = samples.captured(sample), kinds()["conv"].dims
+    dims = trace.op_dims[trace.call_op][:, [names.index(n) for n in ("c", "k", "taps")]]
+    is_conv = np.isin(trace.call_op, trace.ops_of("conv"))
+    calls = [
+        int((is_conv & (dims == (c, 128, taps)).all(axis=1)).sum()) for c, taps in ((256, 27), (256, 1), (128, 27))
+    ]
+    later = ((asked["frames"] - 1) // 4 + 1) // 2 - 1
+    first, rest = (expected[1:4], expected[4:]) if expected else ((1, 1, 1), (1, 1, 1))
+    assert calls == [n * (f + later * r) for n, f, r in zip((1, 1, 7), first, rest, strict=True)]
     samples.forget()
 
 

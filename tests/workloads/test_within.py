@@ -78,6 +78,14 @@ def test_a_value_above_one_is_a_region_of_its_own(whole: Family, part: Family) -
     assert [chosen(found.tree, _ints(3, h, 5)) for h in (8, 63, 64, 65, 999)] == [0, 0, 1, 0, 0]
 
 
+def test_a_region_may_begin_at_a_least_value(whole: Family, part: Family) -> None:
+    wide = replace(part, places=_ints(NONE, NONE, 0, 1))
+    found = merged(whole, Region(((0, 1),), (), least=((1, 5), (2, 5))), wide)
+    leaves = {(n, h, w): chosen(found.tree, _ints(n, h, w)) for n in (1, 2) for h in (1, 4, 5, 99) for w in (4, 5)}
+    assert {size for size, leaf in leaves.items() if leaf == 1} == {(1, 5, 5), (1, 99, 5)}
+    assert set(leaves.values()) == {0, 1}
+
+
 def test_what_was_masked_at_one_is_replaced(whole: Family, part: Family) -> None:
     masked = replace(whole, tree=[0, NONE, 0, 1, 2, NONE, 0])
     found = merged(masked, Region(((0, 1),), ()), part)

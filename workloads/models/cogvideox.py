@@ -31,6 +31,13 @@ SIZES = {"2b": (30, 30, False), "5b": (48, 42, True)}  # heads, layers, rotary p
 WHOLE = (
     2 * 1024**3
 )  # B, at two a value, that a convolution reads at most before it is split; diffusers' CogVideoXSafeConv3d
+AT_ONCE, RATE = (
+    2,
+    4,
+)  # latents that the decoder takes at a time (the first time one more of an odd number); frames of each
+CAUSAL = 2  # frames before its own that a convolution reads; diffusers' CogVideoXCausalConv3d, of kernel size 3
+# Channels, and frames before its own, that a convolution at full size reads: the first, its shortcut, those after it
+WIDEST = ((256, CAUSAL), (256, 0), (128, CAUSAL))
 SCALES = {"2b": 1.15258426, "5b": 0.7}  # vae/config.json, scaling_factor
 
 
@@ -70,20 +77,29 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype, SCALES[size]),
-            lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0, counts=_parts(batch, grid),
+            lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0, counts=_counts(batch, grid),
         ),
     )  # fmt: skip
 
 
-def _parts(batch: int, grid: tuple[int, int, int]) -> tuple[int, ...] | None:
-    """() where the decoder runs each convolution whole, None where diffusers splits some in time (CogVideoXSafeConv3d).
+def _counts(batch: int, grid: tuple[int, int, int]) -> tuple[int, ...] | None:
+    """() where the decoder runs each convolution whole; else latents of its first pass, and the chunks of those of WIDEST, of the
+    first pass and of a later one each.
 
-    The largest reads 256 channels at full size: the frames of 2 latents (of 3 at first, where their number is odd; of 1), and
-    2 frames before.
+    None where diffusers splits others too: 256 channels at half the height and width, from 4 times as many values on.
     """
-    frames = 8 if grid[0] % 2 == 0 else 9 if grid[0] > 1 else 1
-    values = batch * 256 * (frames + 2) * (PIXELS * grid[1]) * (PIXELS * grid[2])
-    return () if 2 * values <= WHOLE else None
+    area = batch * PIXELS * grid[1] * PIXELS * grid[2]
+    first = 1 if grid[0] == 1 else AT_ONCE + grid[0] % AT_ONCE
+    found: list[int] = [first]
+    for latents in (first, min(first, AT_ONCE)):
+        frames = RATE * latents - (first % 2 if latents == first else 0) * (RATE - 1)
+        for channels, before in WIDEST:
+            reads = frames + before
+            parts = 1 if 2 * channels * reads * area <= WHOLE else 2 * channels * reads * area // WHOLE + 1
+            found.append(-(-reads // -(-reads // parts)))
+    if max(found[1:]) == 1:
+        return ()
+    return tuple(found) if 2 * WIDEST[0][0] * (RATE * first + CAUSAL) * area <= 4 * WHOLE else None
 
 
 def transformer(dtype: str, size: str) -> Any:

@@ -116,12 +116,9 @@ def _near(every: Sequence[Point], known: Mapping[Point, float], new: Sequence[Po
         apart = sum(abs(a - b) for a, b in zip(s.offsets, best.offsets, strict=False))
         return (s.pods != best.pods) + (s.streams != best.streams) + (s.partition != best.partition), apart
 
-    def sort_of(point: Point) -> tuple[Any, ...]:
-        return point[0].pods, point[0].streams, point[0].partition
-
     rest = sorted((p for p in every if p not in known and p not in new), key=unlike)
-    met = {sort_of(p) for p in [*known, *new]}
-    first = {sort_of(p): p for p in reversed(rest) if sort_of(p) not in met}
+    met = {kind(p) for p in [*known, *new]}
+    first = {kind(p): p for p in reversed(rest) if kind(p) not in met}
     return [*first.values(), *(p for p in rest if p not in first.values())]
 
 

@@ -18,23 +18,15 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 MOST_PARTS = 128  # of both rules
-NEAR_BEST, FULL = (
-    0.85,
-    0.8,
-)  # share of the best occupancy that is enough; share of the slots from which nothing is split
+NEAR_BEST = 0.85  # share of the best occupancy that is enough
+FULL = 0.8  # share of the slots from which nothing is split
 UNSPLIT_BLOCKS = 4.0  # of keys, which FlashAttention 3 never splits
 AHEAD = 1.1  # blocks dealt to an SM over its share (FlashAttention 3)
 SECOND_KEYS = ((64.0, 256.0), (128.0, 128.0), (np.inf, 64.0))  # head_dim up to, keys of a block (FlashAttention 2)
-THIRD_KEYS = (
-    (64.0, 80.0),
-    (96.0, 48.0),
-    (128.0, 112.0),
-    (np.inf, 64.0),
-)  # the same, split, on SM 8.x (FlashAttention 3)
-SECOND_ROWS, THIRD_ROWS = (
-    64.0,
-    128.0,
-)  # query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x
+# The same, split, on SM 8.x (FlashAttention 3).
+THIRD_KEYS = ((64.0, 80.0), (96.0, 48.0), (128.0, 112.0), (np.inf, 64.0))
+# Query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x.
+SECOND_ROWS, THIRD_ROWS = 64.0, 128.0
 SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at once, as the rules assume
 
 

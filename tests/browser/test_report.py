@@ -20,9 +20,10 @@ from tests.sim.toy import result
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
-pytestmark = pytest.mark.skipif(
+needs_browser = pytest.mark.skipif(
     BROWSER is None, reason="no chromium on this machine (.ci/run installs it where it may)"
 )
+pytestmark = needs_browser
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run",
     "--hide-scrollbars", "--enable-logging=stderr", "--dump-dom",
@@ -93,6 +94,14 @@ def rendered(text: str, folder: Path, width: int = 1024) -> tuple[str, list[str]
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
+def framed(text: str, folder: Path, width: int, script: str) -> dict[str, str]:
+    """What a script measures of a page in a frame of a width and writes to the data of the body; the console stays empty."""
+    frame = f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{html.escape(text)}"></iframe>'
+    dom, console = rendered(f"<!DOCTYPE html><body>{frame}<script>{script}</script></body>", folder, 1700)
+    assert console == []
+    return dict(re.findall(r'data-(\w+)="([^"]*)"', dom[: dom.index("<iframe")]))
+
+
 def test_the_check_sees_a_console_error(tmp_path: Path) -> None:
     _, console = rendered("<!DOCTYPE html><script>nosuch();</script>", tmp_path)
     assert len(console) == 1
@@ -122,10 +131,7 @@ def _at(data: Any, key: str) -> Any:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_overflows_and_text_is_not_scaled_away(toy: Result, tmp_path: Path, width: int) -> None:
-    frame = f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{html.escape(page(toy))}"></iframe>'
-    dom, console = rendered(f"<!DOCTYPE html><body>{frame}<script>{MEASURE}</script></body>", tmp_path, 1700)
-    assert console == []
-    measured = dict(re.findall(r'data-(overflow|charts|smallest)="([^"]*)"', dom[: dom.index("<iframe")]))
+    measured = framed(page(toy), tmp_path, width, MEASURE)
     assert (measured["overflow"], measured["charts"]) == ("0", "5")
     assert float(measured["smallest"]) > 0.85  # of 12 pixels
 

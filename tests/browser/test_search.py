@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +12,10 @@ from explore.answer import answer
 from explore.answer_page import TITLES, page
 from explore.storage import Location
 from explore.study import run
-from tests.browser.test_report import BROWSER, WIDTHS, rendered
+from tests.browser.test_report import WIDTHS, framed, needs_browser
 from tests.explore.toys import SEARCH, opened, use_toy
 
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium on this machine (.ci/run installs it where it may)"
-)
+pytestmark = needs_browser
 GOALS = "latency_s: minimize, area_mm2: minimize, full_power_w: minimize"
 MEASURE = """
 addEventListener("load", () => {
@@ -45,10 +41,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_and_shows_all(text: str, tmp_path: Path, width: int) -> None:
-    frame = f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{html.escape(text)}"></iframe>'
-    dom, console = rendered(f"<!DOCTYPE html><body>{frame}<script>{MEASURE}</script></body>", tmp_path, 1700)
-    assert console == []
-    measured = dict(re.findall(r'data-(overflow|tables|plots)="([^"]*)"', dom[: dom.index("<iframe")]))
+    measured = framed(text, tmp_path, width, MEASURE)
     assert measured == {"overflow": "0", "tables": "4", "plots": str(len(TITLES))}
     assert "How sure it is" in text
     assert "front, by full_power_w" in text  # three objectives: points, coloured by the third

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from pathlib import Path
 
 import pytest
@@ -11,11 +9,9 @@ import pytest
 from explore.paper.answer import Answer, answer
 from explore.paper.page import page
 from explore.paper.suite import Suite
-from tests.browser.test_report import BROWSER, WIDTHS, rendered
+from tests.browser.test_report import WIDTHS, framed, needs_browser
 
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium on this machine (.ci/run installs it where it may)"
-)
+pytestmark = needs_browser
 MEASURE = """
 addEventListener("load", () => {
   const inside = document.querySelector("iframe").contentDocument, root = inside.documentElement;
@@ -46,8 +42,5 @@ def found() -> Answer:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_and_shows_all(found: Answer, tmp_path: Path, width: int) -> None:
-    frame = f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{html.escape(page(found))}"></iframe>'
-    dom, console = rendered(f"<!DOCTYPE html><body>{frame}<script>{MEASURE}</script></body>", tmp_path, 1700)
-    assert console == []
-    measured = dict(re.findall(r'data-(overflow|claims|figures)="([^"]*)"', dom[: dom.index("<iframe")]))
+    measured = framed(page(found), tmp_path, width, MEASURE)
     assert measured == {"overflow": "0", "claims": "3", "figures": "1"}

@@ -157,6 +157,9 @@ def axes(
         try:
             if path in STATED:
                 raise ValueError("is stated of a device, and does not vary; vary what it is made of")
+            outer, _, inner = path.partition(".")
+            if path not in known and inner in known:
+                raise ValueError(f"unknown field; put {inner} directly under {name}, not under '{outer}'")
             if path not in known:
                 likely = [*options, *(k for k in known if not searched or k.startswith("device."))]
                 raise ValueError(f"unknown field{nearest(path, likely)}")

@@ -37,6 +37,10 @@ def problems(folder: Path, section: str, *overrides: str) -> list[str]:
             "device.hbm.bandwith: [1 TB/s]",
             "PATH:5:3: sweep.device.hbm.bandwith: unknown field; did you mean 'device.hbm.bandwidth'?",
         ),
+        (
+            "vary: {device.exp: [16]}",
+            "PATH:5:10: sweep.vary.device.exp: unknown field; put device.exp directly under sweep, not under 'vary'",
+        ),
         ("device.title: [x]", "PATH:5:3: sweep.device.title: unknown field; did you mean 'device.exp'?"),
         (
             "device.hbm.bandwidth: 4 TB/s",
@@ -188,6 +192,11 @@ def test_a_combination_that_cannot_be(tmp_path: Path) -> None:
             "device.hbm.bandwidth",
             "device.hbm.bandwith",
             "PATH:6:3: search.device.hbm.bandwith: unknown field; did you mean 'device.hbm.bandwidth'?",
+        ),
+        (
+            "device.sm_count: 64..256 step 4",
+            "vary: {device.sm_count: 64..256 step 4}",
+            "PATH:5:10: search.vary.device.sm_count: unknown field; put device.sm_count directly under search, not under 'vary'",
         ),
         (
             "device.sm_count: 64..256 step 4",

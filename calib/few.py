@@ -18,8 +18,11 @@ from sim.residual import Residual
 FEW, SOME = (
     50,
     400,
-)  # rows below which only the first, or the first six, parameters are refitted: transfer notes, section 6
-SIX = 6
+)  # rows below which only the first, or the first seven, parameters are refitted: transfer notes, section 6
+SEVEN = 7
+LONG = (
+    50e-6  # s: rows much shorter are twice as far from the terms (below 20 us, on both chips), and matter less in a run
+)
 LEARNED_ROWS, LEARNED_UNITS = 75, 40  # rows, and held-out units among them, from which a correction is learned,
 MANY_ROWS = 1000  # and from which it may be more than a smooth one
 LEAST_SPREAD = (
@@ -36,7 +39,12 @@ SMOOTH: Mapping[str, Any] = {  # the recipe of a smooth correction; noise in sta
 
 def carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
     """The parameters that so many rows can carry; `names` has the most telling first."""
-    return names[:1] if rows < FEW else names[:SIX] if rows < SOME else names
+    return names[:1] if rows < FEW else names[:SEVEN] if rows < SOME else names
+
+
+def wider(measured: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """How many times further than long ones rows of so many seconds (rows,) may be off, where `rows` are few; 1 of many."""
+    return np.sqrt(1.0 + (LONG / measured) ** 2) if rows < MANY_ROWS else np.ones_like(measured)
 
 
 def can_learn(unit: NDArray[np.int64]) -> bool:
@@ -67,7 +75,7 @@ def said(name: str, rows: int, names: tuple[str, ...], learns: bool) -> str:
     full = f"a smooth correction (a finer one from {MANY_ROWS} rows on)"
     own = none if not learns else half if rows < SOME else full
     more = (
-        f" (from {FEW} rows on {SIX}, from {SOME} all)"
+        f" (from {FEW} rows on {SEVEN}, from {SOME} all)"
         if rows < FEW
         else f" (from {SOME} rows on all)"
         if rows < SOME

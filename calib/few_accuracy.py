@@ -14,6 +14,7 @@ import numpy as np
 from tabulate import tabulate
 
 from calib import power
+from calib.families.base import OWN
 from calib.fit import Rows, errors, held_units, parts_of, physical_stage, predicted, trained
 from hwspecs import device
 
@@ -69,10 +70,10 @@ def _middle(rows: Rows) -> pd.DataFrame:
 
 
 def _parameters(frame: pd.DataFrame) -> dict[str, float]:
-    """What a fit of a device says of terms, without its sustained rate and its gap between kernels."""
+    """What a fit of a device says of terms, without what is its own."""
     rows = _rows(frame)
     part = physical_stage(rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:STARTED])), 0)
-    return {name: p.value for name, p in part.parameters.items() if name != "launch_gap"}
+    return {name: p.value for name, p in part.parameters.items() if name not in OWN}
 
 
 def _few(task: tuple[str, pd.DataFrame, dict[str, float]]) -> Few:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import held_values, outliers
+from calib import few, held_values, outliers, priors
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
 from calib.few import FEW, LEAST_SPREAD, MANY_ROWS, SMOOTH, SOME, can_learn, carried, said, telling, weighted
 from calib.intervals import conformal
 from calib.physics import Start, least_squares
 from hwspecs import device
 from hwspecs.rates import Rates, rates
-from sim.calibration import SHARES, Parameter, Terms
+from sim.calibration import Parameter, Terms
 from sim.calibration import load as load_physical
 from sim.fitted import Fitted, Part, base_terms
 from sim.residual import Residual
@@ -36,16 +36,10 @@ if TYPE_CHECKING:
 Mask: TypeAlias = NDArray[np.bool_]
 HELD_OUT = 0.2  # share of the units that are held out
 PHYSICAL_ROWS = 6000  # rows, drawn at random, that the physical stage looks at
-TIGHT = {
-    "tensor_sustained": 0.2
-}  # twice what the law of power misses chips by that it was not fitted to (docs/accuracy.md)
 CHANGE = 0.9  # of a parameter, to see which rows follow it
-SPREAD = 0.5  # prior: how far a parameter may be from where it starts, standard deviation of the logarithm
-LOOSE = {"loop_latency": 2.0, "split_reduction": 2.0}  # which differ between vector lanes and matrix units
 FLOOR_SPREAD = 0.1
 NEARER = 0.96  # error of the mean of the networks over that of one of them, on units that none saw (docs/accuracy.md)
 FLOOR_QUANTILE = 0.02  # of the latencies of a label: where its floor starts
-MOST = {"tensor_sustained": 1.0} | dict.fromkeys(SHARES, 1.0)
 UNITS = {"tensor_sustained": "ratio", "launch_gap": "s", "hbm_bandwidth": "B/s"}
 
 
@@ -305,7 +299,7 @@ def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = No
 
     unit = np.unique(some.unit, return_inverse=True)[1]
     least = LEAST_SPREAD if len(rows) < SOME else 1e-4
-    found = least_squares(predict, some.measured, start, unit, least)
+    found = least_squares(predict, some.measured, start, unit, least, few.wider(some.measured, len(rows)))
     error = {**dict.fromkeys(given, 0.0), **found.errors}
     part = _with(blank, {**given, **found.values}, error, f"robust least squares, {len(some)} rows")
     return replace(
@@ -329,7 +323,7 @@ def _starts(rows: Rows, names: tuple[str, ...], given: Mapping[str, float]) -> d
     out = {}
     for name in names:
         value = given.get(name, float(np.max(getattr(first if name in RATES else terms, name))))
-        out[name] = Start(value, (LOOSE | TIGHT).get(name, SPREAD), MOST.get(name, np.inf))
+        out[name] = Start(value, priors.spread(name, rows.part, len(rows)), priors.MOST.get(name, np.inf))
     for label in sorted(set(rows.floor) - {""}):
         least = float(np.quantile(rows.measured[rows.floor == label], FLOOR_QUANTILE))
         out[f"floor {label}"] = Start(least, FLOOR_SPREAD)

@@ -1,19 +1,13 @@
 """What a fit of few rows may change, and what it says of that: the most telling parameter first, a correction last.
 
 Compared on products that were held out by whole (n, k), of an A100 and an L40S, each from the parameters of the other: with 10
-rows one parameter, with 100 six and half of a smooth correction, with 400 all of both had the smallest errors (docs/accuracy.md).
+rows one parameter, with 100 seven and a smooth correction, with 400 all of them had the smallest errors (docs/accuracy.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
-from sim.residual import Residual
 
 FEW, SOME = (
     50,
@@ -28,13 +22,9 @@ MANY_ROWS = 1000  # and from which it may be more than a smooth one
 LEAST_SPREAD = (
     0.15  # of the log errors of few rows: terms of one chip miss shapes on another by 0.14 (calibrations/spread.yaml)
 )
-HALF = 0.5  # weight of a correction of fewer rows than SOME: about half of what those say of each other is noise
 TOLD = 0.5  # share of a change of a parameter that a row's time must follow to say something of it
 LEAST_TOLD = 2  # rows; where fewer follow, all are used
-SMOOTH: Mapping[str, Any] = {  # the recipe of a smooth correction; noise in standard deviations of a feature
-    "width": 32, "depth": 2, "noise": 0.6, "decay": 0.1, "batch": 128, "rate": 3e-3, "epochs": 1, "least_steps": 1500,
-    "folds": 3,
-}  # fmt: skip
+FOLDS = 3  # without each of which the fit is made again, to know its errors
 
 
 def carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
@@ -58,22 +48,12 @@ def telling(before: NDArray[np.float64], after: NDArray[np.float64], change: flo
     return follows if follows.sum() >= LEAST_TOLD else np.ones(len(before), dtype=bool)
 
 
-def weighted(residual: Residual, rows: int) -> Residual:
-    """A correction with the weight that so many rows give it."""
-    if rows >= SOME:
-        return residual
-    layers = tuple((*network[:-1], (HALF * network[-1][0], HALF * network[-1][1])) for network in residual.layers)
-    return replace(residual, layers=layers)
-
-
 def said(name: str, rows: int, names: tuple[str, ...], learns: bool) -> str:
     """One line on what was refitted of a part with few rows; '' for one with many."""
     if rows >= MANY_ROWS:
         return ""
     none = f"no correction (from {LEARNED_ROWS} rows of {LEARNED_UNITS} shapes on)"
-    half = f"a smooth correction at half weight (at full weight from {SOME} rows on)"
-    full = f"a smooth correction (a finer one from {MANY_ROWS} rows on)"
-    own = none if not learns else half if rows < SOME else full
+    own = f"a smooth correction (a finer one from {MANY_ROWS} rows on)" if learns else none
     more = (
         f" (from {FEW} rows on {SEVEN}, from {SOME} all)"
         if rows < FEW

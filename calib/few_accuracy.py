@@ -109,8 +109,7 @@ def section(found: Sequence[Few]) -> str:
             "16-bit products of 50 us and more on pairs (n, k) that no fit saw, the median of the serving libraries at a\n"
             "shape, three random draws of the rows that are fitted. Each device is taken for new: parameters start from\n"
             "those of the other alone, the sustained rate from the law of power without this chip. Below 50 rows that rate\n"
-            "alone is refitted; from 75 on half of a smooth correction is added; from 400 on all parameters are refitted and\n"
-            "all of it counts.",
+            "alone is refitted, from 400 on all parameters; from 75 on a smooth correction is added.",
             str(tabulate(lines, heads, tablefmt="github", disable_numparse=True)),
         ]
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from calib import few, held_values, outliers, priors
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
-from calib.few import FEW, LEAST_SPREAD, MANY_ROWS, SMOOTH, SOME, can_learn, carried, said, telling, weighted
+from calib.few import FEW, LEAST_SPREAD, MANY_ROWS, SOME, can_learn, carried, said, telling
 from calib.intervals import conformal
 from calib.physics import Start, least_squares
 from hwspecs import device
@@ -181,8 +181,8 @@ class Plan:
 
 
 def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
-    """A network for each fold, of the other folds. Few rows are not spared: networks see all, and the whole fit is made again
-    without each fold, to know how far off it is. Rows that are too few for a correction have no networks."""
+    """A network for each fold, of the other folds. Few rows have none: their whole fit is made again without each fold, to know
+    how far off it is."""
     from calib import network
 
     own = _recipe(rows, recipe)
@@ -191,10 +191,9 @@ def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
     features, condition = seen(rows, p), rows.condition.tolist()
     blank = network.scaled(features, condition)
     inputs = blank.inputs(features)
-    unseen = np.full(len(rows), -1) if is_few else fold
     target = np.log(rows.measured / p.time)
-    tasks = network.tasks(blank, inputs, condition, target, unseen, own) if can_learn(rows.unit) else []
-    blind = held_values.held(rows.frame, rows.family.values, own.seed) if tasks and not is_few else []
+    tasks = network.tasks(blank, inputs, condition, target, fold, own) if can_learn(rows.unit) and not is_few else []
+    blind = held_values.held(rows.frame, rows.family.values, own.seed) if tasks else []
     for mask, one in held_values.recipes(blind, own):
         tasks += network.tasks(blank, inputs, condition, target, np.where(mask, 0, 1), one)
     repeated = tuple(np.unique(fold).tolist()) if is_few and len(np.unique(fold)) > 1 else ()
@@ -204,23 +203,15 @@ def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
 def _recipe(rows: Rows, recipe: Recipe) -> Recipe:
     width, epochs = rows.family.size
     many = {"width": width, "epochs": epochs, **rows.family.recipe}
-    return replace(recipe, **(many if len(rows) >= MANY_ROWS else SMOOTH))
+    return replace(recipe, **(many if len(rows) >= MANY_ROWS else {"folds": few.FOLDS}))
 
 
 def crossed(
     rows: Rows, folds: NDArray[np.int64], fold: int, recipe: Recipe, known: Mapping[str, float] | None = None
 ) -> Floats:
-    """Seconds of the rows of a fold by a fit of the other rows, with one network where there is any."""
-    from calib import network
-
+    """Seconds of the rows of a fold by a fit of the other rows."""
     out, others = rows.take(folds == fold), rows.take(folds != fold)
-    physical = physical_stage(others, recipe.seed, known)
-    if not can_learn(others.unit):
-        return predicted(out, physical)[0]
-    one = replace(recipe, seed=recipe.seed + fold, folds=1)
-    plan = planned(others, physical, one)
-    residual = replace(plan.blank, layers=(network.train(plan.tasks[0]),))
-    return predicted(out, replace(physical, residual=weighted(residual, len(rows))))[0]
+    return predicted(out, physical_stage(others, recipe.seed, known))[0]
 
 
 def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network], apart: Sequence[Floats]) -> Part:
@@ -228,7 +219,7 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
     it. Where there is neither, errors are of the fitted rows themselves, and there are no intervals."""
 
     def with_networks(own: Sequence[Network]) -> Residual:
-        return weighted(replace(plan.blank, layers=tuple(own)), len(rows))
+        return replace(plan.blank, layers=tuple(own))
 
     def by(network: Network, mask: Mask) -> Floats:
         factor = np.exp(with_networks((network,)).mean(plan.inputs[mask], rows.condition[mask]))
@@ -285,7 +276,8 @@ def errors(measured: Floats, guess: Floats) -> dict[str, float]:
 
 
 def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = None) -> Part:
-    """Terms and floors by robust least squares; how many terms depends on how many rows there are."""
+    """Terms and floors by robust least squares; how many terms depends on how many rows there are. Few rows have their correction
+    here, since it is no training."""
     given = dict(known or {})
     drawn = np.random.default_rng(seed).permutation(len(rows))[:PHYSICAL_ROWS]
     some = rows.take(np.sort(drawn))
@@ -301,12 +293,23 @@ def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = No
     least = LEAST_SPREAD if len(rows) < SOME else 1e-4
     found = least_squares(predict, some.measured, start, unit, least, few.wider(some.measured, len(rows)))
     error = {**dict.fromkeys(given, 0.0), **found.errors}
-    part = _with(blank, {**given, **found.values}, error, f"robust least squares, {len(some)} rows")
+    part = _smoothed(rows, _with(blank, {**given, **found.values}, error, f"robust least squares, {len(some)} rows"))
     return replace(
         part, dtypes=tuple(sorted(set(rows.frame["dtype"]))), devices=tuple(sorted(set(rows.frame["device_id"]))),
         extents={n: (float(rows.frame[n].min()), float(rows.frame[n].max())) for n in rows.family.extents if n in rows.frame},
         rows={"used": len(rows)},
     )  # fmt: skip
+
+
+def _smoothed(rows: Rows, part: Part) -> Part:
+    """The part with a smooth correction, where its rows are few but enough for that."""
+    from calib.smooth import smooth
+
+    if len(rows) >= MANY_ROWS or not can_learn(rows.unit):
+        return part
+    p = with_floor(rows, part)
+    off, wider = np.log(rows.measured / p.time), few.wider(rows.measured, len(rows))
+    return replace(part, residual=smooth(seen(rows, p), rows.condition.tolist(), off, wider))
 
 
 def _telling(rows: Rows, blank: Part, start: Mapping[str, Start], given: Mapping[str, float]) -> Mask:

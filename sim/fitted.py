@@ -23,7 +23,7 @@ from hwspecs.rates import Rates
 from sim.calibration import FOLDER, Parameter, Terms
 from sim.calibration import load as load_physical
 from sim.intervals import Interval, ends_of, interval_of, news, size_of, sizes, stretched
-from sim.residual import Residual
+from sim.residual import Kernel, Residual
 
 Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
@@ -178,6 +178,10 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
 
 
 def _residual(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Residual:
+    if data["networks"] == 0:
+        kernel = Kernel(*(arrays[f"{name}/kernel/{f.name}"] for f in fields(Kernel)))
+        centre, scale, low, high = arrays[f"{name}/scaling"].astype(np.float64)
+        return Residual(tuple(data["features"]), centre, scale, low, high, tuple(data["conditions"]), (), kernel)
     layers = tuple(
         tuple(
             (arrays[f"{name}/{i}/{j}/weights"].astype(np.float32), arrays[f"{name}/{i}/{j}/biases"].astype(np.float32))
@@ -221,12 +225,15 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
     if part.residual:
         r = part.residual
         arrays[f"{part.name}/scaling"] = np.stack([r.centre, r.scale, r.low, r.high])
+        for f in fields(Kernel) if r.kernel else ():
+            arrays[f"{part.name}/kernel/{f.name}"] = getattr(r.kernel, f.name)
         for i, network in enumerate(r.layers):
             for j, (weights, biases) in enumerate(network):
                 arrays[f"{part.name}/{i}/{j}/weights"] = weights.astype(np.float16)
                 arrays[f"{part.name}/{i}/{j}/biases"] = biases.astype(np.float16)
         data["residual"] = {
-            "networks": len(r.layers), "layers": len(r.layers[0]), "features": list(r.names), "conditions": list(r.conditions)
+            "networks": len(r.layers), "layers": len(r.layers[0]) if r.layers else 0, "features": list(r.names),
+            "conditions": list(r.conditions),
         }  # fmt: skip
     return data
 

@@ -73,14 +73,30 @@ def predictor(device: str, dtype: str = "bf16", software: str = "") -> Callable[
     networks = r.of(software)
     weights = tuple(tuple(np.ascontiguousarray(w) for w, _ in network) for network in networks)
     biases = tuple(tuple(np.ascontiguousarray(b) for _, b in network) for network in networks)
+    weights, biases = (weights, biases) if networks else _none(len(wanted))
+    points = _points(r, int(r.columns([software])[0]))
     plain = Chip(*(float(np.max(value)) for value in chip))
-    known = plain, tiles.tile_terms(terms), memory, wanted, scaling, weights, biases
+    known = plain, tiles.tile_terms(terms), memory, wanted, scaling, weights, biases, points
     one = _compiled()
 
     def predict(m: float, n: float, k: float) -> float:
         return float(one(float(m), float(n), float(k), *known))
 
     return predict
+
+
+def _none(features: int) -> tuple[Any, Any]:
+    """Weights and biases of one network that says 0."""
+    return ((np.zeros((features, 1), dtype=np.float32),),), ((np.zeros(1, dtype=np.float32),),)
+
+
+def _points(r: residual.Residual, column: int) -> tuple[Any, ...]:
+    """The kernel of a correction: points, weights, scales, variances, the bias of a software; no points where there is none."""
+    k = r.kernel
+    if k is None:
+        one = np.zeros((1, len(r.names)))
+        return one[:0].astype(np.float32), np.zeros(0), one, np.zeros(1), 0.0
+    return k.at.astype(np.float32), k.weight, k.near, k.variance, float(k.bias[column])
 
 
 @cache
@@ -96,7 +112,7 @@ def _compiled() -> Callable[..., float]:
     names: dict[str, Any] = {**vars(gemm_reference), **globals()}
     for name in COMPILED:
         plain[name] = names[name] = numba.njit(fastmath=fast, inline="always")(_rebound(plain[name], plain))
-    for function in (quantised, fill, limited_share, _network, _one):
+    for function in (quantised, fill, limited_share, _network, _near, _one):
         names[function.__name__] = numba.njit(fastmath=fast)(_rebound(function, names))
     compiled: Callable[..., float] = names["_one"]
     return compiled
@@ -104,7 +120,7 @@ def _compiled() -> Callable[..., float]:
 
 def _one(
     m: float, n: float, k: float, chip: Chip, p: TileTerms, memory: Memory, wanted: NDArray[np.int64],
-    scaling: Any, weights: Any, biases: Any,
+    scaling: Any, weights: Any, biases: Any, points: Any,
 ) -> float:  # fmt: skip
     """Seconds of one product: `sim.gemm_reference.price`, its features, the networks."""
     flops, size = 2.0 * m * n * k, memory.itemsize
@@ -137,11 +153,25 @@ def _one(
     for i in range(count):
         value = seen[wanted[i]] if wanted[i] >= 0 else 0.0
         x[i] = (min(max(value, scaling[2, i]), scaling[3, i]) - scaling[0, i]) * scaling[1, i]
-    away = 0.0
+    away = _near(x, points[0], points[1], points[2], points[3]) + points[4]
     for i in range(len(weights)):
         away += _network(x, weights[i], biases[i]) / len(weights)
     lower = max(flops / memory.peak_rate, moved / memory.peak_bandwidth)
     return float(max(total * np.exp(min(max(away, -BOUND), BOUND)), lower))
+
+
+def _near(x: Any, at: Any, weight: Any, near: Any, variance: Any) -> float:
+    """`sim.residual.Kernel` of one row, without its bias."""
+    total = 0.0
+    for i in range(at.shape[0]):
+        for s in range(near.shape[0]):
+            squared = 0.0
+            for f in range(at.shape[1]):
+                off = (x[f] - at[i, f]) * near[s, f]
+                squared += off * off
+            d = np.sqrt(3.0 * squared)
+            total += weight[i] * variance[s] * (1.0 + d) * np.exp(-d)
+    return total
 
 
 def _network(x: Any, weights: Any, biases: Any) -> float:

@@ -1,4 +1,5 @@
-"""A learned correction: small networks, evaluated with numpy, of dimensionless features of a shape.
+"""A learned correction: small networks, evaluated with numpy, of dimensionless features of a shape; of few rows, a smooth
+function through them.
 
 A network has an output that all softwares share, and one for each software that is added to it: what they have in common is
 learned from all of them, and an unknown software gets that alone. Bounded, constant beyond the range that the fit saw, and the
@@ -20,11 +21,47 @@ CHUNK = 4096  # rows at a time, which keeps the layers in cache
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """A smooth function of standardised features: a sum over points, each of which counts where a shape is near it.
+
+    Attributes:
+        at: (points, features).
+        weight: (points,), of the logarithm.
+        near: (scales, features): one over the distance in each feature within which a point counts; 0 where it does not matter.
+        variance: (scales,): each scale's share in a point's influence.
+        bias: (1 + conditions,): of the logarithm, what each software adds; 0 for an unknown one.
+    """
+
+    at: NDArray[np.float32]
+    weight: Floats
+    near: Floats
+    variance: Floats
+    bias: Floats
+
+    def __call__(self, inputs: NDArray[np.float32], column: NDArray[np.int64]) -> Floats:
+        """Values (rows,) at standardised features (rows, features)."""
+        return np.asarray(self.likeness(inputs) @ self.weight + self.bias[column])
+
+    def likeness(self, inputs: NDArray[np.float32]) -> Floats:
+        """Influence (rows, points) of each point on each row: a Matern function of order 3/2, summed over the scales."""
+        return np.asarray(sum(v * matern(inputs, self.at, s) for v, s in zip(self.variance, self.near, strict=True)))
+
+
+def matern(rows: Any, points: Any, near: Floats) -> Floats:
+    """(1 + d) exp(-d) of the distances d (rows, points) over 1/sqrt(3), features counted as `near` says (Rasmussen and Williams
+    2006, equation 4.17)."""
+    a, b = rows * near, points * near
+    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * a @ b.T
+    d = np.sqrt(3.0 * np.maximum(squared, 0.0))
+    return np.asarray((1.0 + d) * np.exp(-d))
+
+
+@dataclass(frozen=True)
 class Residual:
     """Features in order, their centre, scale and range in the fit, the softwares known, and the networks of the ensemble.
 
     `layers` has one list of (weights (inputs, outputs), biases (outputs,)) for each network; SiLU between them. The last has
-    1 + len(conditions) outputs: what is shared, then what each software adds.
+    1 + len(conditions) outputs: what is shared, then what each software adds. A kernel stands in their place where rows were few.
     """
 
     names: tuple[str, ...]
@@ -34,6 +71,7 @@ class Residual:
     high: Floats
     conditions: tuple[str, ...]
     layers: tuple[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...], ...]
+    kernel: Kernel | None = None
 
     def __call__(self, features: Mapping[str, Floats], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
         """Logarithm of the factor on the time, (rows,), within +-BOUND: the mean of the networks. An unknown condition gets what
@@ -46,6 +84,11 @@ class Residual:
         parts = [
             self._evaluated(inputs[i : i + CHUNK], column[i : i + CHUNK]) / known for i in range(0, len(inputs), CHUNK)
         ]
+        if self.kernel:
+            parts = [
+                p + self.kernel(inputs[i : i + CHUNK], column[i : i + CHUNK])
+                for p, i in zip(parts, range(0, len(inputs), CHUNK), strict=True)
+            ]
         return np.clip(np.concatenate(parts), -BOUND, BOUND) if parts else np.zeros(0)
 
     def columns(self, condition: Sequence[Any] | NDArray[np.object_]) -> NDArray[np.int64]:

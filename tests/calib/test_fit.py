@@ -70,7 +70,7 @@ def test_what_few_rows_carry_is_said() -> None:
     )
     assert said("gemm", 100, carried(names, 100), can_learn(np.arange(100))) == (
         "gemm: 100 rows: refitted a, b, c, d, e, f, g (from 400 rows on all); "
-        "a smooth correction at half weight (at full weight from 400 rows on)"
+        "a smooth correction (a finer one from 1000 rows on)"
     )
     assert said("gemm", 400, carried(names, 400), can_learn(np.arange(400))) == (
         "gemm: 400 rows: refitted a, b, c, d, e, f, g, h; a smooth correction (a finer one from 1000 rows on)"

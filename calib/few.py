@@ -14,9 +14,6 @@ FEW, SOME = (
     400,
 )  # rows below which only the first, or the first seven, parameters are refitted: transfer notes, section 6
 SEVEN = 7
-LONG = (
-    50e-6  # s: rows much shorter are twice as far from the terms (below 20 us, on both chips), and matter less in a run
-)
 LEARNED_ROWS, LEARNED_UNITS = 75, 40  # rows, and held-out units among them, from which a correction is learned,
 MANY_ROWS = 1000  # and from which it may be more than a smooth one
 LEAST_SPREAD = (
@@ -30,11 +27,6 @@ FOLDS = 3  # without each of which the fit is made again, to know its errors
 def carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
     """The parameters that so many rows can carry; `names` has the most telling first."""
     return names[:1] if rows < FEW else names[:SEVEN] if rows < SOME else names
-
-
-def wider(measured: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
-    """How many times further than long ones rows of so many seconds (rows,) may be off, where `rows` are few; 1 of many."""
-    return np.sqrt(1.0 + (LONG / measured) ** 2) if rows < MANY_ROWS else np.ones_like(measured)
 
 
 def can_learn(unit: NDArray[np.int64]) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import few, held_values, outliers, priors
+from calib import held_values, outliers, priors
 from calib.families.base import RATES, Family, Floats, Physical, families, family_of
-from calib.few import FEW, LEAST_SPREAD, MANY_ROWS, SOME, can_learn, carried, said, telling
+from calib.few import FEW, FOLDS, LEAST_SPREAD, MANY_ROWS, SOME, can_learn, carried, said, telling
 from calib.intervals import conformal
 from calib.physics import Start, least_squares
 from hwspecs import device
@@ -203,7 +203,7 @@ def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
 def _recipe(rows: Rows, recipe: Recipe) -> Recipe:
     width, epochs = rows.family.size
     many = {"width": width, "epochs": epochs, **rows.family.recipe}
-    return replace(recipe, **(many if len(rows) >= MANY_ROWS else {"folds": few.FOLDS}))
+    return replace(recipe, **(many if len(rows) >= MANY_ROWS else {"folds": FOLDS}))
 
 
 def crossed(
@@ -291,7 +291,7 @@ def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = No
 
     unit = np.unique(some.unit, return_inverse=True)[1]
     least = LEAST_SPREAD if len(rows) < SOME else 1e-4
-    found = least_squares(predict, some.measured, start, unit, least, few.wider(some.measured, len(rows)))
+    found = least_squares(predict, some.measured, start, unit, least)
     error = {**dict.fromkeys(given, 0.0), **found.errors}
     part = _smoothed(rows, _with(blank, {**given, **found.values}, error, f"robust least squares, {len(some)} rows"))
     return replace(
@@ -308,8 +308,7 @@ def _smoothed(rows: Rows, part: Part) -> Part:
     if len(rows) >= MANY_ROWS or not can_learn(rows.unit):
         return part
     p = with_floor(rows, part)
-    off, wider = np.log(rows.measured / p.time), few.wider(rows.measured, len(rows))
-    return replace(part, residual=smooth(seen(rows, p), rows.condition.tolist(), off, wider))
+    return replace(part, residual=smooth(seen(rows, p), rows.condition.tolist(), np.log(rows.measured / p.time)))
 
 
 def _telling(rows: Rows, blank: Part, start: Mapping[str, Start], given: Mapping[str, float]) -> Mask:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +44,11 @@ class Fitted:
 
 
 def least_squares(
-    predict: Predict, measured: Floats, start: Mapping[str, Start], groups: NDArray[np.int64], least: float = 1e-4,
-    wider: Any = 1.0,
-) -> Fitted:  # fmt: skip
+    predict: Predict, measured: Floats, start: Mapping[str, Start], groups: NDArray[np.int64], least: float = 1e-4
+) -> Fitted:
     """Fit the parameters in `start` so that predict(values), seconds (rows,), meets `measured`; `groups` numbers the units.
 
-    `least` is the smallest standard deviation of log errors that is believed: few rows can agree by chance. `wider` (rows,): how
-    many times further than the others a row may be off.
+    `least` is the smallest standard deviation of log errors that is believed: few rows can agree by chance.
     """
     names = list(start)
     first = np.log([s.value for s in start.values()])
@@ -59,7 +57,7 @@ def least_squares(
     target = np.log(measured)
 
     def errors(theta: Floats) -> Floats:
-        return np.asarray((np.log(predict(dict(zip(names, np.exp(theta).tolist(), strict=True)))) - target) / wider)
+        return np.asarray(np.log(predict(dict(zip(names, np.exp(theta).tolist(), strict=True)))) - target)
 
     theta, damping = first.copy(), 1e-2
     r = errors(theta)

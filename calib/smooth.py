@@ -2,7 +2,7 @@
 
 Terms of one chip miss shapes on another by 14 % (calibrations/spread.yaml): half of the variance is taken to change with any
 feature, half with extents and shares of the terms, over shorter distances. A row is off by 6 % on its own (the same file,
-'measured on the device'), short ones by more (`calib.few.wider`), and some by far more (errors as Student's t, four degrees).
+'measured on the device'), some by far more (errors as Student's t, four degrees).
 Distances were chosen with an A100 as the new device, and hold on an L40S (docs/accuracy.md). It takes milliseconds.
 """
 
@@ -27,15 +27,15 @@ DEGREES = 4.0  # of Student's t: errors several times NOISE hardly count
 ROUNDS = 8  # of weights and values, one after the other
 
 
-def smooth(features: Mapping[str, Floats], condition: Sequence[str], target: Floats, wider: Floats) -> Residual:
-    """The correction for log(measured / predicted) = `target` (rows,), rows off by NOISE times `wider` (rows,)."""
+def smooth(features: Mapping[str, Floats], condition: Sequence[str], target: Floats) -> Residual:
+    """The correction for log(measured / predicted) = `target` (rows,)."""
     blank = scaled(features, condition)
     inputs, column = blank.inputs(features), blank.columns(condition)
     near = _near(blank.names)
     variance = np.full(len(near), MISSED**2 / len(near))
     kernel = Kernel(inputs, np.zeros(len(target)), near, variance, np.zeros(1 + len(blank.conditions)))
     alike = (column[:, None] == column) & (column > 0)
-    weight = _weights(kernel.likeness(inputs) + SOFTWARE**2 * alike, np.clip(target, -BOUND, BOUND), NOISE * wider)
+    weight = _weights(kernel.likeness(inputs) + SOFTWARE**2 * alike, np.clip(target, -BOUND, BOUND))
     bias: Floats = SOFTWARE**2 * np.bincount(column, weight, 1 + len(blank.conditions)).astype(np.float64)
     bias[0] = 0.0  # of an unknown software
     return replace(blank, kernel=replace(kernel, weight=weight, bias=bias))
@@ -50,12 +50,12 @@ def _near(names: Sequence[str]) -> Floats:
     return np.stack([coarse, finely / (FINE * np.sqrt(finely.sum()))])
 
 
-def _weights(likeness: Floats, target: Floats, noise: Floats) -> Floats:
+def _weights(likeness: Floats, target: Floats) -> Floats:
     """Of the points: those of the posterior mean, with the noise of each row widened by how far off it is."""
     trust: Floats = np.ones(len(target))
     weight: Floats = np.zeros(len(target))
     for _ in range(ROUNDS):
-        weight = np.asarray(np.linalg.solve(likeness + np.diag(noise**2 / trust), target), dtype=np.float64)
-        off = (target - likeness @ weight) / noise
+        weight = np.asarray(np.linalg.solve(likeness + np.diag(NOISE**2 / trust), target), dtype=np.float64)
+        off = (target - likeness @ weight) / NOISE
         trust = (DEGREES + 1.0) / (DEGREES + off**2)
     return weight

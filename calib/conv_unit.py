@@ -17,10 +17,9 @@ import numpy as np
 
 from calib.families.base import Floats, joined
 from calib.families.conv import UNIT, Unit, physical
-from calib.fit import FLOOR_QUANTILE, FLOOR_SPREAD, Rows, errors, parts_of
+from calib.fit import FLOOR_QUANTILE, FLOOR_SPREAD, SPREAD, Rows, errors, parts_of
 from calib.make import rows_on
 from calib.physics import Fitted, Start, least_squares
-from calib.priors import SPREAD
 from calib.table import read
 from calib.work import EXTENT_COLUMNS
 from hwspecs import device

@@ -1,7 +1,7 @@
 """What a fit of few rows may change, and what it says of that: the most telling parameter first, a correction last.
 
 Compared on products that were held out by whole (n, k), of an A100 and an L40S, each from the parameters of the other: with 10
-rows one parameter, with 100 seven and a smooth correction, with 400 all of them had the smallest errors (docs/accuracy.md).
+rows one parameter, with 100 six and a smooth correction, with 400 all of them had the smallest errors (docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 FEW, SOME = (
     50,
     400,
-)  # rows below which only the first, or the first seven, parameters are refitted: transfer notes, section 6
-SEVEN = 7
+)  # rows below which only the first, or the first six, parameters are refitted: transfer notes, section 6
+SIX = 6
 LEARNED_ROWS, LEARNED_UNITS = 75, 40  # rows, and held-out units among them, from which a correction is learned,
 MANY_ROWS = 1000  # and from which it may be more than a smooth one
 LEAST_SPREAD = (
@@ -26,7 +26,7 @@ FOLDS = 3  # without each of which the fit is made again, to know its errors
 
 def carried(names: tuple[str, ...], rows: int) -> tuple[str, ...]:
     """The parameters that so many rows can carry; `names` has the most telling first."""
-    return names[:1] if rows < FEW else names[:SEVEN] if rows < SOME else names
+    return names[:1] if rows < FEW else names[:SIX] if rows < SOME else names
 
 
 def can_learn(unit: NDArray[np.int64]) -> bool:
@@ -47,7 +47,7 @@ def said(name: str, rows: int, names: tuple[str, ...], learns: bool) -> str:
     none = f"no correction (from {LEARNED_ROWS} rows of {LEARNED_UNITS} shapes on)"
     own = f"a smooth correction (a finer one from {MANY_ROWS} rows on)" if learns else none
     more = (
-        f" (from {FEW} rows on {SEVEN}, from {SOME} all)"
+        f" (from {FEW} rows on {SIX}, from {SOME} all)"
         if rows < FEW
         else f" (from {SOME} rows on all)"
         if rows < SOME

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from calib import lanes, power
 from calib.carried import STREAMS, groups, on_chip, units
-from calib.families.base import OWN, Floats
+from calib.families.base import RATES, Floats
 from calib.families.gemm import BATCHED_EDGE, EDGE
 from calib.few import LEAST_SPREAD
-from calib.fit import FLOOR_QUANTILE, Rows, errors, parts_of
+from calib.fit import FLOOR_QUANTILE, MOST, TIGHT, Rows, errors, parts_of
 from calib.physics import Start, least_squares
 from calib.predict import roofline
-from calib.priors import MOST, TIGHT
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
 from hwspecs.power import LANES
@@ -155,7 +154,7 @@ def fitted(rows: Rows) -> dict[str, float]:
     """Shared terms by name, 'sustained CHIP' of each chip, 'floor LABEL', by robust least squares. Where rows hold the host's
     dispatch, 'floor LABEL @ CHIP', since every chip was measured on a host of its own."""
     rows = replace(rows, floor=_by_host(rows))
-    start = {name: _start(name) for name in rows.family.fitted if name not in OWN}
+    start = {name: _start(name) for name in rows.family.fitted if name not in RATES}
     own = (
         set() if rows.family.name in STREAMS else set(chips(rows.frame))
     )  # the shared share of the bandwidth is theirs

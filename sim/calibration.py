@@ -43,7 +43,6 @@ class Terms:
     fused_issue: float
     fused_prologue: float
     fused_iteration: float
-    burst: float
 
 
 SHARES = ("tile_issue", "wave_share", "hbm_tile", "hbm_stream", "hbm_reduce", "hbm_gather", "l2_stream", "fused_issue")

@@ -24,8 +24,6 @@ from workloads.lower import Kernels
 
 Floats: TypeAlias = NDArray[np.float64]
 WEIGHT_COPIES = 6.0  # of the benchmark that the part was fitted to
-REST = 1e-3  # s of the same benchmark: length of a product from which a limit on power has more than half of its effect. A graph
-# of six calls is replayed nine times, so that this is 54 ms of work; 0.5 to 2 ms explain the L40S alike
 UNKNOWN = ""  # software: no run is on one of the serving libraries that were measured
 
 
@@ -68,7 +66,7 @@ def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:
     itemsize = float(ITEMSIZE[dtype])
     distance = itemsize * (m * k + m * n + WEIGHT_COPIES * n * k)
     one = np.ones(len(m))
-    shapes = Shapes(one, m, n, k, one, distance, itemsize, dtype, REST)
+    shapes = Shapes(one, m, n, k, one, distance, itemsize, dtype)
     base = fits.base_terms()
     changed = part.rates(on)
     own = price(shapes, changed, part.terms(base), writes_stay=True, from_memory=True)
@@ -77,8 +75,6 @@ def _of_products(mnk: Floats, dtype: str, part: Part, on: Rates) -> Floats:
     seen = features(shapes, own, own.time, float(np.max(on.sm_count)))
     seen |= {"bmm": 0.0 * one, "bias": 0.0 * one, "fp32": 0.0 * one}
     assert part.residual is not None
-    alone = replace(shapes, rest=0.0)  # in a run
-    own_time = price(alone, changed, part.terms(base), writes_stay=True, from_memory=True).time + gap
-    total = own_time * np.exp(part.residual(seen, [UNKNOWN] * len(m)))
-    plain = price(alone, on, base, from_memory=True).time + float(np.max(on.launch_gap))
+    total = own.time * np.exp(part.residual(seen, [UNKNOWN] * len(m)))
+    plain = price(shapes, on, base, from_memory=True).time + float(np.max(on.launch_gap))
     return np.asarray(np.exp(np.clip(np.log(total / plain), -BOUND, BOUND)))

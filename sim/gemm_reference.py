@@ -36,8 +36,7 @@ GRIDS = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64
 class Shapes:
     """Products C[batch,m,n] = A[batch,m,k] B: columns (rows,); `distance` in bytes, since the operands were last touched.
 
-    `shared` is 1 where B is a weight that the batch shares, 0 where each product has its own. `rest`: seconds of work for which a
-    limit on power has half of its effect, since the device rests between one product and the next; 0 in a run.
+    `shared` is 1 where B is a weight that the batch shares, 0 where each product has its own.
     """
 
     batch: Floats
@@ -48,7 +47,6 @@ class Shapes:
     distance: Floats
     itemsize: float
     dtype: str
-    rest: float = 0.0
 
     def __len__(self) -> int:
         return len(self.m)
@@ -72,7 +70,7 @@ class Shapes:
     def part(self, rows: slice) -> Shapes:
         """Some of the rows."""
         batch, m, n, k = (column[rows] for column in (self.batch, self.m, self.n, self.k))
-        return Shapes(batch, m, n, k, self.shared[rows], self.distance[rows], self.itemsize, self.dtype, self.rest)
+        return Shapes(batch, m, n, k, self.shared[rows], self.distance[rows], self.itemsize, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -141,20 +139,9 @@ def loop(shapes: Shapes, rates: Rates, terms: Terms) -> Floats:
 
 
 def _terms(shapes: Shapes, on: formulas.Chip, terms: Terms, menu: Floats) -> formulas.Terms:
-    """`formulas.gemm`, whose FLOPs are those that a limit on power holds back."""
-    limited = shapes.flops * limited_share(shapes.flops * on.flop, shapes.rest, terms.burst)
     return formulas.gemm(
-        on, tiles.tile_terms(terms), shapes.batch, shapes.m, shapes.n, shapes.k, shapes.itemsize, limited, *menu
+        on, tiles.tile_terms(terms), shapes.batch, shapes.m, shapes.n, shapes.k, shapes.itemsize, shapes.flops, *menu
     )
-
-
-def limited_share(work: Any, rest: float, burst: float) -> Any:
-    """Share of what a limit on power costs in a run that single products pay; `work`: their seconds at the sustained rate.
-
-    A limit acts on the mean power of some time. The shorter a product beside the rest that goes with it, the less it is slowed,
-    at most `burst` times less. Times it stands for rise with `work`, whatever `burst` is.
-    """
-    return (work + rest / burst) / (work + rest)
 
 
 def _best(

@@ -24,9 +24,9 @@ from hwspecs.rates import rates
 from sim import fitted as fits
 from sim import formulas, gemm_reference, residual, tiles, traffic
 from sim.compiled import _rebound
-from sim.correct import REST, WEIGHT_COPIES
+from sim.correct import WEIGHT_COPIES
 from sim.formulas import Chip, TileTerms, fourth, fourth_root, gemm
-from sim.gemm_reference import MOST_OFF, NAMES, USUAL, fill, limited_share, quantised
+from sim.gemm_reference import MOST_OFF, NAMES, USUAL, fill, quantised
 from workloads.cache import folder
 from workloads.kind import ITEMSIZE
 
@@ -46,8 +46,6 @@ class Memory(NamedTuple):
     gap: float  # s to the next kernel
     sm_count: float
     copies: float
-    rest: float  # s; see `sim.gemm_reference.limited_share`
-    burst: float
 
 
 def predictor(device: str, dtype: str = "bf16", software: str = "") -> Callable[[float, float, float], float]:
@@ -65,8 +63,7 @@ def predictor(device: str, dtype: str = "bf16", software: str = "") -> Callable[
     bandwidth = float(np.max(on.hbm_bandwidth))
     memory = Memory(
         float(ITEMSIZE[dtype]), float(np.max(traffic.reach(on, terms))), bandwidth * terms.hbm_tile, bandwidth, peak,
-        float(np.max(on.launch_gap)), float(np.max(on.sm_count)), WEIGHT_COPIES, REST,
-        terms.burst,
+        float(np.max(on.launch_gap)), float(np.max(on.sm_count)), WEIGHT_COPIES,
     )  # fmt: skip
     wanted = np.array([NAMES.index(name) if name in NAMES else -1 for name in r.names], dtype=np.int64)
     scaling = np.stack([r.centre, 1.0 / r.scale, r.low, r.high])
@@ -112,7 +109,7 @@ def _compiled() -> Callable[..., float]:
     names: dict[str, Any] = {**vars(gemm_reference), **globals()}
     for name in COMPILED:
         plain[name] = names[name] = numba.njit(fastmath=fast, inline="always")(_rebound(plain[name], plain))
-    for function in (quantised, fill, limited_share, _network, _near, _one):
+    for function in (quantised, fill, _network, _near, _one):
         names[function.__name__] = numba.njit(fastmath=fast)(_rebound(function, names))
     compiled: Callable[..., float] = names["_one"]
     return compiled
@@ -128,11 +125,10 @@ def _one(
     distance = size * (m * k + m * n + memory.copies * n * k)
     moved = (reads + writes) / (1.0 + fourth(memory.reach / distance))  # what is written over and over stays too
     hbm, cold = moved / memory.achieved, reads / memory.peak_bandwidth
-    limited = flops * limited_share(flops * chip.flop, memory.rest, memory.burst)
     best, least = 0, np.inf
     landscape = np.full(TILE_COUNT + SPLIT_COUNT, np.inf)  # the least time of each tile, then of each split
     for i in range(MENU.shape[0]):
-        t = gemm(chip, p, 1.0, m, n, k, size, limited, MENU[i, 0], MENU[i, 1], MENU[i, 2])
+        t = gemm(chip, p, 1.0, m, n, k, size, flops, MENU[i, 0], MENU[i, 1], MENU[i, 2])
         time = fourth_root(fourth(t.tensor) + fourth(t.l2) + fourth(t.latency) + fourth(hbm)) + t.fixed
         if not USUAL[i]:
             time = max(time, cold)
@@ -141,7 +137,7 @@ def _one(
         for j in (i // SPLIT_COUNT, TILE_COUNT + i % SPLIT_COUNT):
             landscape[j] = min(landscape[j], time)
     bm, bn, split = MENU[best, 0], MENU[best, 1], MENU[best, 2]
-    t = gemm(chip, p, 1.0, m, n, k, size, limited, bm, bn, split)
+    t = gemm(chip, p, 1.0, m, n, k, size, flops, bm, bn, split)
     total = least + memory.gap
     for j in range(len(landscape)):
         landscape[j] = min(np.log2(landscape[j] / least), MOST_OFF)

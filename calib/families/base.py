@@ -29,10 +29,6 @@ RATES = (
     "launch_gap",
     "hbm_bandwidth",
 )  # fields of `Rates` that a fit may change: of the device, not of a term
-OWN = (
-    *RATES,
-    "burst",
-)  # what a fit never lends to another device: those, and how a limit on power acts in its benchmark
 
 
 @dataclass(frozen=True)

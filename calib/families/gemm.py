@@ -18,7 +18,6 @@ from calib.families.base import Family, Floats, Physical, floats, joined
 from hwspecs.rates import Rates
 from sim import gemm_reference as reference
 from sim.calibration import Terms
-from sim.correct import REST
 from sim.gemm_reference import LANDSCAPE
 from workloads.kind import ITEMSIZE
 
@@ -40,8 +39,7 @@ def shapes(frame: pd.DataFrame, dtype: str) -> reference.Shapes:
     weights = np.where(shared == 1, 1.0, batch) * n * k
     copies = np.where(_served(frame), WEIGHT_COPIES, 1.0)
     distance = itemsize * (batch * m * k + batch * m * n + copies * weights)
-    rest = 0.0 if dtype == "fp32" else REST  # the lanes draw less; see `calib.lanes`
-    return reference.Shapes(batch, m, n, k, shared, distance, itemsize, dtype, rest)
+    return reference.Shapes(batch, m, n, k, shared, distance, itemsize, dtype)
 
 
 def _served(frame: pd.DataFrame) -> Any:
@@ -131,8 +129,8 @@ FAMILY = Family(
     floor=_floor,
     extents=("batch", "m", "n", "k"),
     fitted=(
-        "tensor_sustained", "burst", "hbm_tile", "fill_drain_tile", "split_reduction", "operand_delivery", "write_out",
-        "launch_gap", "loop_latency", "tile_issue", "wave_share",
+        "tensor_sustained", "hbm_tile", "fill_drain_tile", "split_reduction", "operand_delivery", "write_out", "launch_gap",
+        "loop_latency", "tile_issue", "wave_share",
     ),
     values=("m", "n", "k"),
     size=(96, 100),

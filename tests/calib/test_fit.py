@@ -66,10 +66,10 @@ def test_few_rows_refit_what_they_can_carry(rows: int, expected: int) -> None:
 def test_what_few_rows_carry_is_said() -> None:
     names = tuple("abcdefgh")
     assert said("gemm", 10, carried(names, 10), can_learn(np.arange(10))) == (
-        "gemm: 10 rows: refitted a (from 50 rows on 7, from 400 all); no correction (from 75 rows of 40 shapes on)"
+        "gemm: 10 rows: refitted a (from 50 rows on 6, from 400 all); no correction (from 75 rows of 40 shapes on)"
     )
     assert said("gemm", 100, carried(names, 100), can_learn(np.arange(100))) == (
-        "gemm: 100 rows: refitted a, b, c, d, e, f, g (from 400 rows on all); "
+        "gemm: 100 rows: refitted a, b, c, d, e, f (from 400 rows on all); "
         "a smooth correction (a finer one from 1000 rows on)"
     )
     assert said("gemm", 400, carried(names, 400), can_learn(np.arange(400))) == (

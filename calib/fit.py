@@ -187,7 +187,7 @@ class Plan:
 
 
 def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
-    """A network for each fold, of the other folds. Few rows have none: their whole fit is made again without each, to know its error."""
+    """A network for each fold, of the other folds. Few rows have none: their whole fit is made again without each fold."""
     from calib import network
 
     own = _recipe(rows, recipe)
@@ -281,7 +281,7 @@ def errors(measured: Floats, guess: Floats) -> dict[str, float]:
 
 
 def physical_stage(rows: Rows, seed: int, known: Mapping[str, float] | None = None) -> Part:
-    """Terms and floors by robust least squares, as many as the rows carry. Few rows have their correction here, untrained as it is."""
+    """Terms and floors by robust least squares, as many as the rows carry; with few rows, their correction too."""
     given = dict(known or {})
     drawn = np.random.default_rng(seed).permutation(len(rows))[:PHYSICAL_ROWS]
     some = rows.take(np.sort(drawn))

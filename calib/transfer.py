@@ -8,7 +8,7 @@ is read off the chip's smallest rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ PRIOR = (
     0.3  # standard deviation of the logarithm of a term: what is to hold elsewhere must stay near what holds elsewhere
 )
 POINTS = 10  # measured points after which the sustained rate is refitted
+DRAWS = 5  # of such points, whose errors are averaged
 LONE = 2.0  # times the median of the floors of a chip's labels that no floor is
 CLEARLY = 2.0  # times narrower that errors must be for a chip's library to be taken as unlike others
 EDGES = (
@@ -54,7 +55,8 @@ class Left:
     """One part of one chip that was left out: rows, errors in percent of all rows and of long ones, by stage.
 
     `sustained` is the share of the matrix rate, on the vector lanes of the clock, of streams of the bandwidth. `by` has, for
-    'roofline', 'spec' (nothing of the chip measured) and 'ten points': errors, and errors of long rows ({} where there are few).
+    'roofline', 'spec' (nothing of the chip measured) and 'ten points' (the mean of DRAWS draws): errors, and errors of
+    long rows ({} where there are few).
     `away` are logarithms of measured over predicted from the spec, `guess` the predicted seconds, (rows,).
     """
 
@@ -115,16 +117,13 @@ def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
     floors = _floors(test, found)
     guess = predicted(test, found, own, floors)
     long = np.flatnonzero(guess >= LONG)  # as predicted: what a user would measure to learn a sustained rate
-    drawn = np.sort(rng.permutation(long if len(long) >= POINTS else np.arange(len(test)))[:POINTS])
-    points = with_edges(test.take(drawn), floors, own)
-    ten = _after_points(points, found, own, floors)
-    after = predicted(_alike(test, points), found, ten, floors)
-    rest = ~np.isin(np.arange(len(test)), drawn)
-    stages = {
-        "roofline": (roofline(test, id_) + added(test, floors), np.ones(len(test), bool)),
-        "spec": (guess, np.ones(len(test), bool)), "ten points": (after, rest),
-    }  # fmt: skip
-    by = {name: _two(test.measured[mask], time[mask]) for name, (time, mask) in stages.items()}
+    pool = long if len(long) >= POINTS else np.arange(len(test))
+    ten = [_after_draw(test, np.sort(rng.permutation(pool)[:POINTS]), found, own, floors) for _ in range(DRAWS)]
+    by = {
+        "roofline": _two(test.measured, roofline(test, id_) + added(test, floors)),
+        "spec": _two(test.measured, guess),
+        "ten points": (_mean([each[0] for each in ten]), _mean([each[1] for each in ten])),
+    }
     key = next(iter(own))
     others = tuple(sorted(set(chips(train.frame))))
     return Left(
@@ -134,10 +133,31 @@ def _one(test: Rows, train: Rows, id_: str, seed: int, group: str) -> Left:
         others,
         len(test),
         by,
-        (own[key], ten[key]),
+        (own[key], float(np.mean([each[2] for each in ten]))),
         np.log(test.measured / guess),
         guess,
     )
+
+
+def _after_draw(
+    test: Rows,
+    drawn: NDArray[np.int64],
+    found: Mapping[str, float],
+    own: Mapping[str, float],
+    floors: Mapping[str, float],
+) -> tuple[Mapping[str, float], Mapping[str, float], float]:
+    """Errors of the other rows and of the long ones among them, once the rows `drawn` are measured; the share that those tell."""
+    points = with_edges(test.take(drawn), floors, own)
+    ten = _after_points(points, found, own, floors)
+    after = predicted(_alike(test, points), found, ten, floors)
+    rest = ~np.isin(np.arange(len(test)), drawn)
+    return (*_two(test.measured[rest], after[rest]), float(next(iter(ten.values()))))
+
+
+def _mean(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of every error, over the draws that have it."""
+    known = [e for e in each if e]
+    return {name: float(np.mean([e[name] for e in known])) for name in known[0]} if known else {}
 
 
 def _alike(rows: Rows, points: Rows) -> Rows:

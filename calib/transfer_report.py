@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from calib.transfer import POINTS, Left
+from calib.transfer import DRAWS, POINTS, Left
 
 STAGES = ("roofline", "spec", "ten points")
 HEADS = (
@@ -31,6 +31,7 @@ def text(found: Sequence[Left]) -> str:
         "MAPE in % of all rows / of rows of 50 us and more. 'from the spec': no number of the chip was measured; its sustained",
         "share of the matrix rate follows from TDP, SMs and clock, without the chip itself. 'bias': median error, %.",
         "'sustained': that share, and after ten points; on the vector lanes it is of the clock, for streams of the bandwidth.",
+        f"'after {POINTS} points': the mean of {DRAWS} draws of them.",
         "Host time inside rows is read off each chip's smallest ones.",
     )
     return f"{table(found)}\n\n" + "\n".join(notes)

@@ -38,7 +38,7 @@ def register_predict(cli: click.Group) -> None:
 def fit(tables: tuple[str, ...], hardware: str | None, out: str | None, seed: int, workers: int) -> None:
     """Fit the cost models to the measurements in TABLE.
 
-    Physical terms by robust least squares, as many as the rows carry; from 400 rows of a kind on also a learned correction, for
+    Physical terms by robust least squares, as many as the rows carry; from 75 rows of a kind on also a learned correction, for
     these devices only. Errors are of rows held out by whole shapes.
 
     \b

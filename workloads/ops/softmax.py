@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from hwspecs.software import Software
 from workloads.aten import AtenCall
 from workloads.kind import DISPATCH, Column, Dims, Ints, OpKind, Read, Way, Work
 
 DIMS = ("rows", "cols")
 FLOPS = 5  # per element: subtract, multiply by log2(e), running maximum, sum, divide
+
+# The same of torch's kernels in eager code (aten/src/ATen/native/cuda/SoftMax.cu and PersistentSoftmax.cuh; their loops compiled
+# for sm_80 by nvcc 13.5, fp16): the one for rows longer than WARP_ROW, a block to a row, and the one for shorter rows, which a
+# warp keeps in registers. 38 and 42 instructions an element as 2 FLOPs each, at 64 a cycle and SM, as in pointwise kernels
+# (`elementwise.ARITHMETIC`); exponentials and reciprocals are 3 and 2.
+WARP_ROW = 1024
+EAGER_FLOPS, EAGER_EXPS = (76, 84), (3, 2)
 
 
 def flops(d: Dims) -> Column:
@@ -22,8 +31,19 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """One kernel that keeps a row on chip."""
     n = d.rows * d.cols
     return (
-        Work("softmax", "reduce", (Read("input0", itemsize * n),), itemsize * n, vector_flops=FLOPS * n, exp_ops=n),
-    )
+        Work(
+            "softmax", "reduce", (Read("input0", itemsize * n),), itemsize * n, warp=d.cols <= WARP_ROW,
+            **arithmetic(n, d.cols, software),
+        ),
+    )  # fmt: skip
+
+
+def arithmetic(elements: Ints, cols: Ints, software: Software) -> dict[str, Column]:
+    """`vector_flops` and `exp_ops` (ops,) of a softmax of so many elements in rows of `cols`."""
+    if software.fusion != "eager":
+        return {"vector_flops": FLOPS * elements, "exp_ops": elements}
+    each, exps = (np.where(cols > WARP_ROW, *pair) for pair in (EAGER_FLOPS, EAGER_EXPS))
+    return {"vector_flops": each * elements, "exp_ops": exps * elements}
 
 
 def _softmax(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

@@ -30,20 +30,21 @@ def flops(d: Dims) -> Column:
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """One kernel that keeps a row on chip."""
     n = d.rows * d.cols
+    flops_, exps, warp = arithmetic(n, d.cols, software)
     return (
         Work(
-            "softmax", "reduce", (Read("input0", itemsize * n),), itemsize * n, warp=d.cols <= WARP_ROW,
-            **arithmetic(n, d.cols, software),
+            "softmax", "reduce", (Read("input0", itemsize * n),), itemsize * n, vector_flops=flops_, exp_ops=exps, warp=warp
         ),
     )  # fmt: skip
 
 
-def arithmetic(elements: Ints, cols: Ints, software: Software) -> dict[str, Column]:
-    """`vector_flops` and `exp_ops` (ops,) of a softmax of so many elements in rows of `cols`."""
-    if software.fusion != "eager":
-        return {"vector_flops": FLOPS * elements, "exp_ops": elements}
-    each, exps = (np.where(cols > WARP_ROW, *pair) for pair in (EAGER_FLOPS, EAGER_EXPS))
-    return {"vector_flops": each * elements, "exp_ops": exps * elements}
+def arithmetic(elements: Ints, cols: Ints, software: Software) -> tuple[Ints, Ints, Ints]:
+    """Vector FLOPs and exponentials (ops,) of a softmax of so many elements in rows of `cols`; 1 where a warp takes a row."""
+    eager = software.fusion == "eager"
+    long = cols > WARP_ROW
+    each = np.where(long, *EAGER_FLOPS) if eager else FLOPS
+    exps = np.where(long, *EAGER_EXPS) if eager else 1
+    return each * elements, exps * elements, 1 - long.astype(np.int64)
 
 
 def _softmax(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

@@ -107,12 +107,22 @@ def test_only_equal_parts_have_gaps() -> None:
     assert float(lower(made, eager).index_ops[0]) > 0.0
 
 
-@pytest.mark.parametrize(("cols", "pattern", "instructions"), [(4096, "reduce", 38), (1024, "warp", 42)])
-def test_softmax_by_the_kernel_that_torch_takes(cols: int, pattern: str, instructions: int) -> None:
+@pytest.mark.parametrize(
+    ("cols", "pattern", "instructions"),
+    [(4096, "reduce", 38), (1024, "warp", 42 + 30 / 32), (128, "warp", 42 + 30 / 4), (16, "warp", 42 + 30)],
+)
+def test_softmax_by_the_kernel_that_torch_takes(cols: int, pattern: str, instructions: float) -> None:
     rows = (1 << 26) // cols
     k = kernels([("softmax", {"rows": rows, "cols": cols})])
     assert k.pattern == (pattern,)
     assert float(k.vector_flops[0]) == 2 * instructions * rows * cols
+
+
+def test_a_warp_works_on_whole_powers_of_two() -> None:
+    """Rows of 77 keys are 128 lanes' elements."""
+    of = {cols: kernels([("softmax", {"rows": 4096, "cols": cols})]) for cols in (77, 128)}
+    assert float(of[77].vector_flops[0]) == float(of[128].vector_flops[0])
+    assert float(of[77].exp_ops[0]) == float(of[128].exp_ops[0]) == 2 * 4096 * 128
 
 
 def test_a_tensor_of_another_dtype_does_not_broadcast() -> None:

@@ -16,10 +16,12 @@ FLOPS = 5  # per element: subtract, multiply by log2(e), running maximum, sum, d
 
 # The same of torch's kernels in eager code (aten/src/ATen/native/cuda/SoftMax.cu and PersistentSoftmax.cuh; their loops compiled
 # for sm_80 by nvcc 13.5, fp16): the one for rows longer than WARP_ROW, a block to a row, and the one for shorter rows, which a
-# warp keeps in registers. 38 and 42 instructions an element as 2 FLOPs each, at 64 a cycle and SM, as in pointwise kernels
-# (`elementwise.ARITHMETIC`); exponentials and reciprocals are 3 and 2.
-WARP_ROW = 1024
-EAGER_FLOPS, EAGER_EXPS = (76, 84), (3, 2)
+# warp keeps in registers. Their instructions count as 2 FLOPs each, at 64 a cycle and SM, as in pointwise kernels
+# (`elementwise.ARITHMETIC`): 38 an element, of which exponentials and reciprocals are 3; and 42 an element of a row up to a power
+# of two, of which 2, and 30 a lane (the two reductions over the warp; 20 to 39 in rows of 16 to 128).
+WARP_ROW, WARP = 1024, 32
+BLOCK_OPS, BLOCK_EXPS = 38, 3
+ELEMENT_OPS, LANE_OPS, ELEMENT_EXPS = 42, 30, 2
 
 
 def flops(d: Dims) -> Column:
@@ -40,11 +42,15 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 
 def arithmetic(elements: Ints, cols: Ints, software: Software) -> tuple[Ints, Ints, Ints]:
     """Vector FLOPs and exponentials (ops,) of a softmax of so many elements in rows of `cols`; 1 where a warp takes a row."""
-    eager = software.fusion == "eager"
-    long = cols > WARP_ROW
-    each = np.where(long, *EAGER_FLOPS) if eager else FLOPS
-    exps = np.where(long, *EAGER_EXPS) if eager else 1
-    return each * elements, exps * elements, 1 - long.astype(np.int64)
+    short = (cols <= WARP_ROW).astype(np.int64)
+    if software.fusion != "eager":
+        return FLOPS * elements, elements, short
+    padded = np.exp2(np.ceil(np.log2(cols))).astype(np.int64)
+    rows_ = elements // np.maximum(cols, 1)
+    ops = np.where(
+        short == 1, rows_ * (ELEMENT_OPS * padded + LANE_OPS * np.minimum(padded, WARP)), BLOCK_OPS * elements
+    )
+    return 2 * ops, np.where(short == 1, ELEMENT_EXPS * rows_ * padded, BLOCK_EXPS * elements), short
 
 
 def _softmax(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

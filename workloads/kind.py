@@ -118,7 +118,8 @@ class Work:
         gemm / flash: the tiled view, for kernels on the matrix unit; at most one of the two.
         flops: matrix FLOPs executed (multiply and add are 2).
         vector_flops: FLOPs on the vector lanes.
-        index_ops: integer operations on the lanes, multiply and add counted as 2: addresses of elements.
+        index_ops: operations at the rate of the integer lanes, multiply and add counted as 2: addresses of elements, and all
+            other instructions of kernels whose code was counted, 2 each.
         part_ops: index_ops more where an operand of the call is a part of its tensor with gaps (a half of a projection).
         exp_ops: transcendental operations.
         run_bytes: length of the contiguous runs that reads consist of; 0 where they are fully contiguous.

@@ -22,7 +22,7 @@ from workloads.aten import AtenCall, size
 from workloads.baselines import columns
 from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Rows, Way, Work
 from workloads.ops.elementwise import INDEX_OPS
-from workloads.ops.softmax import arithmetic
+from workloads.ops.softmax import on_rows
 
 DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved", "mask")
 ROLES = ("self", "cross", "temporal")
@@ -223,7 +223,6 @@ def _softmax(d: Dims, itemsize: Ints, s: Ints, software: Software) -> tuple[Work
     made = np.where(upcast > 0, WIDE * scores, s)
     before = np.where((upcast > 0) & ~one_kernel, s, 0)
     back = np.where(eager * made > itemsize * scores, made, 0)
-    flops_, exps, warp = arithmetic(scores, d.kv_len, software)
     return (
         Work("scale", "stream", (Read("previous", scaled),), scaled, vector_flops=scaled // itemsize, final=False),
         Work(
@@ -231,9 +230,13 @@ def _softmax(d: Dims, itemsize: Ints, s: Ints, software: Software) -> tuple[Work
             index_ops=np.where(SMALL * mask < s, INDEX_OPS, 0) * (masked // itemsize), final=False,
         ),
         Work("scores to fp32", "stream", (Read("previous", before),), np.where(before > 0, made, 0), final=False),
-        Work(
-            "softmax", "reduce", (Read("previous", np.where(before > 0, made, s)), Read("input2", (1 - eager) * mask)),
-            np.where(eager == 1, made, itemsize * scores), vector_flops=flops_, exp_ops=exps, warp=warp, final=False,
+        on_rows(
+            Work(
+                "softmax", "reduce",
+                (Read("previous", np.where(before > 0, made, s)), Read("input2", (1 - eager) * mask)),
+                np.where(eager == 1, made, itemsize * scores), final=False,
+            ),
+            scores, d.kv_len, software,
         ),
         Work("from fp32", "stream", (Read("previous", back),), np.where(back > 0, itemsize * scores, 0), final=False),
     )  # fmt: skip

@@ -26,11 +26,12 @@ INDEX_OPS = 85
 # nvcc 13.5 (Loops.cuh and OffsetCalculator.cuh of torch), has 35.0 instructions an element, that of two operands 43.3 (of which
 # 85 / 2 are measured, above): at 64 a cycle and SM, and 2 operations each.
 PART_OPS = 70
-# FLOPs of an element in torch's vectorized fp16 kernels, of eager code and as a compiler writes them (approximate division and
-# exponential): 2 for each instruction, all of which run at 64 a cycle and SM. Their loops (ActivationGeluKernel.cu and others),
-# compiled for sm_80 by nvcc 13.5: gelu 30.3 with erf and 27.0 with tanh, silu and sigmoid 24.8 (12.5 by a compiler), tanh 20.0,
-# exp 13.0; an addition 5.5, which memory hides. Public fp16 gelu does 325e9 elements a second on an A100 (vidur), so 30 in the
-# cycles of an SM at 1.41 GHz; no figure was fitted to it.
+# Operations of an element in torch's vectorized fp16 kernels, of eager code and as a compiler writes them (approximate division
+# and exponential): 2 for each instruction. Their loops (ActivationGeluKernel.cu and others), compiled for sm_80 by nvcc 13.5:
+# gelu 30.3 with erf and 27.0 with tanh, silu and sigmoid 24.8 (12.5 by a compiler), tanh 20.0, exp 13.0; an addition 5.5, which
+# memory hides. Instructions of such kernels come at 64 a cycle and SM, whatever the pipe and the fp32 lanes: 43.3 of the kernel
+# that broadcasts take 42.5 of those on a V100 and 44.5 on an H200 (above), and gelu, with 325e9 elements a second in public fp16
+# times of an A100 (vidur), 30.0. So they are counted at the rate of the integer lanes, which are 64 on all of these.
 ARITHMETIC: Mapping[str, tuple[int, int]] = {
     "gelu": (57, 57), "silu": (50, 25), "sigmoid": (50, 25), "tanh": (40, 40), "exp": (26, 26),
 }  # fmt: skip
@@ -61,15 +62,15 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     eager = software.fusion == "eager"
     indexed = INDEX_OPS * _broadcasts(d) if eager else 0
     of_part = np.where(d.read1 > 0, INDEX_OPS, PART_OPS) if eager else 0
-    counted = getattr(d, "eager_flops" if eager else "compiled_flops", 0 * d.elements)
+    counted = getattr(d, "eager_ops" if eager else "compiled_ops", 0 * d.elements)
     return (
         Work(
             name="elementwise",
             pattern="stream",
             reads=(Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2)),
             write_bytes=d.write,
-            vector_flops=d.elements * np.where(counted > 0, counted, 1 + 4 * d.exps),
-            index_ops=d.elements * indexed,
+            vector_flops=d.elements * np.where(counted > 0, 0, 1 + 4 * d.exps),
+            index_ops=d.elements * (indexed + counted),
             part_ops=d.elements * np.maximum(of_part - indexed, 0),
             exp_ops=d.elements * d.exps,
         ),
@@ -77,9 +78,9 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 
 
 def arithmetic(label: str) -> Mapping[str, int]:
-    """FLOPs of an element of the torch operator that a label names, in eager code and in compiled code; 0 where not counted."""
+    """Operations of an element of the torch operator that a label names, in eager and in compiled code; 0 where not counted."""
     eager, compiled = ARITHMETIC.get(label.removeprefix("aten.").rstrip("_"), (0, 0))
-    return {"eager_flops": eager, "compiled_flops": compiled}
+    return {"eager_ops": eager, "compiled_ops": compiled}
 
 
 def _broadcasts(d: Dims) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ FLOPS = 5  # per element: subtract, multiply by log2(e), running maximum, sum, d
 
 # The same of torch's kernels in eager code (aten/src/ATen/native/cuda/SoftMax.cu and PersistentSoftmax.cuh; their loops compiled
 # for sm_80 by nvcc 13.5, fp16): the one for rows longer than WARP_ROW, a block to a row, and the one for shorter rows, which a
-# warp keeps in registers. Their instructions count as 2 FLOPs each, at 64 a cycle and SM, as in pointwise kernels
+# warp keeps in registers. Their instructions count as 2 operations each at the rate of the integer lanes, as in pointwise kernels
 # (`elementwise.ARITHMETIC`): 38 an element, of which exponentials and reciprocals are 3; and 42 an element of a row up to a power
 # of two, of which 2, and 30 a lane (the two reductions over the warp; 20 to 39 in rows of 16 to 128).
 WARP_ROW, WARP = 1024, 32
@@ -32,25 +33,21 @@ def flops(d: Dims) -> Column:
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """One kernel that keeps a row on chip."""
     n = d.rows * d.cols
-    flops_, exps, warp = arithmetic(n, d.cols, software)
-    return (
-        Work(
-            "softmax", "reduce", (Read("input0", itemsize * n),), itemsize * n, vector_flops=flops_, exp_ops=exps, warp=warp
-        ),
-    )  # fmt: skip
+    return (on_rows(Work("softmax", "reduce", (Read("input0", itemsize * n),), itemsize * n), n, d.cols, software),)
 
 
-def arithmetic(elements: Ints, cols: Ints, software: Software) -> tuple[Ints, Ints, Ints]:
-    """Vector FLOPs and exponentials (ops,) of a softmax of so many elements in rows of `cols`; 1 where a warp takes a row."""
+def on_rows(work: Work, elements: Ints, cols: Ints, software: Software) -> Work:
+    """The same kernel with the arithmetic of a softmax of so many elements (ops,) in rows of `cols`."""
     short = (cols <= WARP_ROW).astype(np.int64)
     if software.fusion != "eager":
-        return FLOPS * elements, elements, short
+        return replace(work, vector_flops=FLOPS * elements, exp_ops=elements, warp=short)
     padded = np.exp2(np.ceil(np.log2(cols))).astype(np.int64)
     rows_ = elements // np.maximum(cols, 1)
     ops = np.where(
         short == 1, rows_ * (ELEMENT_OPS * padded + LANE_OPS * np.minimum(padded, WARP)), BLOCK_OPS * elements
     )
-    return 2 * ops, np.where(short == 1, ELEMENT_EXPS * rows_ * padded, BLOCK_EXPS * elements), short
+    exps = np.where(short == 1, ELEMENT_EXPS * rows_ * padded, BLOCK_EXPS * elements)
+    return replace(work, index_ops=2 * ops, exp_ops=exps, warp=short)
 
 
 def _softmax(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

@@ -109,7 +109,7 @@ def _parts(trace: Trace, reads: _Reads) -> Floats:
     rotary embedding, scales and shifts of a modulation), so that a part lies in memory with gaps. A cut along the first axis
     would leave none; pipelines make one of the network's output, for guidance, which is not captured.
     """
-    sizes = np.array(_operands(trace), dtype=np.int64).reshape(trace.calls, INPUTS)
+    sizes = _operands(trace)
     few = np.diff(trace.input_offsets) <= INPUTS  # a further operand counts with the third
     here = (reads.slot < INPUTS) & few[reads.call]
     call, size = reads.call[here], sizes[reads.call[here], reads.slot[here]]
@@ -136,7 +136,7 @@ def _fused(trace: Trace, reads: _Reads) -> tuple[Floats, Floats, Floats]:
     host = np.array([k in HOSTS for k in trace.kinds])[trace.call_kind()] & ~layout
     segment = trace.call_segment()
     group = np.arange(trace.calls)
-    sizes = _operands(trace)
+    sizes = _operands(trace).tolist()
     producer = _producers(trace, reads)
     begin = np.searchsorted(reads.call, np.arange(trace.calls + 1))
     shared: dict[int, bool] = {}  # producing call -> every reader so far runs inside its kernel
@@ -176,11 +176,11 @@ def _producers(trace: Trace, reads: _Reads) -> list[int]:
     return np.where(known, key[before] % max(trace.calls, 1), -1).tolist()  # type: ignore[no-any-return]
 
 
-def _operands(trace: Trace) -> list[list[int]]:
+def _operands(trace: Trace) -> Ints:
     """Bytes of the operands of each pointwise call, (calls, INPUTS); zeros for other calls."""
     sizes = np.zeros((len(trace.op_kind), INPUTS), dtype=np.int64)
     for name in trace.kinds:
         if kinds()[name].pointwise:
             d = trace.dims(name)
             sizes[trace.ops_of(name)] = np.stack([getattr(d, f"read{slot}") for slot in range(INPUTS)], axis=1)
-    return sizes[trace.call_op].tolist()  # type: ignore[no-any-return]
+    return np.asarray(sizes[trace.call_op])

@@ -157,7 +157,8 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
         "reads": reads, "distances": distances,
         "write_bytes": work["write_bytes"][at] * (calls.kept_write[call] if work["final"] else 1.0),
         **{n: work[n][at] for n in NUMBERS if n not in ("write_bytes", "index_ops")},
-        "index_ops": work["index_ops"][at] + work["part_ops"][at] * calls.parts[call],
+        # What runs inside another call's kernel overlaps with that kernel's way through memory.
+        "index_ops": (work["index_ops"][at] + work["part_ops"][at] * calls.parts[call]) * calls.launches[call],
     }  # fmt: skip
 
 

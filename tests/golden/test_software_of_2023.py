@@ -97,6 +97,20 @@ def test_a_half_of_a_projection_costs_addresses(name: str, pays: bool) -> None:
     assert (slow > 1.8 * fast) if pays else slow == fast
 
 
+def test_an_activation_inside_another_kernel_overlaps_with_its_memory() -> None:
+    norm = {"n": 2, "c": 320, "positions": 4096, "groups": 32, "affine": 1}
+    size = 2 * 2 * 320 * 4096
+    silu = {"elements": size // 2, "read0": size, "read1": 0, "read2": 0, "write": size, "exps": 1}
+    made = trace([("group_norm", norm), ("elementwise", silu)])
+    inputs = made.input_ids.copy()
+    inputs[3] = made.output_ids[0]  # of the second call: what the first wrote
+    made = replace(made, input_ids=inputs, labels=("aten.silu",))
+    for name, launches, operations in (("pytorch-eager", 1.0, 50.0), ("pytorch-compiled", 0.0, 0.0)):
+        k = lower(made, software.load(name))
+        (own,) = (i for i, kernel in enumerate(k.name) if kernel == "elementwise")
+        assert (k.launches[own], k.index_ops[own]) == (launches, operations * size / 2)
+
+
 def test_only_equal_parts_have_gaps() -> None:
     """What is left of a sequence when a few tokens are taken off the front of one sample lies in one piece."""
     made = gated(True)

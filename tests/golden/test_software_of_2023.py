@@ -142,6 +142,21 @@ def test_layer_norm_in_16_bits_is_paced_by_its_instructions_too() -> None:
     assert abs(moved / float(priced.time[0]) / 954e9 - 1.0) < 0.08
 
 
+@pytest.mark.parametrize(("run", "operations"), [(0, 82), (128, 150)])
+def test_concatenations_find_the_place_of_every_element(run: int, operations: int) -> None:
+    """Shape.cu: 35 and 47 instructions in three and four dimensions; a compiler writes its own."""
+    size = 1 << 28
+    moved = dims("permute", read0=size, read1=size, write=2 * size, run=run)
+    told = moved.extended(**{name: [value] for name, value in kinds()["permute"].flags("aten.cat").items()})
+    way = kinds()["permute"].ways[0]
+    eager, compiled = (way.rows(told, np.array([2]), software.load(f"pytorch-{n}"))[0] for n in ("eager", "compiled"))
+    assert (float(np.max(eager.index_ops)), float(np.max(compiled.index_ops))) == (operations * size, 0.0)
+    slow, fast = (seconds(work, "fp16", "a100-sxm-80gb") for work in (eager, compiled))
+    assert slow > 1.4 * fast
+    padded = moved.extended(**{n: [v] for n, v in kinds()["permute"].flags("aten.constant_pad_nd").items()})
+    assert float(np.max(way.rows(padded, np.array([2]), software.load("pytorch-eager"))[0].index_ops)) == 0.0
+
+
 def test_a_warp_works_on_whole_powers_of_two() -> None:
     """Rows of 77 keys are 128 lanes' elements."""
     of = {cols: kernels([("softmax", {"rows": 4096, "cols": cols})]) for cols in (77, 128)}

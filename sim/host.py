@@ -69,12 +69,13 @@ def serial_makespan(gpu: Floats, host: Floats, trace: Trace, between: Mapping[in
         g_sum, h_sum = g.sum(axis=-1), h.sum(axis=-1)
         from_here = np.cumsum(g[..., ::-1], axis=-1)[..., ::-1]
         first_pass = (np.cumsum(h, axis=-1) + from_here).max(axis=-1)
-        if i in between:
+        if i in between and between[i].waits:
             done = np.maximum(end + g_sum, host_clock + first_pass)
             every = step_time(g, h, between[i])
             end = np.maximum(done, host_clock + h_sum + between[i].before) + between[i].after + (s.repeats - 1) * every
             host_clock = end
             continue
+        h_sum = h_sum + (between[i].before + between[i].after if i in between else 0.0)
         end = np.maximum(end + s.repeats * g_sum, host_clock + first_pass + (s.repeats - 1) * np.maximum(g_sum, h_sum))
         host_clock = host_clock + s.repeats * h_sum
     return np.asarray(end)

@@ -154,19 +154,8 @@ def case(row: Mapping[str, str], line: int) -> Case | str:
     if isinstance(request, str):
         return request
     words = f"{stack.name}, {stack.attention}, {stack.convolution.layout}" + (", graphs" if stack.cuda_graphs else "")
-    return Case(
-        row["id"],
-        MODELS[row["model"]],
-        row["model"],
-        request,
-        stack,
-        words,
-        devices(row["device"]),
-        of,
-        seconds,
-        line,
-        sampler,
-    )
+    model, on = MODELS[row["model"]], devices(row["device"])
+    return Case(row["id"], model, row["model"], request, stack, words, on, of, seconds, line, sampler)
 
 
 def _unusable(row: Mapping[str, str]) -> str:

@@ -44,15 +44,12 @@ EULER = Sampler(
 
 # The sampler of a row: what its source's script sets, else that of the checkpoint (scheduler/scheduler_config.json). Where a
 # source does not say, and for samplers that count their steps on the host (DPM-Solver, flow matching), that of Euler stands.
+# (model, source and software, sampler), patterns; the first that fits. Stable Diffusion 1 as its pipeline comes: the docs of
+# diffusers, lambda's scripts/benchmark.py, fal's benchmarks/benchmark_diffusers.py and _stablefast.py; Latte: onediff's
+# benchmarks/text_to_video_latte.py.
 SAMPLERS: tuple[tuple[str, str, Sampler], ...] = (
-    # model, source; the first that fits
-    (
-        r"^SD 1",
-        r"huggingface/diffusers|lambda-diffusers",
-        PNDM,
-    ),  # StableDiffusionPipeline as it comes (lambda: scripts/benchmark.py)
-    (r"^SD 1", r"fal-ai/(?!.*tensorrt)", PNDM),  # benchmarks/benchmark_diffusers.py and _stablefast.py: as it comes
-    (r"^Latte", r"", DDIM),  # onediff, benchmarks/text_to_video_latte.py
+    (r"^SD 1", r"huggingface/diffusers|lambda-diffusers|fal-ai/(?!.*tensorrt)", PNDM),
+    (r"^Latte", r"", DDIM),
 )
 
 

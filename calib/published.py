@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calib.devices import device_ids
+from calib.samplers import Sampler, of_row
 from hwspecs import device, software
 from hwspecs.errors import CalibrationError, nearest
 from hwspecs.software import Software
@@ -66,7 +67,10 @@ LAST = r"channels_?-? ?last|@v0\.25\.0"
 
 @dataclass(frozen=True)
 class Case:
-    """One row: the published seconds, of one run or of one denoising step, and what is priced for it on which devices."""
+    """One row: the published seconds, of one run or of one denoising step, and what is priced for it on which devices.
+
+    `request.steps` are runs of the network, of which some samplers make one more than they have steps.
+    """
 
     id: str
     model: str
@@ -78,6 +82,7 @@ class Case:
     of: str  # run or step
     seconds: float
     line: int
+    sampler: Sampler
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ def case(row: Mapping[str, str], line: int) -> Case | str:
     stack, of = assumed(row["software_stack"], row["source"]), COMPONENTS[row["component"]]
     if isinstance(stack, str):
         return stack
-    steps = int(float(row["steps"])) if row["steps"] else None
+    sampler = of_row(row["model"], row["source"], row["software_stack"])
+    steps = int(float(row["steps"])) + sampler.extra if row["steps"] else None
     seconds = 1.0 / float(row["it_per_s"]) if of == "step" else float(row["latency_ms"]) / 1e3
     if row["precision"].startswith("fp32") and stack.attention != "unfused":
         return "fp32 in fused attention: its products of three TF32 each are not modelled"
@@ -148,9 +154,8 @@ def case(row: Mapping[str, str], line: int) -> Case | str:
     if isinstance(request, str):
         return request
     words = f"{stack.name}, {stack.attention}, {stack.convolution.layout}" + (", graphs" if stack.cuda_graphs else "")
-    return Case(
-        row["id"], MODELS[row["model"]], row["model"], request, stack, words, devices(row["device"]), of, seconds, line
-    )
+    model, on = MODELS[row["model"]], devices(row["device"])
+    return Case(row["id"], model, row["model"], request, stack, words, on, of, seconds, line, sampler)
 
 
 def _unusable(row: Mapping[str, str]) -> str:

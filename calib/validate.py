@@ -1,7 +1,8 @@
 """Published latencies beside ours: error by row and by model, one vote a model. Nothing is fitted to these rows.
 
 Where a row does not say which of several devices ran it, all are priced: ours is their middle, and the interval over them is
-shown. A row is bound by the host where we predict that the host needs longer than the device to run its denoising steps.
+shown. A row is bound by the host where we predict that the host needs longer than the device to run its denoising steps. Ours is
+the time of the networks, which `run` gives, and beside it what the sampler of the row's program makes the host do (`samplers`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from calib.published import Case, Published
+from calib.samplers import between
 from hwspecs import device
 from hwspecs.rates import rates
+from sim.host import Between, serial_makespan, step_time
 from sim.result import call_class
-from sim.simulate import on_device, price
+from sim.simulate import held, on_device, price
 from sim.spread import interval
 from workloads.cache import trace_of
 from workloads.kind import REPORT_CLASSES
@@ -68,28 +71,36 @@ def beside(case: Case, trace: Trace) -> Beside:
     on = rates([device.load(id_) for id_ in case.devices])
     priced = price(trace, case.software, on, LEVEL)
     gpu = priced.cost.per_call(priced.cost.time + priced.cost.gap)
-    loop = _calls(trace, denoising(find(case.model), case.request))
-    step_gpu, step_host = gpu[:, loop].sum(axis=1), priced.host[:, loop].sum(axis=1)
+    steps = denoising(find(case.model), case.request)
+    loop, pause = _calls(trace, steps), between(case.sampler, case.software)
+    pauses = {steps[0]: pause} if len(steps) == 1 else {}
+    step_gpu = gpu[:, loop].sum(axis=1)
+    step_host = priced.host[:, loop].sum(axis=1) + pause.before + pause.after
     repeats = trace.call_repeats() if case.of == "run" else loop.astype(np.int64)
-    seconds = np.asarray(priced.makespan) if case.of == "run" else np.maximum(step_gpu, step_host)
+    seconds = (
+        serial_makespan(gpu, priced.host, trace, pauses)
+        if case.of == "run"
+        else step_time(gpu[:, loop], priced.host[:, loop], pause)
+    )
     middle = int(np.argsort(seconds)[(len(seconds) - 1) // 2])
     names = call_class(trace)
     by_class = np.bincount(names, gpu[middle] * repeats, len(REPORT_CLASSES))
     return Beside(
         case, float(seconds[middle]), float(seconds.min()), float(seconds.max()), float(gpu[middle] @ repeats),
-        bool(step_host[middle] > step_gpu[middle]), _interval(case, trace, seconds / seconds[middle]),
+        bool(step_host[middle] > step_gpu[middle]), _interval(case, trace, seconds / seconds[middle], pauses),
         {REPORT_CLASSES[i]: float(by_class[i]) for i in np.argsort(-by_class) if by_class[i] > 0},
     )  # fmt: skip
 
 
-def _interval(case: Case, trace: Trace, share: Any) -> tuple[float, float]:
+def _interval(case: Case, trace: Trace, share: Any, pauses: Mapping[int, Between]) -> tuple[float, float]:
     """From the least to the most of any candidate, over the middle one; `share` (candidates,): the time of each over that of the
-    middle one."""
+    middle one; `pauses`: what the host does between two steps."""
     each = []
     for id_, over in zip(case.devices, share, strict=True):
         one = on_device(price(trace, case.software, rates(device.load(id_)), LEVEL), device.load(id_))
-        low, high = interval(one, trace)
-        each.append((over * low / one.latency, over * high / one.latency))
+        low, high = interval(one, trace, pauses)
+        latency = float(serial_makespan(held(one.cost), one.host, trace, pauses))
+        each.append((over * low / latency, over * high / latency))
     return float(min(low for low, _ in each)), float(max(high for _, high in each))
 
 

@@ -20,8 +20,8 @@ def validate(table: str, form: str) -> None:
     """Hold published latencies of whole pipelines against ours.
 
     TABLE is a CSV of published times with the columns of examples/published-latencies.csv. Beside each row stand the software
-    that is assumed for its words and our time, over all devices that it may mean; then errors by model, rows bound by the host
-    apart, and what rows that are off are made of. Nothing is fitted to such times.
+    that is assumed for its words and our time, over all devices that it may mean, with what the sampler of its program adds; then
+    errors by model, rows bound by the host apart, and what rows that are off are made of. Nothing is fitted to such times.
 
     \b
     Examples:

@@ -33,7 +33,8 @@ def _row(r: Beside) -> dict[str, Any]:
     return {
         "id": c.id, "line": c.line, "model": c.model, "of": c.of, "software": c.assumed, "devices": list(c.devices),
         "batch": c.request.batch, "published_s": c.seconds, "ours_s": r.ours, "low_s": r.low, "high_s": r.high,
-        "gpu_s": r.gpu, "host_bound": r.host_bound, "interval80": list(r.interval), "error": r.error, "classes": dict(r.classes),
+        "gpu_s": r.gpu, "host_bound": r.host_bound, "sampler_waits": c.sampler.waits, "runs_beyond_steps": c.sampler.extra,
+        "interval80": list(r.interval), "error": r.error, "classes": dict(r.classes),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import yaml
 from hwspecs.errors import CalibrationError
 from sim.calibration import FOLDER
 from sim.calibration import load as load_calibration
-from sim.host import serial_makespan
+from sim.host import NOTHING, Between, serial_makespan
 
 if TYPE_CHECKING:
     from sim.result import Priced, Result
@@ -95,12 +95,20 @@ def latency_interval(result: Result) -> tuple[float, float]:
     return interval(result.priced, result.trace)
 
 
-def interval(priced: Priced, trace: Trace) -> tuple[float, float]:
-    """The same of a trace on one device: every kernel, and every call of the host, fast or slow together."""
+def interval(priced: Priced, trace: Trace, between: Mapping[int, Between] = NOTHING) -> tuple[float, float]:
+    """The same of a trace on one device: every kernel, and every call of the host, fast or slow together; `between` passes of
+    segments as in `sim.host`."""
     gpu, issue = np.exp(EIGHTY * relative(priced, trace)), np.exp(EIGHTY * load().host.device)
     held = priced.cost.per_call(priced.cost.time + priced.cost.gap)
-    low, high = (float(serial_makespan(held * gpu**s, priced.host * issue**s, trace)) for s in (-1.0, 1.0))
+    low, high = (
+        float(serial_makespan(held * gpu**s, priced.host * issue**s, trace, _scaled(between, issue**s)))
+        for s in (-1.0, 1.0)
+    )
     return low, high
+
+
+def _scaled(between: Mapping[int, Between], by: float) -> dict[int, Between]:
+    return {i: Between(b.before * by, b.after * by, b.waits) for i, b in between.items()}
 
 
 def outside(result: Result) -> dict[str, float]:

@@ -31,6 +31,7 @@ class Context:
         kept_reads: (INPUTS, calls) 1, or 0 where fusion keeps the operand on chip.
         kept_write: (calls,) 1, or 0 where fusion keeps the result on chip.
         launches: (calls,) 1, or 0 where the call runs inside its producer's kernel.
+        parts: (calls,) 1 where a pointwise call reads a part of a tensor with gaps, in code that is not fused; else 0.
     """
 
     distances: Floats
@@ -38,6 +39,7 @@ class Context:
     kept_reads: Floats
     kept_write: Floats
     launches: Floats
+    parts: Floats
 
 
 def context(trace: Trace, footprints: Floats, fuse: bool) -> Context:
@@ -49,7 +51,8 @@ def context(trace: Trace, footprints: Floats, fuse: bool) -> Context:
     touched = footprints[trace.call_op]
     reads = _activations(trace)
     kept = _fused(trace, reads) if fuse else _unfused(trace)
-    return Context(_distances(trace, reads, touched), _weight_distance(trace, touched[:, 0]), *kept)
+    parts = np.zeros(trace.calls) if fuse else _parts(trace, reads)
+    return Context(_distances(trace, reads, touched), _weight_distance(trace, touched[:, 0]), *kept, parts)
 
 
 class _Reads(NamedTuple):
@@ -99,6 +102,22 @@ def _weight_distance(trace: Trace, touched: Floats) -> Floats:
     return out
 
 
+def _parts(trace: Trace, reads: _Reads) -> Floats:
+    """1 for each pointwise call (calls,) with an operand that is one of several equal parts of its tensor.
+
+    Traces hold no strides. A tensor that is cut in equal parts is cut along its channels (halves of a gated projection or of a
+    rotary embedding, scales and shifts of a modulation), so that a part lies in memory with gaps. A cut along the first axis
+    would leave none; pipelines make one of the network's output, for guidance, which is not captured.
+    """
+    sizes = _operands(trace)
+    few = np.diff(trace.input_offsets) <= INPUTS  # a further operand counts with the third
+    here = (reads.slot < INPUTS) & few[reads.call]
+    call, size = reads.call[here], sizes[reads.call[here], reads.slot[here]]
+    whole = trace.tensor_bytes[reads.tensor[here]]
+    is_part = (size > 0) & (whole >= 2 * size) & (whole % np.maximum(size, 1) == 0)
+    return np.asarray(np.bincount(call, is_part, trace.calls) > 0, dtype=np.float64)
+
+
 def _unfused(trace: Trace) -> tuple[Floats, Floats, Floats]:
     return np.ones((INPUTS, trace.calls)), np.ones(trace.calls), np.ones(trace.calls)
 
@@ -117,7 +136,7 @@ def _fused(trace: Trace, reads: _Reads) -> tuple[Floats, Floats, Floats]:
     host = np.array([k in HOSTS for k in trace.kinds])[trace.call_kind()] & ~layout
     segment = trace.call_segment()
     group = np.arange(trace.calls)
-    sizes = _operands(trace)
+    sizes = _operands(trace).tolist()
     producer = _producers(trace, reads)
     begin = np.searchsorted(reads.call, np.arange(trace.calls + 1))
     shared: dict[int, bool] = {}  # producing call -> every reader so far runs inside its kernel
@@ -157,11 +176,11 @@ def _producers(trace: Trace, reads: _Reads) -> list[int]:
     return np.where(known, key[before] % max(trace.calls, 1), -1).tolist()  # type: ignore[no-any-return]
 
 
-def _operands(trace: Trace) -> list[list[int]]:
+def _operands(trace: Trace) -> Ints:
     """Bytes of the operands of each pointwise call, (calls, INPUTS); zeros for other calls."""
     sizes = np.zeros((len(trace.op_kind), INPUTS), dtype=np.int64)
     for name in trace.kinds:
         if kinds()[name].pointwise:
             d = trace.dims(name)
             sizes[trace.ops_of(name)] = np.stack([getattr(d, f"read{slot}") for slot in range(INPUTS)], axis=1)
-    return sizes[trace.call_op].tolist()  # type: ignore[no-any-return]
+    return np.asarray(sizes[trace.call_op])

@@ -95,6 +95,7 @@ Source: TypeAlias = Literal["input0", "input1", "input2", "weight", "previous"]
 
 # How a kernel goes through memory, which sets the share of HBM bandwidth that it reaches.
 Pattern: TypeAlias = Literal["tile", "stream", "reduce", "gather"]
+WARP = "warp"  # and reductions over rows that a warp keeps in its registers, which stream as pointwise kernels do
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,13 @@ class Work:
         gemm / flash: the tiled view, for kernels on the matrix unit; at most one of the two.
         flops: matrix FLOPs executed (multiply and add are 2).
         vector_flops: FLOPs on the vector lanes.
-        index_ops: integer operations on the lanes, multiply and add counted as 2: addresses of elements.
+        index_ops: operations at the rate of the integer lanes, multiply and add counted as 2: addresses of elements, and all
+            other instructions of kernels whose code was counted, 2 each.
+        part_ops: index_ops more where an operand of the call is a part of its tensor with gaps (a half of a projection).
         exp_ops: transcendental operations.
         run_bytes: length of the contiguous runs that reads consist of; 0 where they are fully contiguous.
         blocks, in_flight: thread blocks, and bytes that one of them keeps in flight; 0 where the kernel spreads over all SMs.
+        warp: 1 where a reduction is over rows that a warp keeps in registers, not a block in phases between which it waits.
         final: writes the output of the call (an intermediate stays inside it).
         fp32: 1 where a product is of fp32 operands, whatever the op's dtype.
     """
@@ -134,10 +138,12 @@ class Work:
     flops: Column = 0
     vector_flops: Column = 0
     index_ops: Column = 0
+    part_ops: Column = 0
     exp_ops: Column = 0
     run_bytes: Column = 0
     blocks: Column = 0
     in_flight: Column = 0
+    warp: Column = 0
     final: bool = True
     fp32: Column = 0
 

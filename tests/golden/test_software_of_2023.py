@@ -3,6 +3,7 @@ attention, one query on a long cache, the host by operator."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 from hwspecs import device, software
 from hwspecs.rates import rates
 from sim.cost import cost
-from tests.build import kernels
+from tests.build import kernels, trace
 from workloads.kind import DISPATCH, Dims, kinds
-from workloads.lower import column
+from workloads.lower import column, lower
 
 
 def dims(kind: str, **values: int) -> Dims:
@@ -51,6 +52,116 @@ def test_broadcasting_misses_the_bandwidth() -> None:
     )
     assert abs(count / eager / (185e9 * 1.38 / 1.53) - 1.0) < 0.1
     assert compiled < 0.7 * eager
+
+
+def test_gelu_in_16_bits_is_paced_by_its_instructions() -> None:
+    """vidur, A100-80GB, fp16, kernel time: 325e9 elements a second above 30 us (293 to 346), where memory would allow 440e9."""
+    count = 1 << 27
+    way = kinds()["elementwise"].ways[0]
+    d = dims("elementwise", elements=count, read0=2 * count, write=2 * count, exps=1)
+    told = d.extended(**{name: [value] for name, value in kinds()["elementwise"].flags("aten.gelu").items()})
+    gelu, plain = (
+        seconds(way.rows(x, np.array([2]), software.load("pytorch-eager"))[0], "fp16", "a100-sxm-80gb")
+        for x in (told, d)
+    )
+    assert abs(count / gelu / 325e9 - 1.0) < 0.07
+    assert count / plain > 400e9
+
+
+def test_operations_of_an_activation_by_its_label() -> None:
+    flags = kinds()["elementwise"].flags
+    assert flags("aten.gelu_") == flags("aten.gelu") == {"eager_ops": 57, "compiled_ops": 57}
+    assert flags("aten.silu")["compiled_ops"] < flags("aten.silu")["eager_ops"]
+    assert flags("aten.add") == flags("my.own") == {"eager_ops": 0, "compiled_ops": 0}
+
+
+def gated(part: bool, contiguous: int = 2) -> Any:
+    """gelu of one half of a projection of 2 x 2^26 elements in fp16, or of a tensor of its own size."""
+    count = 1 << 26
+    op = {"elements": count, "read0": 2 * count, "read1": 0, "read2": 0, "write": 2 * count, "exps": 1}
+    made = trace([("elementwise", op)])
+    whole = made.tensor_bytes.copy()
+    whole[made.input_ids] = 2 * count * (contiguous if part else 1)
+    return replace(made, tensor_bytes=whole, labels=("aten.gelu",))
+
+
+@pytest.mark.parametrize(("name", "pays"), [("pytorch-eager", True), ("pytorch-compiled", False)])
+def test_a_half_of_a_projection_costs_addresses(name: str, pays: bool) -> None:
+    """torch's kernel for operands with gaps, compiled for sm_80: 64.5 instructions an element, of which 30.3 are gelu."""
+    k = {part: lower(gated(part), software.load(name)) for part in (True, False)}
+    per_element = {part: float(k[part].index_ops[0]) / 2 / (1 << 26) for part in k}
+    assert per_element[False] == 28.5
+    assert per_element[True] == pytest.approx(64.5 if pays else 28.5, rel=0.02)
+    a100 = rates(device.load("a100-sxm-80gb"))
+    slow, fast = (float(cost(k[part], a100).time[0]) for part in (True, False))
+    assert (slow > 1.8 * fast) if pays else slow == fast
+
+
+def test_an_activation_inside_another_kernel_overlaps_with_its_memory() -> None:
+    norm = {"n": 2, "c": 320, "positions": 4096, "groups": 32, "affine": 1}
+    size = 2 * 2 * 320 * 4096
+    silu = {"elements": size // 2, "read0": size, "read1": 0, "read2": 0, "write": size, "exps": 1}
+    made = trace([("group_norm", norm), ("elementwise", silu)])
+    inputs = made.input_ids.copy()
+    inputs[3] = made.output_ids[0]  # of the second call: what the first wrote
+    made = replace(made, input_ids=inputs, labels=("aten.silu",))
+    for name, launches, operations in (("pytorch-eager", 1.0, 50.0), ("pytorch-compiled", 0.0, 0.0)):
+        k = lower(made, software.load(name))
+        (own,) = (i for i, kernel in enumerate(k.name) if kernel == "elementwise")
+        assert (k.launches[own], k.index_ops[own]) == (launches, operations * size / 2)
+
+
+def test_only_equal_parts_have_gaps() -> None:
+    """What is left of a sequence when a few tokens are taken off the front of one sample lies in one piece."""
+    made = gated(True)
+    almost = made.tensor_bytes.copy()
+    almost[made.input_ids] = made.tensor_bytes[made.input_ids] // 2 + 512
+    eager = software.load("pytorch-eager")
+    whole = float(lower(gated(False), eager).index_ops[0])
+    assert float(lower(replace(made, tensor_bytes=almost), eager).index_ops[0]) == whole
+    assert float(lower(made, eager).index_ops[0]) > whole
+
+
+@pytest.mark.parametrize(
+    ("cols", "pattern", "instructions"),
+    [(4096, "reduce", 38), (1024, "warp", 42 + 30 / 32), (128, "warp", 42 + 30 / 4), (16, "warp", 42 + 30)],
+)
+def test_softmax_by_the_kernel_that_torch_takes(cols: int, pattern: str, instructions: float) -> None:
+    rows = (1 << 26) // cols
+    k = kernels([("softmax", {"rows": rows, "cols": cols})])
+    assert k.pattern == (pattern,)
+    assert float(k.index_ops[0]) == 2 * instructions * rows * cols
+
+
+def test_layer_norm_in_16_bits_is_paced_by_its_instructions_too() -> None:
+    """vidur, A100-80GB, torch's layer norm, fp16, rows of 2049 to 4096, kernel time above 30 us: 954 GB/s in the median."""
+    rows, cols = 1 << 15, 4096
+    moved = 2 * 2 * rows * cols
+    k = kernels([("layer_norm", {"rows": rows, "cols": cols, "affine": 1})])
+    priced = cost(k, rates(device.load("a100-sxm-80gb")))
+    assert abs(moved / float(priced.time[0]) / 954e9 - 1.0) < 0.08
+
+
+@pytest.mark.parametrize(("run", "operations"), [(0, 82), (128, 150)])
+def test_concatenations_find_the_place_of_every_element(run: int, operations: int) -> None:
+    """Shape.cu: 35 and 47 instructions in three and four dimensions; a compiler writes its own."""
+    size = 1 << 28
+    moved = dims("permute", read0=size, read1=size, write=2 * size, run=run)
+    told = moved.extended(**{name: [value] for name, value in kinds()["permute"].flags("aten.cat").items()})
+    way = kinds()["permute"].ways[0]
+    eager, compiled = (way.rows(told, np.array([2]), software.load(f"pytorch-{n}"))[0] for n in ("eager", "compiled"))
+    assert (float(np.max(eager.index_ops)), float(np.max(compiled.index_ops))) == (operations * size, 0.0)
+    slow, fast = (seconds(work, "fp16", "a100-sxm-80gb") for work in (eager, compiled))
+    assert slow > 1.4 * fast
+    padded = moved.extended(**{n: [v] for n, v in kinds()["permute"].flags("aten.constant_pad_nd").items()})
+    assert float(np.max(way.rows(padded, np.array([2]), software.load("pytorch-eager"))[0].index_ops)) == 0.0
+
+
+def test_a_warp_works_on_whole_powers_of_two() -> None:
+    """Rows of 77 keys are 128 lanes' elements."""
+    of = {cols: kernels([("softmax", {"rows": 4096, "cols": cols})]) for cols in (77, 128)}
+    assert float(of[77].index_ops[0]) == float(of[128].index_ops[0])
+    assert float(of[77].exp_ops[0]) == float(of[128].exp_ops[0]) == 2 * 4096 * 128
 
 
 def test_a_tensor_of_another_dtype_does_not_broadcast() -> None:
@@ -95,11 +206,12 @@ def test_unfused_attention_beside_published_times(
 ) -> None:
     """fxmarty/efficient-attention-benchmark, README: eager, A100-SXM4-80GB, fp16; products, scale and softmax as operators.
 
-    Nothing is fitted to these: ours is up to a quarter too fast.
+    Nothing is fitted to these. Ours is too fast by 6 % at head_dim 32 and up to 18 % at 128: that script's matmul copies the
+    transposed keys too, element by element and against the grain.
     """
     op = {"batch": batch, "heads": heads, "kv_heads": heads, "q_len": length, "kv_len": length, "head_dim": head_dim}
     priced = cost(kernels([("attention", OFF | op)], attention="unfused"), rates(device.load("a100-sxm-80gb")))
-    assert 0.75 < float(priced.time.sum()) / published < 1.05
+    assert 0.8 < float(priced.time.sum()) / published < 1.0
 
 
 OFF = {"causal": 0, "role": 0, "interleaved": 1, "mask": 0}

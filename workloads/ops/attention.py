@@ -22,6 +22,7 @@ from workloads.aten import AtenCall, size
 from workloads.baselines import columns
 from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Rows, Way, Work
 from workloads.ops.elementwise import INDEX_OPS
+from workloads.ops.softmax import on_rows
 
 DIMS = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal", "role", "interleaved", "mask")
 ROLES = ("self", "cross", "temporal")
@@ -33,12 +34,6 @@ SOFTMAX_FLOPS = (
     5  # per score: subtract, multiply by log2(e), running maximum, sum, rescale share (FlashAttention-2, algorithm 1)
 )
 
-# The same of torch's softmax kernels in eager code (aten/src/ATen/native/cuda/SoftMax.cu and PersistentSoftmax.cuh; their loops
-# compiled for sm_80 by nvcc 13.5, fp16): operations of the fp32 lanes per score as FLOPs (2 each), and operations of the
-# special-function units, of the kernel for rows longer than WARP_ROW, which takes every exponential twice and divides, and of
-# the one for shorter rows. On the lanes run 23.6 of 38 instructions and 15.4 of 42; exponentials and reciprocals are 3 and 2.
-WARP_ROW = 1024
-SOFTMAX_LANES, SOFTMAX_EXPS = (47, 31), (3, 2)
 WIDE, SMALL = 4, 4  # B of an fp32 value; a mask that is smaller than the scores by more than this broadcasts over them
 
 # FlashAttention-2's kernel that splits keys: rows of a block of queries, and keys of a block (flash_api.cpp, set_params_splitkv:
@@ -182,7 +177,7 @@ def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
             "q k^t", "tile", (Read("input0", q_read), Read("input1", k_read)), s,
             gemm=Gemm(groups, d.q_len, d.kv_len, d.head_dim), flops=product, final=False, fp32=wide,
         ),
-        *_softmax(d, itemsize, s, eager),
+        *_softmax(d, itemsize, s, software),
         Work(
             "p v", "tile", (Read("previous", own), Read("input2", _keys(d, kv))), q,
             gemm=Gemm(groups, d.q_len, d.head_dim, d.kv_len), flops=product,
@@ -214,8 +209,9 @@ def _operands(d: Dims, itemsize: Ints, eager: int) -> tuple[Work, ...]:
     )  # fmt: skip
 
 
-def _softmax(d: Dims, itemsize: Ints, s: Ints, eager: int) -> tuple[Work, ...]:
+def _softmax(d: Dims, itemsize: Ints, s: Ints, software: Software) -> tuple[Work, ...]:
     """From scores of `s` bytes to probabilities in the dtype of the values: scale, mask, casts and softmax."""
+    eager = int(software.fusion == "eager")
     scores = d.batch * d.heads * d.q_len * d.kv_len
     scaled = eager * (1 - _said(d, "unscaled")) * s
     zeros = (_said(d, "held") == 1) & (_said(d, "mask_at_decode") == 1)  # a mask that masks nothing, added all the same
@@ -227,9 +223,6 @@ def _softmax(d: Dims, itemsize: Ints, s: Ints, eager: int) -> tuple[Work, ...]:
     made = np.where(upcast > 0, WIDE * scores, s)
     before = np.where((upcast > 0) & ~one_kernel, s, 0)
     back = np.where(eager * made > itemsize * scores, made, 0)
-    long = d.kv_len > WARP_ROW
-    flops_each = np.where(long, *SOFTMAX_LANES) if eager else SOFTMAX_FLOPS
-    exps_each = np.where(long, *SOFTMAX_EXPS) if eager else 1
     return (
         Work("scale", "stream", (Read("previous", scaled),), scaled, vector_flops=scaled // itemsize, final=False),
         Work(
@@ -237,10 +230,13 @@ def _softmax(d: Dims, itemsize: Ints, s: Ints, eager: int) -> tuple[Work, ...]:
             index_ops=np.where(SMALL * mask < s, INDEX_OPS, 0) * (masked // itemsize), final=False,
         ),
         Work("scores to fp32", "stream", (Read("previous", before),), np.where(before > 0, made, 0), final=False),
-        Work(
-            "softmax", "reduce", (Read("previous", np.where(before > 0, made, s)), Read("input2", (1 - eager) * mask)),
-            np.where(eager == 1, made, itemsize * scores), vector_flops=flops_each * scores, exp_ops=exps_each * scores,
-            final=False,
+        on_rows(
+            Work(
+                "softmax", "reduce",
+                (Read("previous", np.where(before > 0, made, s)), Read("input2", (1 - eager) * mask)),
+                np.where(eager == 1, made, itemsize * scores), final=False,
+            ),
+            scores, d.kv_len, software,
         ),
         Work("from fp32", "stream", (Read("previous", back),), np.where(back > 0, itemsize * scores, 0), final=False),
     )  # fmt: skip

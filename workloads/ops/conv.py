@@ -15,6 +15,7 @@ import numpy as np
 from hwspecs.software import Software
 from workloads.aten import AtenCall
 from workloads.kind import DISPATCH, Column, Dims, Gemm, Ints, OpKind, Read, Way, Work
+from workloads.ops.elementwise import INDEX_OPS
 
 DIMS = (
     "n",
@@ -86,13 +87,15 @@ def _gemm(d: Dims) -> Gemm:
 
 def _copy(name: str, source: Any, moved: Ints, run_bytes: int) -> Work:
     """A transposition takes 1.3 times a stream of its bytes (public TF32 convolutions, compiled against eager, as in
-    calib/families/conv.py): it reaches the share of the bandwidth that reductions reach."""
-    return Work(name, "reduce", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
+    calib/families/conv.py): it reaches the share of the bandwidth that gathers reach."""
+    return Work(name, "gather", (Read(source, moved),), moved, run_bytes=run_bytes, final=source == "previous")
 
 
 def _bias(d: Dims, itemsize: Ints, y_bytes: Ints) -> tuple[Work, ...]:
+    """An addition that broadcasts (aten/src/ATen/native/Convolution.cpp: output.add_(reshape_bias(...)))."""
     touched = np.where(d.bias == 1, y_bytes, 0)
-    return (Work("bias", "stream", (Read("previous", touched),), touched, vector_flops=touched // itemsize),)
+    n = touched // itemsize
+    return (Work("bias", "stream", (Read("previous", touched),), touched, vector_flops=n, index_ops=INDEX_OPS * n),)
 
 
 def _convolution(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

@@ -22,6 +22,19 @@ DIMS = ("elements", "read0", "read1", "read2", "write", "exps")
 # The same on an H200, which has twice the fp32 lanes and no more integer lanes: 1.08e9 elements in 3.09 ms of products and 3.14
 # of additions (sgl-project/sglang pull request 34004, modulation of FLUX.1 at 1024 x 1024): 89 and 90 at 1.83 GHz.
 INDEX_OPS = 85
+# The same of a kernel of one operand, which reads a part of a tensor with gaps: its loop in two dimensions, compiled for sm_80 by
+# nvcc 13.5 (Loops.cuh and OffsetCalculator.cuh of torch), has 35.0 instructions an element, that of two operands 43.3 (of which
+# 85 / 2 are measured, above): at 64 a cycle and SM, and 2 operations each.
+PART_OPS = 70
+# Operations of an element in torch's vectorized fp16 kernels, of eager code and as a compiler writes them (approximate division
+# and exponential): 2 for each instruction. Their loops (ActivationGeluKernel.cu and others), compiled for sm_80 by nvcc 13.5:
+# gelu 30.3 with erf and 27.0 with tanh, silu and sigmoid 24.8 (12.5 by a compiler), tanh 20.0, exp 13.0; an addition 5.5, which
+# memory hides. Instructions of such kernels come at 64 a cycle and SM, whatever the pipe and the fp32 lanes: 43.3 of the kernel
+# that broadcasts take 42.5 of those on a V100 and 44.5 on an H200 (above), and gelu, with 325e9 elements a second in public fp16
+# times of an A100 (vidur), 30.0. So they are counted at the rate of the integer lanes, which are 64 on all of these.
+ARITHMETIC: Mapping[str, tuple[int, int]] = {
+    "gelu": (57, 57), "silu": (50, 25), "sigmoid": (50, 25), "tanh": (40, 40), "exp": (26, 26),
+}  # fmt: skip
 ONE_ELEMENT, WIDEST_RATIO = 8, 4  # B; largest itemsize over the smallest of floating types
 
 TRANSCENDENTAL = frozenset((
@@ -42,22 +55,32 @@ def flops(d: Dims) -> Column:
 
 
 def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
-    """One kernel that streams the operands; one FLOP an element, and four more around each transcendental.
+    """One kernel that streams the operands; one FLOP an element, and four more around a transcendental that is not counted.
 
-    Where an operand broadcasts, torch's eager kernel works out the address of every element.
+    Where an operand broadcasts, or is a part of a tensor with gaps, torch's eager kernel works out the address of every element.
     """
-    indexed = INDEX_OPS * _broadcasts(d) if software.fusion == "eager" else 0
+    eager = software.fusion == "eager"
+    indexed = INDEX_OPS * _broadcasts(d) if eager else 0
+    of_part = np.where(d.read1 > 0, INDEX_OPS, PART_OPS) if eager else 0
+    counted = getattr(d, "eager_ops" if eager else "compiled_ops", 0 * d.elements)
     return (
         Work(
             name="elementwise",
             pattern="stream",
             reads=(Read("input0", d.read0), Read("input1", d.read1), Read("input2", d.read2)),
             write_bytes=d.write,
-            vector_flops=d.elements * (1 + 4 * d.exps),
-            index_ops=d.elements * indexed,
+            vector_flops=d.elements * np.where(counted > 0, 0, 1 + 4 * d.exps),
+            index_ops=d.elements * (indexed + counted),
+            part_ops=d.elements * np.maximum(of_part - indexed, 0),
             exp_ops=d.elements * d.exps,
         ),
     )
+
+
+def arithmetic(label: str) -> Mapping[str, int]:
+    """Operations of an element of the torch operator that a label names, in eager and in compiled code; 0 where not counted."""
+    eager, compiled = ARITHMETIC.get(label.removeprefix("aten.").rstrip("_"), (0, 0))
+    return {"eager_ops": eager, "compiled_ops": compiled}
 
 
 def _broadcasts(d: Dims) -> Any:
@@ -128,5 +151,6 @@ KIND = OpKind(
     torch_call,
     EXAMPLES,
     capture=CAPTURE,
+    flags=arithmetic,
     pointwise=True,
 )

@@ -15,6 +15,10 @@ from workloads.ops.elementwise import INDEX_OPS
 
 DIMS = ("rows", "cols", "affine")
 FLOPS = 8  # per element: Welford update (4), normalise (2), scale and shift (2)
+# Operations of an element in torch's layer norm, 2 for each instruction (`elementwise.ARITHMETIC`): the loops of
+# vectorized_layer_norm_kernel (layer_norm_kernel.cu), compiled for sm_80 by nvcc 13.5 for fp16, have 18.5 for the moments, most
+# of them for the reciprocal of a count, and 11.5 to normalise, scale and shift.
+EAGER_OPS = 60
 
 
 def flops(d: Dims) -> Column:
@@ -27,8 +31,10 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     runs as the operators that define it."""
     apart = getattr(d, "rms", 0 * d.rows) if software.rms_norm == "separate" else 0 * d.rows
     n = d.rows * d.cols * (1 - apart)
+    counted = EAGER_OPS * int(software.fusion == "eager") * (1 - getattr(d, "rms", 0 * d.rows))
     reads = (Read("input0", itemsize * n), Read("weight", 2 * itemsize * d.cols * d.affine * (1 - apart)))
-    whole = Work("layer norm", "reduce", reads, itemsize * n, vector_flops=FLOPS * n)
+    arithmetic = {"vector_flops": np.where(counted > 0, 0, FLOPS) * n, "index_ops": counted * n}
+    whole = Work("layer norm", "reduce", reads, itemsize * n, **arithmetic)  # type: ignore[arg-type]
     return (whole, *(_separate(d, itemsize, apart) if np.any(apart) else ()))
 
 

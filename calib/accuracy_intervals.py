@@ -9,7 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from calib.families.base import Floats
-from calib.fit import NEARER, Rows, predicted
+from calib.fit import NEARER, Rows, judged, predicted
 from calib.held_values import columns_of
 from sim.fitted import Part
 
@@ -36,7 +36,7 @@ def inside(rows: Rows, guess: Floats, part: Part | None) -> dict[str, float]:
     whole units strays from a true 80 % in 19 of 20 draws; {} for a fit without intervals."""
     if part is None or not part.intervals:
         return {}
-    low, high = part.ends(rows.condition, guess, columns_of(rows.frame, part))
+    low, high = part.ends(rows.condition, guess, columns_of(rows.frame, part), judged(rows, part)[2])
     away = np.log(rows.measured / guess)
     within = (low <= away) & (away <= high)
     unit = np.unique(rows.unit, return_inverse=True)[1]
@@ -48,14 +48,15 @@ def inside(rows: Rows, guess: Floats, part: Part | None) -> dict[str, float]:
 
 
 def nearer(rows: Rows, guess: Floats, part: Part | None) -> dict[str, float]:
-    """Error of the mean of the networks over the mean error of one of them, of rows that none saw."""
+    """Error of the mean of the networks over that of so many as are blind to a fold, in the mean over folds, of rows that none
+    saw."""
     if part is None or part.residual is None or len(part.residual.layers) < 2:
         return {}
-    alone = [
-        predicted(rows, replace(part, residual=replace(part.residual, layers=(n,))))[0] for n in part.residual.layers
-    ]
-    one, all_ = (np.mean([np.abs(np.log(g / rows.measured)).mean() for g in some]) for some in (alone, [guess]))
-    return {"nearer": float(all_ / one)}
+    layers, each = part.residual.layers, len(part.doubt.networks) if part.doubt else 1
+    some = [tuple(layers[(i + j) % len(layers)] for j in range(each)) for i in range(len(layers))]
+    by = [predicted(rows, replace(part, residual=replace(part.residual, layers=own), doubt=None))[0] for own in some]
+    few, all_ = (np.mean([np.abs(np.log(g / rows.measured)).mean() for g in guesses]) for guesses in (by, [guess]))
+    return {"nearer": float(all_ / few)}
 
 
 def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]]) -> str:

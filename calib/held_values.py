@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from calib.families.base import Floats
 from calib.intervals import COVERAGE, LEAST_ROWS
+from calib.network import blind_to, spares
 from sim.intervals import ABOVE, BELOW, INSIDE, Interval, ends_of, news, sizes
 
 if TYPE_CHECKING:
@@ -61,10 +62,14 @@ def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Blind]:
     return out
 
 
-def recipes(blind: Sequence[Blind], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
-    """Each mask with the recipe of the network that sees none of its rows."""
-    less = replace(recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1)
-    return [(b.mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, b in enumerate(blind)]
+def recipes(blind: Sequence[Blind], fold: NDArray[np.int64], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
+    """Rows (rows,) that each network does not see, and its recipe: for each mask as many as are blind to a fold, and blind
+    to what those are."""
+    less = replace(
+        recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1, spared=1
+    )
+    each = [b.mask | spares(fold, i, recipe) for b in blind for i in blind_to(0, recipe)]
+    return [(mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, mask in enumerate(each)]
 
 
 def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
@@ -98,10 +103,15 @@ def stretches(
 
 
 def in_units(
-    away: Floats, intervals: Mapping[str, Interval], condition: NDArray[np.object_], seconds: Floats
+    away: Floats,
+    intervals: Mapping[str, Interval],
+    condition: NDArray[np.object_],
+    seconds: Floats,
+    scale: Floats | float = 1.0,
 ) -> Floats:
-    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted."""
-    low, high = ends_of(intervals, condition, sizes(seconds))
+    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted, `scale` is how much wider its
+    interval is than that of a typical row."""
+    low, high = (scale * end for end in ends_of(intervals, condition, sizes(seconds)))
     return np.asarray(away / np.maximum(np.where(away > 0.0, high, -low), LEAST_END))
 
 

@@ -32,6 +32,33 @@ class Interval:
     rows: int
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """How unsure a correction is of a row: by how much networks differ that are blind to it.
+
+    `networks`: by number, those that saw none of one fold of the units: of a new row, they say as much as they and others say of
+    held-out rows, by which intervals are made. `floor` is added to their standard deviation, in the logarithm; `typical` is the
+    median of that sum over held-out rows, which intervals are given for.
+    """
+
+    networks: tuple[int, ...]
+    floor: float
+    typical: float
+
+    def scale(self, each: Floats) -> Floats:
+        """How much wider than that of a typical row an interval is, (rows,), of what networks make of rows, (networks, rows)."""
+        return self.wider(disagreement(each[list(self.networks)]))
+
+    def wider(self, spread: Floats) -> Floats:
+        """The same of their standard deviation (rows,)."""
+        return np.asarray((spread + self.floor) / self.typical)
+
+
+def disagreement(each: Floats) -> Floats:
+    """Standard deviation (rows,) among networks, (networks, rows)."""
+    return np.asarray(each.std(axis=0, ddof=1))
+
+
 WIDE = Interval(-float(np.log(2.0)), float(np.log(2.0)), 0)  # where no held-out row says how far off we are
 AS_IS = Interval(-1.0, 1.0, 0)  # of an interval that nothing stretches
 

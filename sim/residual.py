@@ -42,11 +42,14 @@ class Residual:
 
     def mean(self, inputs: NDArray[np.float32], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
         """The same of what `inputs` gives."""
-        column, known = self.columns(condition), max(len(self.layers), 1)
-        parts = [
-            self._evaluated(inputs[i : i + CHUNK], column[i : i + CHUNK]) / known for i in range(0, len(inputs), CHUNK)
-        ]
-        return np.clip(np.concatenate(parts), -BOUND, BOUND) if parts else np.zeros(0)
+        return averaged(self.each(inputs, condition))
+
+    def each(self, inputs: NDArray[np.float32], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
+        """What every network makes of what `inputs` gives, (networks, rows), not bounded."""
+        column, out = self.columns(condition), np.zeros((len(self.layers), len(inputs)))
+        for i in range(0, len(inputs), CHUNK):
+            out[:, i : i + CHUNK] = self._evaluated(inputs[i : i + CHUNK], column[i : i + CHUNK])
+        return out
 
     def columns(self, condition: Sequence[Any] | NDArray[np.object_]) -> NDArray[np.int64]:
         """Output that each row's software adds, (rows,); 0 for an unknown one."""
@@ -77,14 +80,19 @@ class Residual:
         return tuple(out)
 
     def _evaluated(self, inputs: NDArray[np.float32], column: NDArray[np.int64]) -> Floats:
-        """Sum over the networks, (rows,)."""
-        total, rows = np.zeros(len(inputs)), np.arange(len(inputs))
-        for network in self.layers:
+        """Of each network, (networks, rows)."""
+        out, rows = np.zeros((len(self.layers), len(inputs))), np.arange(len(inputs))
+        for at, network in enumerate(self.layers):
             x: Any = inputs
             for i, (weights, biases) in enumerate(network):
                 x = x @ weights + biases
                 if i < len(network) - 1:
                     with np.errstate(over="ignore"):  # of a very negative x, whose SiLU is 0
                         x = x / (1.0 + np.exp(-x))
-            total += x[:, 0] + np.where(column > 0, x[rows, column], 0.0)
-        return total
+            out[at] = x[:, 0] + np.where(column > 0, x[rows, column], 0.0)
+        return out
+
+
+def averaged(each: Floats) -> Floats:
+    """The mean over networks (networks, rows), (rows,), within +-BOUND; zeros of no network."""
+    return np.clip(each.mean(axis=0), -BOUND, BOUND) if len(each) else np.zeros(each.shape[1])

@@ -23,7 +23,7 @@ from sim.intervals import ABOVE, INSIDE
 from sim.residual import BOUND
 from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
 
-SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, folds=2)
+SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, folds=4)
 
 
 def rows_of(frame: Any) -> Rows:

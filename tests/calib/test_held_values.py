@@ -35,12 +35,20 @@ def test_columns_that_are_no_grid_are_left_alone() -> None:
 
 
 def test_networks_for_intervals_are_trained_for_less_long() -> None:
-    mask = np.ones(3, dtype=bool)
-    ((got, recipe),) = held_values.recipes(
-        [held_values.Blind(mask, "n")], Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
+    mask = np.arange(5) == 3
+    (first, recipe), (second, other) = held_values.recipes(
+        [held_values.Blind(mask, "n")], np.arange(5), Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
     )
-    assert got is mask
-    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.seed) == (30, 300, 1, 8)
+    assert first.tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]  # the mask is of row 3; network 0 is blind to folds 0 and 1,
+    assert second.tolist() == [True, False, False, True, True]  # network 4 to folds 4 and 0: the judges of a new row
+    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.spared, recipe.seed) == (30, 300, 1, 1, 8)
+    assert other.seed == 9
 
 
 @pytest.mark.parametrize(("n", "what"), [(256.0, ""), (300.0, INSIDE), (0.5, BELOW), (5000.0, ABOVE), (2048.0, "")])
@@ -101,6 +109,8 @@ def test_errors_are_counted_in_ends_of_the_interval() -> None:
     bands = {"": Interval(-0.1, 0.2, 9)}
     away, some = np.array([-0.1, 0.1, 0.4]), np.full(3, "a", dtype=object)
     assert held_values.in_units(away, bands, some, np.full(3, 1e-4)).tolist() == pytest.approx([-1.0, 0.5, 2.0])
+    wider = held_values.in_units(away, bands, some, np.full(3, 1e-4), np.array([1.0, 2.0, 0.5]))
+    assert wider.tolist() == pytest.approx([-1.0, 0.25, 4.0])
 
 
 def test_ends_of_a_part_know_what_is_new() -> None:

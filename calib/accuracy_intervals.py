@@ -69,10 +69,12 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
     return "\n\n".join(
         [
             "## Intervals on units that no fit saw\n"
-            "The intervals of a fit are quantiles of errors of rows whose unit its networks did not see (folds of whole\n"
-            "units), by software and size of the time. Here they are held against rows that had no part in that: those that\n"
-            "the fits above are scored on. The interval is for the mean of all networks, its errors are of one of them at a\n"
-            f"time, and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}.\n"
+            "Each network of a fit is trained without two folds of the units, so that two are blind to every row. An interval\n"
+            "is a quantile of errors of such rows, by software and size of the time, times how much those two differ about\n"
+            "the row (their standard deviation, and a floor). A new row is judged by two that spared one fold: more would\n"
+            "differ less by chance, and be no measure of the same. Here intervals are held against rows that had no part in\n"
+            "that: those that the fits above are scored on. It is for the mean of all networks, errors are of the mean of two,\n"
+            f"and are taken to be {NEARER:g} as large; on these rows that ratio is {', '.join(ratios)}.\n"
             "'Band of units': rows come in whole units, and few; in 19 of 20 draws of as many units the share would be so near.\n"
             "Where tables are grids (16-bit products, serving attention), the interval of a row with a value between measured\n"
             "ones, below the smallest or above the largest is stretched: by the errors of networks that never saw some values,\n"

@@ -16,7 +16,7 @@ from calib.network import Inputs, Recipe, blind_to
 from sim.intervals import Doubt, disagreement
 from sim.residual import Residual, averaged
 
-FLOOR = 0.7  # of the median disagreement, added to all: two networks may agree by chance
+FLOOR = 2.0  # of the median disagreement, added to all: two networks may agree by chance. 1 to 3 give intervals of the same width
 
 
 def held_out(

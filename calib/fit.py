@@ -154,9 +154,6 @@ def judged(rows: Rows, part: Part) -> tuple[Floats, Physical, Floats]:
     return p.corrected(averaged(each)), p, scale
 
 
-# ---- the fit of one part ---------------------------------------------------------------------------------------------
-
-
 def fit_part(rows: Rows, recipe: Recipe) -> Part:
     """The fit of one part, with the names of the rows that it does not explain."""
     return _with_outliers(rows, trained(rows, recipe))
@@ -249,16 +246,20 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
     if part.residual is not None and not plan.repeated:
         guess, scale, doubt = blind.held_out(part.residual, plan.inputs, rows.condition, plan.fold, plan.recipe, p)
     intervals = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0, scale)
-    others, away, columns = correction(networks[count:]), [], rows.family.values if plan.blind else ()
-    for i, mask in enumerate(b.mask for b in plan.blind):
-        condition, by = rows.condition[mask], blind.judges(i, plan.recipe)
+    masks, columns = [b.mask for b in plan.blind], rows.family.values if plan.blind else ()
+
+    def units(index: int, mask: Mask) -> Floats:
+        condition, by = rows.condition[mask], blind.judges(index, plan.recipe)
         own, spread = blind.judged(others, by, plan.inputs[mask], condition, p.take(mask))
         error, wider = np.log(rows.measured[mask] / own), blind.scale(doubt, spread)
-        away.append(held_values.in_units(error, intervals, condition, own, wider))
+        return held_values.in_units(error, intervals, condition, own, wider)
+
+    others, known = correction(networks[count:]), plan.fold == 0
+    away = [held_values.against(units(i, mask), units(i, known & ~mask)) for i, mask in enumerate(masks)]
     return replace(
         part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)}, intervals=intervals,
         known=held_values.measured_values(rows.frame, columns), doubt=doubt,
-        stretches=held_values.stretches(rows.frame, columns, rows.condition, plan.blind, away),
+        stretches=held_values.stretches(rows.frame, columns, plan.blind, away),
     )  # fmt: skip
 
 
@@ -345,9 +346,6 @@ def _with(part: Part, values: Mapping[str, float], error: Mapping[str, float] | 
 
     floors = {name.removeprefix("floor "): parameter(name) for name in values if name.startswith("floor ")}
     return replace(part, parameters={n: parameter(n) for n in values if not n.startswith("floor ")}, floors=floors)
-
-
-# ---- everything ------------------------------------------------------------------------------------------------------
 
 
 def fit(

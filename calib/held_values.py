@@ -80,13 +80,12 @@ def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
 def stretches(
     frame: pd.DataFrame,
     columns: Sequence[str],
-    condition: NDArray[np.object_],
     blind: Sequence[Blind],
     errors: Sequence[Floats],
 ) -> dict[str, Interval]:
-    """Stretches by "software | what is new" and " | what is new", of the `errors` (rows of the mask,) of each network in units of
-    the interval of the row."""
-    label, name, value = [], [], []
+    """Stretches by " | what is new", of the `errors` (rows of the mask,) of each pair of networks in units of the interval of the
+    row; of all softwares together, whose errors about the same values are alike."""
+    label, value = [], []
     for own in blind:
         out = frame[own.mask]
         known, mine = (
@@ -95,11 +94,10 @@ def stretches(
         )
         what = news(mine, known, len(out))
         label.append(what)
-        name.append(condition[own.mask])
         value.append(np.where(what == INSIDE, _labels(own.column, mine[own.column]), _beyond(mine, known)))
     if not blind:
         return {}
-    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(value), np.concatenate(errors))
+    return _grouped(np.concatenate(label), np.concatenate(value), np.concatenate(errors))
 
 
 def in_units(
@@ -115,6 +113,12 @@ def in_units(
     return np.asarray(away / np.maximum(np.where(away > 0.0, high, -low), LEAST_END))
 
 
+def against(errors: Floats, known: Floats) -> Floats:
+    """Errors (rows,) of networks about values that they did not see, over those of the same networks about values that they know
+    (other rows,), both in units of intervals: they are trained for less long, and what that costs says nothing of new values."""
+    return errors / max(float(np.quantile(np.abs(known), COVERAGE)), LEAST_END) if len(known) else errors
+
+
 def _labels(column: str, values: Floats) -> NDArray[np.object_]:
     return np.array([f"{column} {v:g}" for v in values], dtype=object)
 
@@ -128,39 +132,29 @@ def _beyond(columns: Mapping[str, Floats], known: Mapping[str, Floats]) -> NDArr
     return out
 
 
-def _grouped(
-    label: NDArray[np.object_], name: NDArray[np.object_], value: NDArray[np.object_], error: Floats
-) -> dict[str, Interval]:
-    found = {}
-    for new in (INSIDE, BELOW, ABOVE):
-        for software in ["", *sorted(set(name) - {""})]:
-            rows = (label == new) & ((name == software) if software else True)
-            if rows.sum() >= LEAST_ROWS:
-                found[f"{software} | {new}"] = clustered(error[rows], value[rows])
-    return found
+def _grouped(label: NDArray[np.object_], value: NDArray[np.object_], error: Floats) -> dict[str, Interval]:
+    rows = {new: label == new for new in (INSIDE, BELOW, ABOVE)}
+    return {f" | {new}": clustered(error[m], value[m]) for new, m in rows.items() if m.sum() >= LEAST_ROWS}
 
 
 def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
-    """The stretch for errors, in units of an interval, that come in few values: quantiles of all, each value with the same
-    weight, and further by the least factor with which those of all values but one cover, in the mean over values, the wanted
-    share of that one; where no factor does, the widest of any value on either side. Never less than 1: what is new is no surer.
+    """The stretch for errors, in units of an interval, that come in few values: a quantile of the sizes of all, each value with
+    the same weight, and further by the least factor with which that of all values but one covers, in the mean over values, the
+    wanted share of that one; where no factor does, the widest of any value. Both sides alike, since the side on which some values
+    err says nothing of others. Never less than 1: what is new is no surer.
     """
-    each = [error[value == v] for v in sorted(set(value))]
-    low, high = _pooled(each)
-    others = [(own, *_pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
+    each = [np.abs(error[value == v]) for v in sorted(set(value))]
+    end = _pooled(each)
+    others = [(own, _pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
 
     def covered(factor: float) -> float:
-        return float(np.mean([np.mean((factor * a <= own) & (own <= factor * b)) for own, a, b in others] or [1.0]))
+        return float(np.mean([np.mean(own <= factor * other) for own, other in others] or [1.0]))
 
     factor = next((float(f) for f in FACTORS if covered(f) >= COVERAGE), None)
-    if factor is None:
-        ends = [_pooled([own]) for own in each]
-        low, high, factor = min(a for a, _ in ends), max(b for _, b in ends), 1.0
-    return Interval(min(factor * low, -1.0), max(factor * high, 1.0), len(error))
+    end = max(_pooled([own]) for own in each) if factor is None else factor * end
+    return Interval(-max(end, 1.0), max(end, 1.0), len(error))
 
 
-def _pooled(each: Sequence[Floats]) -> tuple[float, float]:
-    own = np.concatenate([np.quantile(errors, np.linspace(0.005, 0.995, 100)) for errors in each])
-    tail = (1.0 - COVERAGE) / 2.0
-    low, high = np.quantile(own, (tail, 1.0 - tail))
-    return min(float(low), 0.0), max(float(high), 0.0)
+def _pooled(each: Sequence[Floats]) -> float:
+    own = np.concatenate([np.quantile(sizes, np.linspace(0.005, 0.995, 100)) for sizes in each])
+    return float(np.quantile(own, COVERAGE))

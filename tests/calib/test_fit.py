@@ -169,7 +169,7 @@ def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> Non
     low, high = back.ends(
         condition, seconds, {"m": m, "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
     )
-    base, wanted = back.interval("made up", 1e-4), [back.stretches[f"made up | {new}"] for new in (INSIDE, ABOVE)]
+    base, wanted = back.interval("made up", 1e-4), [back.stretches[f" | {new}"] for new in (INSIDE, ABOVE)]
     assert high.tolist() == pytest.approx([base.high, *(base.high * s.high for s in wanted)])
     assert low.tolist() == pytest.approx([base.low, *(-base.low * s.low for s in wanted)])
 

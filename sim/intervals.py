@@ -1,8 +1,9 @@
 """Intervals of single predictions: how far they may be off, by software and size of the time, and by what is new of a row.
 
-An interval is a pair of quantiles of log(measured / predicted) over rows that no network saw. It is that of a row of measured
-values, of which only the combination may be new. Of a row with a value between measured ones, or beyond the outermost, it is
-stretched: by quantiles, in units of that interval, of the errors of rows whose values were kept out of the fit altogether.
+An interval is a pair of quantiles of log(measured / predicted) over rows that no network saw, times how unsure the correction is
+of the row: how much networks differ that did not see it. It is that of a row of measured values, of which only the combination
+may be new. Of a row with a value between measured ones, or beyond the outermost, it is stretched: by quantiles, in units of that
+interval, of the errors of rows whose values were kept out of the fit altogether.
 """
 
 from __future__ import annotations

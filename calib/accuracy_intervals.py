@@ -80,9 +80,8 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
             "ones, below the smallest or above the largest is stretched: by the errors of pairs of networks that never saw some\n"
             "values, in units of the interval and of what the same pair misses known values by, and further by what the values\n"
             "differ among each other; all softwares alike. Those values are few; a region that differs from all is not held.\n"
-            "Half of the median width is above twice the median error where it is not 'met' and the share is: errors of one row\n"
-            "have tails that are longer than a normal error's (whose 80 % lie within 1.9 medians) even beside rows about which\n"
-            "the networks differ as much, because a library's choice of a kernel for one m is no smooth function of the shape.",
+            "Where the share is as asked and the width is not: 80 % of normal errors lie within 1.9 medians, and of these, even\n"
+            "among rows about which networks differ as much, within more: a few rows are far off that nothing tells apart.",
             str(tabulate(lines, HEADS, tablefmt="github", disable_numparse=True)),
         ]
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calib import accuracy_intervals
 from calib.accuracy_noise import scatter
 from calib.few import can_learn, carried, said
 from calib.fit import Rows, errors, fit_part, held_units, parts_of, physical_stage, predicted, trained, with_floor
@@ -185,6 +186,18 @@ def test_a_fit_knows_of_which_rows_it_is_unsure(learned: Part, written: Path) ->
     base = back.interval("made up", 1e-4)
     assert high.tolist() == pytest.approx((base.high * scale).tolist())
     assert low.tolist() == pytest.approx((base.low * scale).tolist())
+
+
+def test_coverage_counts_how_unsure_each_row_is(learned: Part) -> None:
+    rows = rows_of(gemm_table(200, seed=5))
+    guess = predicted(rows, learned)[0]
+    found = accuracy_intervals.inside(rows, guess, learned)
+    assert found["inside"] > 50.0
+    assert found["width"] != accuracy_intervals.inside(rows, guess, replace(learned, doubt=None))["width"]
+    ratio = accuracy_intervals.nearer(rows, guess, learned)["nearer"]
+    assert ratio == pytest.approx(1.0, abs=0.2)
+    alone = accuracy_intervals.nearer(rows, guess, replace(learned, doubt=None))["nearer"]
+    assert alone < ratio + 0.05  # one network is no nearer than two
 
 
 def test_a_correction_is_for_its_own_device_only() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sim.fitted import Part
 
 Mask: TypeAlias = NDArray[np.bool_]
+OCTAVE = 2.0  # ratio of the outermost value to the first that a network sees: powers of two lose one value
 ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
@@ -48,15 +49,16 @@ class Blind:
 
 
 def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Blind]:
-    """What each network does not see: in turn the largest, or the smallest, value of every column, and one or two values inside
-    one of them, drawn at random."""
+    """What each network does not see: in turn the outermost octave of every column at its upper or its lower end, since the next
+    value of some is nearer than a percent, and one or two values inside one of them, drawn at random."""
     known = {name: v for name, v in measured_values(frame, columns).items() if len(v) >= LEAST_VALUES}
     inner = [(name, count) for count in ADJACENT for name, v in known.items() if len(v) <= MOST_VALUES]
     rng, out = np.random.default_rng(seed), []
     for i, (name, count) in enumerate(inner):
         mask = np.zeros(len(frame), dtype=bool)
         for other, values in known.items():
-            mask |= frame[other].to_numpy() == values[-1 if i % 2 == 0 else 0]
+            own = frame[other].to_numpy(dtype=np.float64)
+            mask |= (own > values[-1] / OCTAVE) if i % 2 == 0 else (own < values[0] * OCTAVE)
         first = int(rng.integers(1, len(known[name]) - count - 1))
         out.append(Blind(mask | np.isin(frame[name].to_numpy(), known[name][first : first + count]), name))
     return out
@@ -124,11 +126,11 @@ def _labels(column: str, values: Floats) -> NDArray[np.object_]:
 
 
 def _beyond(columns: Mapping[str, Floats], known: Mapping[str, Floats]) -> NDArray[np.object_]:
-    """The first column of each row, (rows,), that lies beyond the known values, and the value."""
+    """The first column of each row, (rows,), that lies beyond the known values: those of one column are one piece of news."""
     out = np.full(len(next(iter(columns.values()))), "", dtype=object)
     for name in reversed(list(columns)):
         outside = (columns[name] < known[name][0]) | (columns[name] > known[name][-1])
-        out = np.where(outside, _labels(name, columns[name]), out)
+        out = np.where(outside, name, out)
     return out
 
 

@@ -28,6 +28,15 @@ def test_each_network_misses_outermost_and_inner_values() -> None:
             assert not inner & {POWERS[0], POWERS[-1]}
 
 
+def test_an_octave_is_missed_where_values_lie_close() -> None:
+    close = np.array([1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 100.0, 101.0])
+    first, second = held_values.held(pd.DataFrame({"n": close}), ("n",), 0)
+    assert {100.0, 101.0} <= set(close[first.mask])
+    assert {1.0} <= set(close[second.mask])
+    assert not first.mask[0]
+    assert not second.mask[-2:].any()
+
+
 def test_columns_that_are_no_grid_are_left_alone() -> None:
     many = pd.DataFrame({"n": np.arange(1.0, 1001.0)})
     assert held_values.held(many, ("n",), 0) == []

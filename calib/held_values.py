@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from calib.families.base import Floats
 from calib.intervals import COVERAGE, LEAST_ROWS
+from calib.network import blind_to, spares
 from sim.intervals import ABOVE, BELOW, INSIDE, Interval, ends_of, news, sizes
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sim.fitted import Part
 
 Mask: TypeAlias = NDArray[np.bool_]
+OCTAVE = 2.0  # ratio of the outermost value to the first that a network sees: powers of two lose one value
 ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
@@ -47,24 +49,29 @@ class Blind:
 
 
 def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Blind]:
-    """What each network does not see: in turn the largest, or the smallest, value of every column, and one or two values inside
-    one of them, drawn at random."""
+    """What each network does not see: in turn the outermost octave of every column at its upper or its lower end, since the next
+    value of some is nearer than a percent, and one or two values inside one of them, drawn at random."""
     known = {name: v for name, v in measured_values(frame, columns).items() if len(v) >= LEAST_VALUES}
     inner = [(name, count) for count in ADJACENT for name, v in known.items() if len(v) <= MOST_VALUES]
     rng, out = np.random.default_rng(seed), []
     for i, (name, count) in enumerate(inner):
         mask = np.zeros(len(frame), dtype=bool)
         for other, values in known.items():
-            mask |= frame[other].to_numpy() == values[-1 if i % 2 == 0 else 0]
+            own = frame[other].to_numpy(dtype=np.float64)
+            mask |= (own > values[-1] / OCTAVE) if i % 2 == 0 else (own < values[0] * OCTAVE)
         first = int(rng.integers(1, len(known[name]) - count - 1))
         out.append(Blind(mask | np.isin(frame[name].to_numpy(), known[name][first : first + count]), name))
     return out
 
 
-def recipes(blind: Sequence[Blind], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
-    """Each mask with the recipe of the network that sees none of its rows."""
-    less = replace(recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1)
-    return [(b.mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, b in enumerate(blind)]
+def recipes(blind: Sequence[Blind], fold: NDArray[np.int64], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
+    """Rows (rows,) that each network does not see, and its recipe: for each mask as many as are blind to a fold, and blind
+    to what those are."""
+    less = replace(
+        recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1, spared=1
+    )
+    each = [b.mask | spares(fold, i, recipe) for b in blind for i in blind_to(0, recipe)]
+    return [(mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, mask in enumerate(each)]
 
 
 def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
@@ -75,13 +82,12 @@ def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
 def stretches(
     frame: pd.DataFrame,
     columns: Sequence[str],
-    condition: NDArray[np.object_],
     blind: Sequence[Blind],
     errors: Sequence[Floats],
 ) -> dict[str, Interval]:
-    """Stretches by "software | what is new" and " | what is new", of the `errors` (rows of the mask,) of each network in units of
-    the interval of the row."""
-    label, name, value = [], [], []
+    """Stretches by " | what is new", of the `errors` (rows of the mask,) of each pair of networks in units of the interval of the
+    row; of all softwares together, whose errors about the same values are alike."""
+    label, value = [], []
     for own in blind:
         out = frame[own.mask]
         known, mine = (
@@ -90,19 +96,29 @@ def stretches(
         )
         what = news(mine, known, len(out))
         label.append(what)
-        name.append(condition[own.mask])
         value.append(np.where(what == INSIDE, _labels(own.column, mine[own.column]), _beyond(mine, known)))
     if not blind:
         return {}
-    return _grouped(np.concatenate(label), np.concatenate(name), np.concatenate(value), np.concatenate(errors))
+    return _grouped(np.concatenate(label), np.concatenate(value), np.concatenate(errors))
 
 
 def in_units(
-    away: Floats, intervals: Mapping[str, Interval], condition: NDArray[np.object_], seconds: Floats
+    away: Floats,
+    intervals: Mapping[str, Interval],
+    condition: NDArray[np.object_],
+    seconds: Floats,
+    scale: Floats | float = 1.0,
 ) -> Floats:
-    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted."""
-    low, high = ends_of(intervals, condition, sizes(seconds))
+    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted, `scale` is how much wider its
+    interval is than that of a typical row."""
+    low, high = (scale * end for end in ends_of(intervals, condition, sizes(seconds)))
     return np.asarray(away / np.maximum(np.where(away > 0.0, high, -low), LEAST_END))
+
+
+def against(errors: Floats, known: Floats) -> Floats:
+    """Errors (rows,) of networks about values that they did not see, over those of the same networks about values that they know
+    (other rows,), both in units of intervals: they are trained for less long, and what that costs says nothing of new values."""
+    return errors / max(float(np.quantile(np.abs(known), COVERAGE)), LEAST_END) if len(known) else errors
 
 
 def _labels(column: str, values: Floats) -> NDArray[np.object_]:
@@ -110,47 +126,37 @@ def _labels(column: str, values: Floats) -> NDArray[np.object_]:
 
 
 def _beyond(columns: Mapping[str, Floats], known: Mapping[str, Floats]) -> NDArray[np.object_]:
-    """The first column of each row, (rows,), that lies beyond the known values, and the value."""
+    """The first column of each row, (rows,), that lies beyond the known values: those of one column are one piece of news."""
     out = np.full(len(next(iter(columns.values()))), "", dtype=object)
     for name in reversed(list(columns)):
         outside = (columns[name] < known[name][0]) | (columns[name] > known[name][-1])
-        out = np.where(outside, _labels(name, columns[name]), out)
+        out = np.where(outside, name, out)
     return out
 
 
-def _grouped(
-    label: NDArray[np.object_], name: NDArray[np.object_], value: NDArray[np.object_], error: Floats
-) -> dict[str, Interval]:
-    found = {}
-    for new in (INSIDE, BELOW, ABOVE):
-        for software in ["", *sorted(set(name) - {""})]:
-            rows = (label == new) & ((name == software) if software else True)
-            if rows.sum() >= LEAST_ROWS:
-                found[f"{software} | {new}"] = clustered(error[rows], value[rows])
-    return found
+def _grouped(label: NDArray[np.object_], value: NDArray[np.object_], error: Floats) -> dict[str, Interval]:
+    rows = {new: label == new for new in (INSIDE, BELOW, ABOVE)}
+    return {f" | {new}": clustered(error[m], value[m]) for new, m in rows.items() if m.sum() >= LEAST_ROWS}
 
 
 def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
-    """The stretch for errors, in units of an interval, that come in few values: quantiles of all, each value with the same
-    weight, and further by the least factor with which those of all values but one cover, in the mean over values, the wanted
-    share of that one; where no factor does, the widest of any value on either side. Never less than 1: what is new is no surer.
+    """The stretch for errors, in units of an interval, that come in few values: a quantile of the sizes of all, each value with
+    the same weight, and further by the least factor with which that of all values but one covers, in the mean over values, the
+    wanted share of that one; where no factor does, the widest of any value. Both sides alike, since the side on which some values
+    err says nothing of others. Never less than 1: what is new is no surer.
     """
-    each = [error[value == v] for v in sorted(set(value))]
-    low, high = _pooled(each)
-    others = [(own, *_pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
+    each = [np.abs(error[value == v]) for v in sorted(set(value))]
+    end = _pooled(each)
+    others = [(own, _pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
 
     def covered(factor: float) -> float:
-        return float(np.mean([np.mean((factor * a <= own) & (own <= factor * b)) for own, a, b in others] or [1.0]))
+        return float(np.mean([np.mean(own <= factor * other) for own, other in others] or [1.0]))
 
     factor = next((float(f) for f in FACTORS if covered(f) >= COVERAGE), None)
-    if factor is None:
-        ends = [_pooled([own]) for own in each]
-        low, high, factor = min(a for a, _ in ends), max(b for _, b in ends), 1.0
-    return Interval(min(factor * low, -1.0), max(factor * high, 1.0), len(error))
+    end = max(_pooled([own]) for own in each) if factor is None else factor * end
+    return Interval(-max(end, 1.0), max(end, 1.0), len(error))
 
 
-def _pooled(each: Sequence[Floats]) -> tuple[float, float]:
-    own = np.concatenate([np.quantile(errors, np.linspace(0.005, 0.995, 100)) for errors in each])
-    tail = (1.0 - COVERAGE) / 2.0
-    low, high = np.quantile(own, (tail, 1.0 - tail))
-    return min(float(low), 0.0), max(float(high), 0.0)
+def _pooled(each: Sequence[Floats]) -> float:
+    own = np.concatenate([np.quantile(sizes, np.linspace(0.005, 0.995, 100)) for sizes in each])
+    return float(np.quantile(own, COVERAGE))

@@ -20,13 +20,19 @@ LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval
 
 
 def conformal(
-    condition: NDArray[np.object_], unit: NDArray[np.int64], measured: Floats, guess: Floats, nearer: float = 1.0
+    condition: NDArray[np.object_],
+    unit: NDArray[np.int64],
+    measured: Floats,
+    guess: Floats,
+    nearer: float = 1.0,
+    scale: Floats | float = 1.0,
 ) -> dict[str, Interval]:
     """Intervals of log(measured / predicted) by "software | size", "software", " | size" and "" (all of them).
 
-    `nearer`: how much nearer the prediction is that the intervals are for than `guess`, as a ratio of their errors.
+    `nearer`: how much nearer the prediction is that the intervals are for than `guess`, as a ratio of their errors. `scale`: how
+    much further off than a typical row each is taken to be (rows,); intervals are those of a typical one.
     """
-    away = nearer * np.log(measured / guess)
+    away = nearer * np.log(measured / guess) / scale
     return {
         label: _interval(away[rows])
         for label, rows in _groups(condition, guess)

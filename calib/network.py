@@ -1,7 +1,8 @@
 """Training of a learned correction with torch: small networks on the logarithm of measured over predicted time.
 
-Units (pairs of n and k, channels, ...) are dealt into folds, and each network is trained without one of them. The mean of the
-networks is the correction; what each makes of the fold that it did not see says how far the correction is off.
+Units (pairs of n and k, channels, ...) are dealt into folds, and each network is trained without two of them. The mean of the
+networks is the correction; what the two that did not see a fold make of it says how far the correction is off, and how much they
+differ there, where it is unsure.
 """
 
 from __future__ import annotations
@@ -25,22 +26,24 @@ MOST_LEVELS = 1e-9  # standard deviation below which a feature is constant and l
 class Recipe:
     """How networks are trained. `rate` is the peak of a one-cycle schedule; an epoch is one look at every distinct shape.
 
-    `folds`: networks, and shares of the units, one of which each does not see. `shared`: weight, in the loss, of the error that
-    is left where the software is not told. `noise`: on the features, in their standard deviations. `relative`: the loss is the
-    error in shares of the measured time, not in its logarithm.
+    `folds`: networks, and shares of the units; each does not see `spared` of those, next to each other in a circle, so that as
+    many networks are blind to every row: their mean says how far off it is, and how they differ, how unsure. `shared`: weight, in
+    the loss, of the error that is left where the software is not told. `noise`: on the features, in their standard deviations.
+    `relative`: the loss is the error in shares of the measured time, not in its logarithm.
     """
 
     width: int = 96
     depth: int = 3
     epochs: int = 80
-    batch: int = 512
+    batch: int = 256
     rate: float = 3e-3
     decay: float = 1e-2
     shared: float = 0.1
     noise: float = 0.0
     relative: bool = False
     least_steps: int = 2000
-    folds: int = 5
+    folds: int = 8
+    spared: int = 2
     seed: int = 0
 
 
@@ -63,6 +66,16 @@ def folds(unit: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64]:
     return np.asarray(dealt[at], dtype=np.int64)
 
 
+def blind_to(fold: int, recipe: Recipe) -> tuple[int, ...]:
+    """The networks that see no row of a fold."""
+    return tuple(sorted({(fold - i) % recipe.folds for i in range(recipe.spared)}))
+
+
+def spares(fold: NDArray[np.int64], network: int, recipe: Recipe) -> NDArray[np.bool_]:
+    """Rows (rows,) of the folds that a network does not see; fold -1 is of rows that all see."""
+    return np.isin(fold, [(network + i) % recipe.folds for i in range(recipe.spared)])
+
+
 def scaled(features: Mapping[str, Floats], condition: Sequence[str]) -> Residual:
     """Names, centre, scale and range of the features that vary; no networks yet."""
     names = tuple(name for name, values in features.items() if np.std(values) > MOST_LEVELS)
@@ -76,12 +89,12 @@ def scaled(features: Mapping[str, Floats], condition: Sequence[str]) -> Residual
 def tasks(
     blank: Residual, inputs: Inputs, condition: Sequence[str], target: Floats, fold: NDArray[np.int64], recipe: Recipe
 ) -> list[Task]:
-    """A network for each fold, for log(measured / predicted) = `target` (rows,)."""
+    """A network for each fold, blind to it and to the next, for log(measured / predicted) = `target` (rows,)."""
     column, wanted = blank.columns(condition), np.clip(target, -BOUND, BOUND).astype(np.float32)
     outputs = 1 + len(blank.conditions)
+    seen = [~spares(fold, i, recipe) for i in range(recipe.folds)]
     return [
-        Task(inputs[fold != i], column[fold != i], wanted[fold != i], outputs, recipe, recipe.seed + i)
-        for i in range(recipe.folds)
+        Task(inputs[rows], column[rows], wanted[rows], outputs, recipe, recipe.seed + i) for i, rows in enumerate(seen)
     ]
 
 

@@ -12,7 +12,7 @@ from calib import carried, power
 from calib.carried import KERNELS
 from calib.devices import CHIPS, device_ids, peaks
 from calib.families.base import Floats, Physical
-from calib.fit import Rows, parts_of, predicted, priced
+from calib.fit import Rows, judged, parts_of, priced
 from calib.held_values import columns_of
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
@@ -135,8 +135,9 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     here = part is not None and id_ in part.devices
     used = "roofline" if level == "roofline" else "calibrated" if level == "calibrated" and here else "physical"
     if used == "calibrated" and part is not None:
-        (time, physical), floor = predicted(rows, part), _floors(rows, part)
+        (time, physical, scale), floor = judged(rows, part), _floors(rows, part)
     else:
+        scale = np.ones(len(rows))
         physical, floor = (priced(rows, fits.base_terms()), _floors(rows, part)) if here else on_new_device(rows)
         time = roofline(rows, id_) if used == "roofline" else physical.time + floor
     out.predicted[at], out.level[at] = time, used
@@ -144,7 +145,7 @@ def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> No
     out.bound[at[floor > 0.5 * time]] = "launch"
     out.in_range[at] = covered(rows, part) if here and part is not None else False
     if used == "calibrated" and part is not None:
-        low, high = part.ends(rows.condition, time, columns_of(rows.frame, part))
+        low, high = part.ends(rows.condition, time, columns_of(rows.frame, part), scale)
     else:
         by_size = np.array([abroad(rows.name, bin_) for bin_ in range(len(ROW_EDGES) + 1)])
         low, high = by_size[np.searchsorted(ROW_EDGES, time, side="right")].T

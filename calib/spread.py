@@ -53,10 +53,9 @@ def spreads(frame: pd.DataFrame) -> dict[str, Any]:
     abroad["gemm"]["device"] = max(abroad["gemm"]["device"], round(power.scored().spread, 3))
     abroad["conv"] = _convolutions(frame)
     part = load_fit(FIT).parts["gemm/16-bit"]
-    own = part.interval("")
-    width = round((own.high - own.low) / 2.0 / EIGHTY, 3)
+    width = round(float(np.log1p(part.held_out["p80"] / 100.0)) / EIGHTY, 3)
     source = f"rows held out of the fit {FIT}; 'device': medians of campaigns on one device"
-    home = {"gemm": {"device": CAMPAIGNS, "shape": width, "rows": own.rows, "source": source}}
+    home = {"gemm": {"device": CAMPAIGNS, "shape": width, "rows": part.rows["held_out"], "source": source}}
     host = {"device": HOST, "shape": 0.0, "rows": 0, "source": "range of host_time_per_launch in the software files"}
     return {
         "layers": {part: _layers(frame, part) for part in LAYERS},

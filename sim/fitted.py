@@ -22,7 +22,7 @@ from hwspecs.errors import CalibrationError, nearest
 from hwspecs.rates import Rates
 from sim.calibration import FOLDER, Parameter, Terms
 from sim.calibration import load as load_physical
-from sim.intervals import Interval, ends_of, interval_of, news, size_of, sizes, stretched
+from sim.intervals import Doubt, Interval, ends_of, interval_of, news, size_of, sizes, stretched
 from sim.residual import Kernel, Residual
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -47,7 +47,7 @@ class Part:
     extents: Mapping[str, tuple[float, float]]
     intervals: Mapping[str, Interval]
     rows: Mapping[str, int]  # used, held out, outliers
-    held_out: Mapping[str, float]  # median, mape, p90 in percent, of the same recipe on rows kept out
+    held_out: Mapping[str, float]  # median, mape, p80, p90 in percent, of the same recipe on rows kept out
     residual: Residual | None
     outliers: tuple[
         str, ...
@@ -58,6 +58,7 @@ class Part:
     stretches: Mapping[str, Interval] = field(
         default_factory=dict
     )  # of intervals, by software and what is new of a row
+    doubt: Doubt | None = None  # by which intervals of rows are wider or narrower
 
     def terms(self, base: Terms) -> Terms:
         """Physical terms with the refitted ones in place."""
@@ -84,11 +85,16 @@ class Part:
         return interval_of(self.intervals, condition, size_of(seconds) if seconds is not None else "")
 
     def ends(
-        self, condition: NDArray[np.object_], seconds: Floats, columns: Mapping[str, Floats] | None = None
+        self,
+        condition: NDArray[np.object_],
+        seconds: Floats,
+        columns: Mapping[str, Floats] | None = None,
+        scale: Floats | float = 1.0,
     ) -> tuple[Floats, Floats]:
-        """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software and predicted time, stretched by
-        what is new of the values in their columns; without columns, nothing is."""
-        low, high = ends_of(self.intervals, condition, sizes(seconds))
+        """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software and time, times `scale`,
+        how unsure the correction is of each (`doubt`), stretched by what is new of the values in their columns; without columns
+        nothing is."""
+        low, high = (scale * end for end in ends_of(self.intervals, condition, sizes(seconds)))
         new = news(columns or {}, self.known if columns else {}, len(seconds))
         return stretched(low, high, self.stretches, condition, new)
 
@@ -174,7 +180,12 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         outliers=tuple(data.get("outliers", ())),
         known={key: np.array(values, dtype=np.float64) for key, values in data.get("known", {}).items()},
         stretches={key: Interval(**value) for key, value in data.get("stretches", {}).items()},
+        doubt=_doubt(data.get("doubt")),
     )
+
+
+def _doubt(data: Mapping[str, Any] | None) -> Doubt | None:
+    return Doubt(tuple(data["networks"]), float(data["floor"]), float(data["typical"])) if data else None
 
 
 def _residual(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Residual:
@@ -219,9 +230,12 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
         "known": {k: [float(v) for v in values] for k, values in part.known.items()},
-        "stretches": plain(part.stretches),
+        "stretches": plain(part.stretches), "doubt": None,
         "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
+    if part.doubt:
+        d = part.doubt
+        data["doubt"] = {"networks": list(d.networks), "floor": _number(d.floor), "typical": _number(d.typical)}
     if part.residual:
         r = part.residual
         arrays[f"{part.name}/scaling"] = np.stack([r.centre, r.scale, r.low, r.high])

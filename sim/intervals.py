@@ -1,8 +1,9 @@
 """Intervals of single predictions: how far they may be off, by software and size of the time, and by what is new of a row.
 
-An interval is a pair of quantiles of log(measured / predicted) over rows that no network saw. It is that of a row of measured
-values, of which only the combination may be new. Of a row with a value between measured ones, or beyond the outermost, it is
-stretched: by quantiles, in units of that interval, of the errors of rows whose values were kept out of the fit altogether.
+An interval is a pair of quantiles of log(measured / predicted) over rows that no network saw, times how unsure the correction is
+of the row: how much networks differ that did not see it. It is that of a row of measured values, of which only the combination
+may be new. Of a row with a value between measured ones, or beyond the outermost, it is stretched: by quantiles, in units of that
+interval, of the errors of rows whose values were kept out of the fit altogether.
 """
 
 from __future__ import annotations
@@ -30,6 +31,33 @@ class Interval:
     low: float
     high: float
     rows: int
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """How unsure a correction is of a row: by how much networks differ that are blind to it.
+
+    `networks`: by number, those that saw none of one fold of the units: of a new row, they say as much as they and others say of
+    held-out rows, by which intervals are made. `floor` is added to their standard deviation, in the logarithm; `typical` is the
+    median of that sum over held-out rows, which intervals are given for.
+    """
+
+    networks: tuple[int, ...]
+    floor: float
+    typical: float
+
+    def scale(self, each: Floats) -> Floats:
+        """How much wider than that of a typical row an interval is, (rows,), of what networks make of rows, (networks, rows)."""
+        return self.wider(disagreement(each[list(self.networks)]))
+
+    def wider(self, spread: Floats) -> Floats:
+        """The same of their standard deviation (rows,)."""
+        return np.asarray((spread + self.floor) / self.typical)
+
+
+def disagreement(each: Floats) -> Floats:
+    """Standard deviation (rows,) among networks, (networks, rows)."""
+    return np.asarray(each.std(axis=0, ddof=1))
 
 
 WIDE = Interval(-float(np.log(2.0)), float(np.log(2.0)), 0)  # where no held-out row says how far off we are

@@ -80,16 +80,15 @@ class Residual:
 
     def mean(self, inputs: NDArray[np.float32], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
         """The same of what `inputs` gives."""
-        column, known = self.columns(condition), max(len(self.layers), 1)
-        parts = [
-            self._evaluated(inputs[i : i + CHUNK], column[i : i + CHUNK]) / known for i in range(0, len(inputs), CHUNK)
-        ]
-        if self.kernel:
-            parts = [
-                p + self.kernel(inputs[i : i + CHUNK], column[i : i + CHUNK])
-                for p, i in zip(parts, range(0, len(inputs), CHUNK), strict=True)
-            ]
-        return np.clip(np.concatenate(parts), -BOUND, BOUND) if parts else np.zeros(0)
+        return averaged(self.each(inputs, condition))
+
+    def each(self, inputs: NDArray[np.float32], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
+        """What every network, or the kernel alone, makes of what `inputs` gives, (networks, rows), not bounded."""
+        column, evaluated = self.columns(condition), self._smooth if self.kernel else self._evaluated
+        out = np.zeros((max(len(self.layers), 1), len(inputs)))
+        for i in range(0, len(inputs), CHUNK):
+            out[:, i : i + CHUNK] = evaluated(inputs[i : i + CHUNK], column[i : i + CHUNK])
+        return out
 
     def columns(self, condition: Sequence[Any] | NDArray[np.object_]) -> NDArray[np.int64]:
         """Output that each row's software adds, (rows,); 0 for an unknown one."""
@@ -119,15 +118,24 @@ class Residual:
             out.append((*network[:-1], (w, b)))
         return tuple(out)
 
+    def _smooth(self, inputs: NDArray[np.float32], column: NDArray[np.int64]) -> Floats:
+        assert self.kernel is not None
+        return self.kernel(inputs, column)[None]
+
     def _evaluated(self, inputs: NDArray[np.float32], column: NDArray[np.int64]) -> Floats:
-        """Sum over the networks, (rows,)."""
-        total, rows = np.zeros(len(inputs)), np.arange(len(inputs))
-        for network in self.layers:
+        """Of each network, (networks, rows)."""
+        out, rows = np.zeros((len(self.layers), len(inputs))), np.arange(len(inputs))
+        for at, network in enumerate(self.layers):
             x: Any = inputs
             for i, (weights, biases) in enumerate(network):
                 x = x @ weights + biases
                 if i < len(network) - 1:
                     with np.errstate(over="ignore"):  # of a very negative x, whose SiLU is 0
                         x = x / (1.0 + np.exp(-x))
-            total += x[:, 0] + np.where(column > 0, x[rows, column], 0.0)
-        return total
+            out[at] = x[:, 0] + np.where(column > 0, x[rows, column], 0.0)
+        return out
+
+
+def averaged(each: Floats) -> Floats:
+    """The mean over networks (networks, rows), (rows,), within +-BOUND; zeros of no network."""
+    return np.clip(each.mean(axis=0), -BOUND, BOUND) if len(each) else np.zeros(each.shape[1])

@@ -105,6 +105,6 @@ FAMILY = Family(
     abroad=abroad,
     floor_unit=small_kernels,
     values=("batch", "kv_len"),
-    size=(96, 120),
-    recipe={"depth": 4, "rate": 5e-3, "noise": 0.05, "folds": 5},
+    size=(96, 70),
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.05, "folds": 10},
 )  # fmt: skip

@@ -47,6 +47,16 @@ class Physical:
     bound: NDArray[np.int64]
     lower: Floats
 
+    def take(self, mask: Any) -> Physical:
+        """The rows of a mask."""
+        return Physical(
+            self.time[mask], {n: v[mask] for n, v in self.terms.items()}, self.bound[mask], self.lower[mask]
+        )
+
+    def corrected(self, away: Floats) -> Floats:
+        """Seconds (rows,) with these logarithms of a factor, never below what no software can beat."""
+        return np.maximum(self.time * np.exp(away), self.lower)
+
 
 @dataclass(frozen=True)
 class Family:

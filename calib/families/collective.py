@@ -113,5 +113,5 @@ FAMILY = Family(
     condition=library,
     floor=start_up,
     extents=("bytes", "gpus", "nodes"),
-    size=(96, 150),
+    size=(96, 90),
 )

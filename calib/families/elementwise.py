@@ -60,5 +60,5 @@ FAMILY = Family(
     floor=streaming.launch_floor,
     extents=("rows", "cols"),
     fitted=("hbm_stream", "fill_drain_stream"),
-    size=(64, 75),
+    size=(64, 45),
 )

@@ -133,8 +133,8 @@ FAMILY = Family(
         "loop_latency", "tile_issue", "wave_share",
     ),
     values=("m", "n", "k"),
-    size=(96, 100),
-    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "folds": 6},
+    size=(80, 60),
+    recipe={"depth": 4, "rate": 5e-3, "noise": 0.08, "folds": 9},
     abroad=abroad,
     part=lambda frame: (frame["dtype"] == "fp32").map({True: "fp32", False: "16-bit"}),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calib import accuracy_intervals
 from calib.accuracy_noise import scatter
 from calib.few import can_learn, carried, said
 from calib.fit import Rows, errors, fit_part, held_units, parts_of, physical_stage, predicted, trained, with_floor
@@ -23,7 +24,7 @@ from sim.intervals import ABOVE, INSIDE
 from sim.residual import BOUND
 from tests.calib.synthetic import DEVICE, KNOWN, gemm_table
 
-SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, folds=2)
+SMALL = Recipe(width=16, depth=2, epochs=1, least_steps=150, folds=4)
 
 
 def rows_of(frame: Any) -> Rows:
@@ -163,15 +164,40 @@ def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> Non
     back = fits.load(str(written)).parts[learned.name]
     assert set(back.known) == {"m", "n", "k"}
     assert back.known["n"].tolist() == [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-    assert {f" | {INSIDE}", f"another | {INSIDE}", f" | {ABOVE}", f"made up | {ABOVE}"} <= set(back.stretches)
+    assert {f" | {INSIDE}", f" | {ABOVE}"} <= set(back.stretches)
     condition, seconds = np.full(3, "made up", dtype=object), np.full(3, 1e-4)
     m = np.full(3, back.known["m"][5])
     low, high = back.ends(
         condition, seconds, {"m": m, "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
     )
-    base, wanted = back.interval("made up", 1e-4), [back.stretches[f"made up | {new}"] for new in (INSIDE, ABOVE)]
+    base, wanted = back.interval("made up", 1e-4), [back.stretches[f" | {new}"] for new in (INSIDE, ABOVE)]
     assert high.tolist() == pytest.approx([base.high, *(base.high * s.high for s in wanted)])
     assert low.tolist() == pytest.approx([base.low, *(-base.low * s.low for s in wanted)])
+
+
+def test_a_fit_knows_of_which_rows_it_is_unsure(learned: Part, written: Path) -> None:
+    back = fits.load(str(written)).parts[learned.name]
+    assert back.doubt is not None
+    assert back.residual is not None
+    assert len(back.doubt.networks) == 2 < len(back.residual.layers)
+    assert 0.0 < back.doubt.floor < back.doubt.typical
+    count, scale = 3, np.array([0.5, 1.0, 2.0])
+    low, high = back.ends(np.full(count, "made up", dtype=object), np.full(count, 1e-4), None, scale)
+    base = back.interval("made up", 1e-4)
+    assert high.tolist() == pytest.approx((base.high * scale).tolist())
+    assert low.tolist() == pytest.approx((base.low * scale).tolist())
+
+
+def test_coverage_counts_how_unsure_each_row_is(learned: Part) -> None:
+    rows = rows_of(gemm_table(200, seed=5))
+    guess = predicted(rows, learned)[0]
+    found = accuracy_intervals.inside(rows, guess, learned)
+    assert found["inside"] > 50.0
+    assert found["width"] != accuracy_intervals.inside(rows, guess, replace(learned, doubt=None))["width"]
+    ratio = accuracy_intervals.nearer(rows, guess, learned)["nearer"]
+    assert ratio == pytest.approx(1.0, abs=0.2)
+    alone = accuracy_intervals.nearer(rows, guess, replace(learned, doubt=None))["nearer"]
+    assert alone < ratio + 0.05  # one network is no nearer than two
 
 
 def test_a_correction_is_for_its_own_device_only() -> None:

@@ -28,6 +28,15 @@ def test_each_network_misses_outermost_and_inner_values() -> None:
             assert not inner & {POWERS[0], POWERS[-1]}
 
 
+def test_an_octave_is_missed_where_values_lie_close() -> None:
+    close = np.array([1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 100.0, 101.0])
+    first, second = held_values.held(pd.DataFrame({"n": close}), ("n",), 0)
+    assert {100.0, 101.0} <= set(close[first.mask])
+    assert {1.0} <= set(close[second.mask])
+    assert not first.mask[0]
+    assert not second.mask[-2:].any()
+
+
 def test_columns_that_are_no_grid_are_left_alone() -> None:
     many = pd.DataFrame({"n": np.arange(1.0, 1001.0)})
     assert held_values.held(many, ("n",), 0) == []
@@ -35,12 +44,20 @@ def test_columns_that_are_no_grid_are_left_alone() -> None:
 
 
 def test_networks_for_intervals_are_trained_for_less_long() -> None:
-    mask = np.ones(3, dtype=bool)
-    ((got, recipe),) = held_values.recipes(
-        [held_values.Blind(mask, "n")], Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
+    mask = np.arange(5) == 3
+    (first, recipe), (second, other) = held_values.recipes(
+        [held_values.Blind(mask, "n")], np.arange(5), Recipe(epochs=100, least_steps=1000, folds=5, seed=3)
     )
-    assert got is mask
-    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.seed) == (30, 300, 1, 8)
+    assert first.tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]  # the mask is of row 3; network 0 is blind to folds 0 and 1,
+    assert second.tolist() == [True, False, False, True, True]  # network 4 to folds 4 and 0: the judges of a new row
+    assert (recipe.epochs, recipe.least_steps, recipe.folds, recipe.spared, recipe.seed) == (30, 300, 1, 1, 8)
+    assert other.seed == 9
 
 
 @pytest.mark.parametrize(("n", "what"), [(256.0, ""), (300.0, INSIDE), (0.5, BELOW), (5000.0, ABOVE), (2048.0, "")])
@@ -59,7 +76,7 @@ def test_beyond_one_column_counts_before_between_of_another() -> None:
 
 def test_stretches_of_new_values_are_those_of_their_errors() -> None:
     table = pd.concat([GRID] * 4, ignore_index=True)
-    blind, some = held_values.held(table, ("n", "k"), 0), np.full(len(table), "library", dtype=object)
+    blind = held_values.held(table, ("n", "k"), 0)
     rng = np.random.default_rng(0)
     away = []
     for mask in (b.mask for b in blind):
@@ -67,9 +84,9 @@ def test_stretches_of_new_values_are_those_of_their_errors() -> None:
         known = held_values.measured_values(table[~mask], ("n", "k"))
         kind = news({c: out[c].to_numpy() for c in ("n", "k")}, known, len(out))
         away.append(np.where(kind == INSIDE, 2.0, 4.0) * rng.standard_normal(len(out)))
-    found = held_values.stretches(table, ("n", "k"), some, blind, away)
-    assert set(found) == {f"{s} | {w}" for s in ("", "library") for w in (INSIDE, BELOW, ABOVE)}
-    wide, narrow = (found[f"library | {w}"] for w in (ABOVE, INSIDE))
+    found = held_values.stretches(table, ("n", "k"), blind, away)
+    assert set(found) == {f" | {w}" for w in (INSIDE, BELOW, ABOVE)}
+    wide, narrow = (found[f" | {w}"] for w in (ABOVE, INSIDE))
     assert wide.high == pytest.approx(4.0 * 1.28, rel=0.4)
     assert narrow.high == pytest.approx(2.0 * 1.28, rel=0.4)
 
@@ -82,14 +99,14 @@ def test_few_values_that_differ_have_a_wide_interval() -> None:
     assert alone.rows == 200
     assert alone.high == pytest.approx(1.28, rel=0.2)
     unlike = held_values.clustered(noise + np.repeat([-20.0, -10.0, 0.0, 10.0, 20.0], 200), value)
-    assert -30.0 > unlike.low > -100.0
+    assert 20.0 < unlike.high < 100.0
 
 
 def test_two_values_that_nothing_reconciles_have_the_widest_of_both() -> None:
     value, noise = np.repeat(np.array(["a", "b"], dtype=object), 200), np.random.default_rng(0).standard_normal(400)
     found = held_values.clustered(noise + np.repeat([-50.0, 0.0], 200), value)
-    assert found.low == pytest.approx(-51.28, abs=0.3)
-    assert found.high == pytest.approx(1.28, abs=0.3)
+    assert found.high == pytest.approx(50.84, abs=0.3)  # 80 % of the errors about -50 are less far off
+    assert found.low == -found.high
 
 
 def test_what_is_new_is_no_surer() -> None:
@@ -101,6 +118,14 @@ def test_errors_are_counted_in_ends_of_the_interval() -> None:
     bands = {"": Interval(-0.1, 0.2, 9)}
     away, some = np.array([-0.1, 0.1, 0.4]), np.full(3, "a", dtype=object)
     assert held_values.in_units(away, bands, some, np.full(3, 1e-4)).tolist() == pytest.approx([-1.0, 0.5, 2.0])
+    wider = held_values.in_units(away, bands, some, np.full(3, 1e-4), np.array([1.0, 2.0, 0.5]))
+    assert wider.tolist() == pytest.approx([-1.0, 0.25, 4.0])
+
+
+def test_what_short_training_costs_is_no_matter_of_new_values() -> None:
+    known = np.linspace(-2.0, 2.0, 1001)  # 80 % within 1.6
+    assert held_values.against(np.array([3.2, -0.8]), known).tolist() == pytest.approx([2.0, -0.5])
+    assert held_values.against(np.array([3.2]), known[:0]).tolist() == [3.2]
 
 
 def test_ends_of_a_part_know_what_is_new() -> None:

@@ -2,6 +2,7 @@
 
 The constants (`calib.convolutions.COST`) are ratios to peak rates and to the bandwidth of streams, so they are fitted once, on
 the device with the most rows. Short calls say little of kernels: the host takes 50 to 340 us around them (`calib.conv_alike`).
+Which calls are long is read off the prediction: among those that were measured long, more have a slow host than not.
 Pairs of channels that docs/accuracy.md scores have no part in the fit.
 """
 
@@ -23,38 +24,43 @@ from hwspecs.rates import Rates, rates
 from sim.fitted import base_terms
 
 PART, HARDWARE = "conv/fp32", "a100"
-LONG = 400e-6  # s from which rows are fitted
+LONG = 300e-6  # s that a call takes by COST, from which its row is fitted
 SPREAD = 0.5  # prior on a constant, standard deviation of the logarithm
-FLOOR = Start(160e-6, 0.01)  # s: median time of the shortest calls (`calib.conv_alike`), which long ones do not tell
+HOST = 150e-6  # s of the host in a call, to start from
 
 
-def predicted(rows: Rows, on: Rates, values: Mapping[str, float]) -> Floats:
-    """Seconds of rows of one device by the algorithms that they name, the host's time included."""
+def on_device(rows: Rows) -> Rates:
+    """Rates of the device of rows that are all of one."""
+    return rates(device.load(str(rows.frame["device_id"].iat[0])))
+
+
+def kernels(rows: Rows, on: Rates, values: Mapping[str, float] = COST) -> Floats:
+    """Seconds of the kernels of each row by the algorithm that it names; infinite where that cannot run the shape, or none is."""
     found = seconds(shape(rows.frame), on, base_terms().hbm_stream, values)
-    named = np.select([rows.condition == name for name in ALGORITHMS], [found[name] for name in ALGORITHMS], np.inf)
-    return np.asarray(named + values["floor"])
+    return np.select([rows.condition == name for name in ALGORITHMS], [found[name] for name in ALGORITHMS], np.inf)
 
 
-def fitted(rows: Rows, on: Rates) -> Fitted:
-    """The constants, and the host's time, on the rows of LONG and more that name an algorithm that can run them."""
-    able = np.isfinite(predicted(rows, on, {**COST, "floor": 0.0}))
-    own = rows.take(able & (rows.measured >= LONG))
-    start = {name: Start(value, SPREAD) for name, value in COST.items()} | {"floor": FLOOR}
+def fitted(rows: Rows) -> Fitted:
+    """The constants, and the time of the host ('host'), on long rows of one device."""
+    on = on_device(rows)
+    first = kernels(rows, on) + HOST
+    own = rows.take(np.isfinite(first) & (first >= LONG))
+    start = {name: Start(value, SPREAD) for name, value in {**COST, "host": HOST}.items()}
     unit = np.unique(own.unit, return_inverse=True)[1].astype(np.int64)
-    return least_squares(lambda values: predicted(own, on, values), own.measured, start, unit)
+    return least_squares(lambda v: np.asarray(kernels(own, on, v) + v["host"]), own.measured, start, unit)
 
 
 def main(tables: Sequence[str]) -> None:
     """Print the constants with standard errors, and the errors on pairs left out."""
     frame = rows_on(read(tables).frame, HARDWARE)
     rows = next(rows for rows in parts_of(frame) if rows.name == PART)
-    on = rates(device.load(str(rows.frame["device_id"].iat[0])))
     held = held_units(rows.unit, 0)
-    found, out = fitted(rows.take(~held), on), rows.take(held)
+    found, out = fitted(rows.take(~held)), rows.take(held)
     print(", ".join(f"{name} {found.values[name]:.3g} ± {found.errors[name]:.1g}" for name in COST))
-    print(f"in use: {dict(COST)}")
-    guess = predicted(out, on, found.values)
-    for label, some in (("all", out.measured > 0.0), ("700 us and more", out.measured >= 700e-6)):
+    print(f"in use: {dict(COST)}; host {1e6 * found.values['host']:.0f} ± {1e6 * found.errors['host']:.0f} us")
+    guess = kernels(out, on_device(out), found.values) + found.values["host"]
+    for label, least in (("all", 0.0), ("700 us and more", 700e-6)):
+        some = np.isfinite(guess) & (out.measured >= least)
         left = ", ".join(f"{n} {v:.1f} %" for n, v in errors(out.measured[some], guess[some]).items())
         print(f"pairs left out, {label}, {some.sum()} rows: {left}")
 

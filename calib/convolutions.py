@@ -27,12 +27,12 @@ ALGORITHMS = ("implicit_gemm", "winograd", "fft")
 K_STEP = 8.0  # input channels of one step of the main loop (cuDNN's fp32 kernels unroll by 8)
 ITEM = 4.0  # B
 # Time over that at peak of a tile's main loop (M x N of a block), and of a transform over its bytes at the bandwidth of streams:
-# ratios. `python -m calib.conv_lanes TABLES`: robust least squares on public fp32 times of an A100 of 400 us and more, without
+# ratios. `python -m calib.conv_lanes TABLES`: robust least squares on public fp32 times of an A100 of 300 us and more, without
 # the channel pairs that docs/accuracy.md scores. Standard errors: loops up to 0.04 (FFT 0.09), transforms 0.1 to 0.2, stream 0.3.
 # Small tiles reload operands; transforms move short runs.
 COST: Mapping[str, float] = {
-    "fused": 1.54, "planes": 1.31, "implicit 256x64": 1.49, "implicit 128x32": 2.05, "fft 64x64": 1.20, "fft 32x32": 2.05,
-    "input": 1.62, "filter": 2.16, "output": 1.73, "stream": 1.21,
+    "fused": 1.52, "planes": 1.34, "implicit 256x64": 1.47, "implicit 128x32": 2.03, "fft 64x64": 1.22, "fft 32x32": 2.10,
+    "input": 1.54, "filter": 2.01, "output": 1.64, "stream": 1.38,
 }  # fmt: skip
 FUSED = (8.0, 16.0, 32.0)  # rows and columns of output, and output channels, of a block of fused Winograd
 PLANES = (128.0, 128.0)  # tiles and output channels of a block of the products of F(4x4, 3x3)

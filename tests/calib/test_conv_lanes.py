@@ -13,6 +13,7 @@ from calib.convolutions import ALGORITHMS, COST, seconds, shape
 from calib.fit import Rows, parts_of
 from hwspecs.device import load
 from hwspecs.rates import rates
+from sim.fitted import base_terms
 from tests.calib.test_families_conv import table
 
 KNOWN = {name: 1.15 * value for name, value in COST.items()}
@@ -31,7 +32,7 @@ def frame() -> pd.DataFrame:
         name: np.exp(rng.uniform(np.log(16), np.log(2000), SHAPES)).round() for name in ("in_channels", "out_channels")
     }
     drawn = one.assign(batch=rng.integers(1, 65, SHAPES).astype(float), height=side, width=side, **columns)
-    found = seconds(shape(drawn), A100, conv_lanes.base_terms().hbm_stream, KNOWN)
+    found = seconds(shape(drawn), A100, base_terms().hbm_stream, KNOWN)
     best = np.stack([found[name] for name in ALGORITHMS]).argmin(axis=0)
     return drawn.assign(algorithm=np.array(ALGORITHMS)[best]).drop_duplicates(list(conv_alike.NEAR), ignore_index=True)
 

@@ -274,6 +274,10 @@ def _limits() -> str:
   shape; sglang 0.5.9 is the noisiest (5 to 95 %: 0.81 to 1.19 of the median of the others). No model can be closer.
 - sglang 0.5.9 runs other kernels than the three others at one shape (they differ by 6 % in the median, the others by 1 to 4 %)
   and has a quarter of the rows of sglang 0.5.10; 'torch + vLLM kernels' has 35 pairs (n, k) in all, of a few language models.
+- Of convolutions on the matrix unit, furthest off are a transposed one in three dimensions of 3 x 5 x 7 to 16 channels (four
+  times slower than predicted, in both code paths; its like take twice the predicted time on an RTX A6000 and an A10, and what is
+  predicted on an L40S), depthwise ones of three channels, and one kernel of a research compiler. No form was found that holds
+  on all devices.
 - Attention at unseen values is an interpolation over powers of two. The draw above leaves out kv_len 128 and 256 together. How
   the libraries cut the keys of a sequence is taken from their sources (`sim/attention_splits.py`): FlashAttention 3 changes its
   kernel between 448 and 449 keys of head_dim 128, and sglang's layer takes 22 us at 256 keys and 46 us at 512 (batch 8, 32 heads

@@ -3,7 +3,8 @@
 Public rows of such convolutions on a device with a fit are few, and the constants (`calib.families.conv.UNIT`) come from the very
 rows that are to be scored. So what is scored are fits of their own: constants, bandwidth of streams and floors by robust least
 squares without a fifth of the problems (shapes, in all softwares), then these. Which of two paddings, and whether few channels
-stay on the lanes, is chosen by the smaller error on the rows that such a fit sees.
+stay on the lanes, is chosen by the smaller mean error on the rows that such a fit sees: few rows tell, which a median overlooks.
+An L40S, an RTX A6000 and an A10 choose as the A100 does.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CHOICES = tuple(product((16.0, 32.0), (0.0, 4.0)))  # access_3d, B; few, channel
 
 @dataclass(frozen=True)
 class Found:
-    """One fit: median absolute error of its rows (logarithm), the constants, and all parameters."""
+    """One fit: mean absolute error of its rows (logarithm), the constants, and all parameters."""
 
     error: float
     unit: Unit
@@ -86,7 +87,7 @@ def _of(rows: Rows, access_3d: float, few: float) -> Found:
 
     number = np.unique(rows.unit, return_inverse=True)[1].astype(np.int64)
     found = least_squares(predict, rows.measured, start, number)
-    error = float(np.median(np.abs(np.log(predict(found.values) / rows.measured))))
+    error = float(np.mean(np.abs(np.log(predict(found.values) / rows.measured))))
     return Found(error, unit(found.values), found)
 
 

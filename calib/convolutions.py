@@ -3,6 +3,9 @@
 Winograd (Lavin and Gray 2015): F(4x4, 3x3) in kernels of its own (transform of the input and of the filters to 36 planes, as
 many products, transform back) multiplies four times less; F(2x2, 3x3) in one fused kernel, 2.25 times. FFT (Mathieu et al. 2013):
 tiles of 16 or 32, a complex product for each frequency. Each is priced over a few tiles, in whole waves; the fastest counts.
+
+The kernels of F(4x4, 3x3) take images by 16: public times of an A100, a V100 and a T4 alike jump from 16 images to 17, from 32 to
+33 and from 48 to 49, and are flat between. No time shows k split among blocks.
 """
 
 from __future__ import annotations
@@ -24,16 +27,16 @@ ALGORITHMS = ("implicit_gemm", "winograd", "fft")
 K_STEP = 8.0  # input channels of one step of the main loop (cuDNN's fp32 kernels unroll by 8)
 ITEM = 4.0  # B
 # Time over that at peak of a tile's main loop (M x N of a block), and of a transform over its bytes at the bandwidth of streams:
-# ratios. Robust least squares on 3710 public fp32 times of an A100, less what a shape takes alike on A100, V100 and T4 (the
-# host's time). Standard errors: loops up to 0.05, traffic 0.1 to 0.2. Small tiles reload operands; transforms move short runs.
+# ratios. `python -m calib.conv_lanes TABLES`: robust least squares on public fp32 times of an A100 of 300 us and more, without
+# the channel pairs that docs/accuracy.md scores. Standard errors: loops up to 0.04 (FFT 0.09), transforms 0.1 to 0.2, stream 0.3.
+# Small tiles reload operands; transforms move short runs.
 COST: Mapping[str, float] = {
-    "fused": 1.56, "winograd 256x128": 1.30, "winograd 128x128": 1.35, "winograd 64x128": 2.39, "winograd 32x128": 3.97,
-    "implicit 256x64": 1.44, "implicit 128x32": 2.34, "fft 64x64": 1.07, "fft 32x32": 1.47,
-    "input": 2.46, "filter": 1.91, "output": 1.84, "stream": 1.97,
+    "fused": 1.52, "planes": 1.34, "implicit 256x64": 1.47, "implicit 128x32": 2.03, "fft 64x64": 1.22, "fft 32x32": 2.10,
+    "input": 1.54, "filter": 2.01, "output": 1.64, "stream": 1.38,
 }  # fmt: skip
-FUSED = ((1.0, 8.0, 16.0), (2.0, 4.0, 16.0))  # images x rows x columns of output that a block of fused Winograd covers
-FUSED_CHANNELS = 32.0  # output channels of such a block
-SPLITS = (1.0, 2.0, 4.0)  # parts of k of an implicit GEMM
+FUSED = (8.0, 16.0, 32.0)  # rows and columns of output, and output channels, of a block of fused Winograd
+PLANES = (128.0, 128.0)  # tiles and output channels of a block of the products of F(4x4, 3x3)
+IMAGES = 16.0  # taken together by the kernels of F(4x4, 3x3)
 
 
 @dataclass(frozen=True)
@@ -143,24 +146,21 @@ def _over(*times: Any) -> Floats:
 def _implicit(s: Shape, chip: _Chip, cost: Mapping[str, float]) -> Iterator[Floats]:
     moved = cost["stream"] * ITEM * (s.x + s.w + s.y) / chip.bandwidth
     for m, n in ((256.0, 64.0), (128.0, 32.0)):
-        for parts in SPLITS:
-            blocks = s.groups * np.ceil(s.n * s.positions / m) * np.ceil(s.k / n) * parts
-            main = _loop(chip, blocks, 2.0 * m * n, s.c * s.taps / parts, cost[f"implicit {m:.0f}x{n:.0f}"])
-            added = (parts > 1) * 2.0 * parts * ITEM * s.y / chip.bandwidth
-            yield _over(main, moved) + added
+        blocks = s.groups * np.ceil(s.n * s.positions / m) * np.ceil(s.k / n)
+        yield _over(_loop(chip, blocks, 2.0 * m * n, s.c * s.taps, cost[f"implicit {m:.0f}x{n:.0f}"]), moved)
 
 
 def _winograd(s: Shape, chip: _Chip, cost: Mapping[str, float]) -> Iterator[Floats]:
     never = np.where(s.winograd > 0, 0.0, np.inf)
     moved = cost["stream"] * ITEM * (s.x + s.w + s.y) / chip.bandwidth
     _, h, w = s.out
-    for images, rows, columns in FUSED:
-        blocks = np.ceil(s.n / images) * np.ceil(h / rows) * np.ceil(w / columns) * np.ceil(s.k / FUSED_CHANNELS)
-        tiles = images * rows * columns / 4.0  # of 2x2 outputs, 16 products each
-        yield never + _over(_loop(chip, blocks, 2.0 * 16.0 * tiles * FUSED_CHANNELS, s.c, cost["fused"]), moved)
-    tiles4 = s.n * np.ceil(h / 4.0) * np.ceil(w / 4.0)
-    for m, n in ((256.0, 128.0), (128.0, 128.0), (64.0, 128.0), (32.0, 128.0)):
-        yield never + _planes(s, chip, cost, 36.0, tiles4, (m, n, cost[f"winograd {m:.0f}x{n:.0f}"]), ITEM, 2.0)
+    rows, columns, channels = FUSED
+    blocks = s.n * np.ceil(h / rows) * np.ceil(w / columns) * np.ceil(s.k / channels)
+    tiles = rows * columns / 4.0  # of 2x2 outputs, 16 products each
+    depth = s.c + K_STEP  # a step to fill the loop
+    yield never + _over(_loop(chip, blocks, 2.0 * 16.0 * tiles * channels, depth, cost["fused"]), moved)
+    tiles4 = np.ceil(s.n / IMAGES) * IMAGES * np.ceil(h / 4.0) * np.ceil(w / 4.0)
+    yield never + _planes(s, chip, cost, 36.0, tiles4, (*PLANES, cost["planes"]), ITEM, 2.0)
 
 
 def _fft(s: Shape, chip: _Chip, cost: Mapping[str, float]) -> Iterator[Floats]:

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hwspecs.errors import CalibrationError
+
 Floats: TypeAlias = NDArray[np.float64]
 BOUND = 1.0  # of the logarithm: a correction is never more than a factor of 2.7 either way
 CHUNK = 4096  # rows at a time, which keeps the layers in cache
@@ -97,12 +99,21 @@ class Residual:
 
     def inputs(self, features: Mapping[str, Floats]) -> NDArray[np.float32]:
         """What the networks read, (rows, features): clipped to the range of the fit, standardised."""
-        values = np.stack([features[name] for name in self.names], axis=1)
+        values = self._columns(features)
         return ((np.clip(values, self.low, self.high) - self.centre) / self.scale).astype(np.float32)
+
+    def _columns(self, features: Mapping[str, Floats]) -> Floats:
+        """The features that the networks read, (rows, features). Raises CalibrationError where one is not known any more."""
+        if missing := [name for name in self.names if name not in features]:
+            raise CalibrationError(
+                f"a correction of this calibration reads '{missing[0]}', which this version of framecast does not compute "
+                f"(it has {', '.join(sorted(features))}); make the calibration again: `framecast calib fit TABLE...`"
+            )
+        return np.stack([features[name] for name in self.names], axis=1)
 
     def outside(self, features: Mapping[str, Floats]) -> NDArray[np.bool_]:
         """Rows with a feature beyond the range that the fit saw, where the correction is held constant in it."""
-        values = np.stack([features[name] for name in self.names], axis=1)
+        values = self._columns(features)
         slack = 1e-6 * np.maximum(np.abs(self.low), np.abs(self.high))
         return np.asarray(((values < self.low - slack) | (values > self.high + slack)).any(axis=1))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calib.convolutions import ALGORITHMS, Shape, seconds, shape
+from calib.convolutions import ALGORITHMS, FUSED, IMAGES, PLANES, Shape, seconds, shape
 from calib.families.base import Family, Floats, Physical, joined
 from hwspecs.rates import Rates
 from sim import gemm_reference as reference
@@ -53,7 +53,7 @@ class Unit:
 
 # `python -m calib.conv_unit TABLES` on 91 public TF32 and fp16 times of A100s; standard errors 0.3, 0.2, 0.7. The accuracy page
 # scores fits that did not see the problem (docs/accuracy.md).
-UNIT = Unit(convert=1.70, grouped=2.85, depthwise=8.79, access_3d=32.0, few=4.0)
+UNIT = Unit(convert=1.34, grouped=3.28, depthwise=8.79, access_3d=32.0, few=4.0)
 
 
 def part(frame: pd.DataFrame) -> pd.Series[Any]:
@@ -160,18 +160,20 @@ def features(frame: pd.DataFrame, priced: Physical, rates: Rates) -> dict[str, F
     """Extents, what tiles pad, whole waves, and how near the algorithms are to each other; logarithms to base 2."""
     s, sms = shape(frame), float(np.max(rates.sm_count))
     _, h, w = s.out
-    tiles = s.n * np.ceil(h / 4.0) * np.ceil(w / 4.0)
-    fused = s.n * np.ceil(h / 8.0) * np.ceil(w / 16.0)
+    rows, columns, channels = FUSED
+    images, across = np.ceil(s.n / IMAGES) * IMAGES, np.ceil(h / 4.0) * np.ceil(w / 4.0)
+    tiles, fused = images * across, s.n * np.ceil(h / rows) * np.ceil(w / columns)
+    blocks = 36.0 * np.ceil(tiles / PLANES[0]) * np.ceil(s.k / PLANES[1])
     per_algorithm = np.stack([np.where(priced.terms[a] > 0, priced.terms[a], 1.0) for a in ALGORITHMS], axis=1)
     best = per_algorithm.min(axis=1)
     out: dict[str, Any] = {
         "n": np.log2(s.n), "c": np.log2(s.c), "k": np.log2(s.k), "h": np.log2(h), "ck": np.log2(s.c * s.k),
-        "tiles": np.log2(tiles), "of_tiles": np.log2(tiles * 16.0 / (s.n * h * w)),
-        "of_fused": np.log2(fused * 128.0 / (s.n * h * w)),
-        "odd": (h % 2.0), "reuse": np.log2(tiles * s.c * s.k / (tiles * (s.c + s.k) + s.c * s.k)),
+        "tiles": np.log2(tiles), "of_tiles": np.log2(across * 16.0 / (h * w)), "of_images": np.log2(images / s.n),
+        "to_planes": np.log2(np.ceil(tiles / PLANES[0]) * PLANES[0] / tiles),
+        "of_fused": np.log2(fused * rows * columns / (s.n * h * w)),
+        "reuse": np.log2(tiles * s.c * s.k / (tiles * (s.c + s.k) + s.c * s.k)),
         "time": np.log2(priced.time / 1e-4), "floor_share": np.log2(best / priced.time),
-        **{f"waves_{m:.0f}": _waves(36.0 * np.ceil(tiles / m) * np.ceil(s.k / 128.0) / sms) for m in (128.0, 256.0)},
-        "waves_fused": _waves(fused * np.ceil(s.k / 32.0) / sms),
+        "waves_planes": _waves(blocks / sms), "waves_fused": _waves(fused * np.ceil(s.k / channels) / sms),
         **{f"{a}_over_best": np.minimum(np.log2(per_algorithm[:, i] / best), 3.0) for i, a in enumerate(ALGORITHMS)},
     }  # fmt: skip
     for name, steps in QUANTA.items():
@@ -214,7 +216,7 @@ FAMILY = Family(
     fitted=("hbm_stream",),
     part=part,
     abroad=abroad,
-    size=(32, 100),
+    size=(16, 50),
     recipe={
         "depth": 2,
         "batch": 128,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calib.network import Recipe, folds, scaled, tasks, train
+from hwspecs.errors import CalibrationError
 from sim.residual import BOUND, Residual
 
 RECIPE = Recipe(width=16, depth=2, batch=64, rate=1e-2, least_steps=400, epochs=1, folds=3)
@@ -70,3 +71,13 @@ def test_rows_of_one_shape_and_software_count_as_their_mean() -> None:
     (task,) = tasks(blank, blank.inputs(features), ["a"] * 100, target, np.full(100, -1), replace(RECIPE, folds=1))
     residual = replace(blank, layers=(train(task),))
     assert residual({"x": np.array([0.0, 1.0])}, ["a", "a"]) == pytest.approx(np.full(2, 0.2), abs=0.03)
+
+
+def test_a_correction_that_reads_what_is_not_computed_any_more_says_so() -> None:
+    one = np.ones(1)
+    stale = Residual(("n", "odd"), np.zeros(2), np.ones(2), np.zeros(2), np.ones(2), (), ())
+    for read in (stale.inputs, stale.outside):
+        with pytest.raises(
+            CalibrationError, match=r"reads 'odd', which .*\(it has c, n\); make the calibration again: `framecast"
+        ):
+            read({"n": one, "c": one})

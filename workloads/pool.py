@@ -15,7 +15,7 @@ from workloads import samples
 from workloads.kind import Ints
 from workloads.signature import Signature
 from workloads.structure import Form, form
-from workloads.templates import NONE, Family, chosen
+from workloads.templates import NONE, Family, chosen, whole
 from workloads.trace import Trace
 
 FIRST = 16  # captures of a key at first
@@ -37,14 +37,20 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class Ways:
-    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another."""
+    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another.
 
-    capture: Callable[[Any], Trace] = lambda sample: samples.captured(sample)
+    Where a library cuts up what a template has in one piece, proofs are of what it runs: `proof` captures that, `whole` makes it
+    of what a template gives, None where nothing runs.
+    """
+
+    capture: Callable[[Any], Trace] = lambda sample: samples.uncut(sample)
     near: Callable[[Any, random.Random], Iterable[Any]] = samples.siblings
     quiet: bool = False  # about sizes that cannot be captured
+    proof: Callable[[Any], Trace] | None = None  # None: `capture`
+    whole: Callable[[Any, Trace], Trace | None] = lambda _, trace: trace
 
 
-BUILT_IN = Ways()
+BUILT_IN = Ways(proof=lambda sample: samples.captured(sample), whole=lambda sample, trace: whole(sample.stage, trace))
 
 
 @dataclass

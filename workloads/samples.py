@@ -163,6 +163,12 @@ def _valid(model: Model, values: dict[str, Any]) -> Any:
         return None
 
 
+def uncut(sample: Sample) -> Trace:
+    """What a template is of: as `captured`, where the stage has a module that takes everything in one piece, of that one."""
+    stage, other = (replace(s, build=s.uncut or s.build) for s in (sample.stage, sample.other))
+    return captured(replace(sample, stage=stage, other=other))
+
+
 def captured(sample: Sample) -> Trace:
     """The trace of a sample's stage alone, one segment without a name. SpecError as `workloads.capture.capture`."""
     from workloads.cache import captured_stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -134,8 +134,9 @@ def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int
             if _promised(family, sample):
                 raise Contradicted(f"sizes are not whole at {numbers} ({sample.model})")
             continue
-        fresh = capture(sample, ways)
-        if fresh is not None and not same(join("", {}, [trace]), fresh):
+        fresh = capture(sample, replace(ways, capture=ways.proof or ways.capture))
+        trace = ways.whole(sample, trace)
+        if fresh is not None and (trace is None or not same(join("", {}, [trace]), fresh)):
             raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
         covered += 1
     return covered

@@ -23,6 +23,7 @@ from workloads.formulas import Formulas, formulas
 from workloads.kind import Ints
 from workloads.looped import Looped, looped, looped_data
 from workloads.model import Stage
+from workloads.parts.meta import only_sizes
 from workloads.signature import signature
 from workloads.trace import Segment, Trace
 
@@ -120,12 +121,21 @@ def stage_trace(stage: Stage, frames: int | None) -> Trace | None:
     """
     found = signature(stage, frames)
     family = None if found is None else families(found.function).get(digest(found.key))
-    trace = None if family is None or found is None else family.at(found.numbers)
+    trace = None if family is None or found is None else whole(stage, family.at(found.numbers))
     if trace is None:
         return None
     (segment,) = trace.segments
     named = replace(segment, name=stage.name, module=stage.module, repeats=stage.repeats)
     return replace(trace, segments=(named,), paths=_under(stage.name, trace.paths))
+
+
+def whole(stage: Stage, trace: Trace | None) -> Trace | None:
+    """What a template gives of a stage -> what the stage runs; None where it runs nothing."""
+    if trace is None or stage.cut is None:
+        return trace
+    with only_sizes():
+        (first, *_), _ = stage.inputs()
+    return stage.cut(trace, first.shape)
 
 
 @cache

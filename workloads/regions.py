@@ -35,34 +35,22 @@ from workloads.within import Region, merged, within
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
-# Arguments of the regions of single models, beside one sample; they come after that.
-_CHUNKS = (
-    "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
-)
-# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of two larger.
-_CUT = " ".join(f"--same-count {i}" for i in range(7))
-_LARGER = (
-    f"batch=2 --stage vae_decoder {_CUT} --draws 6000",
-    f"batch=1 --usual height=720 --usual width=1280 --stage vae_decoder {_CUT} --draws 6000",
-    f"batch=1 --usual height=480 --usual width=832 --stage vae_decoder {_CUT} --draws 6000",
-)
 LEAST = {
     "cogvideox-2b": 4,
     "modelscope-t2v": 5,
 }  # of one sample: below, each way in which numbers are 1 or 2 has other operators
+# Decoders of which nothing is cut up take a second to capture: they are found where all numbers may be at their least.
+_DECODER = "--stage vae_decoder --anew"
+# Arguments of the regions of single models, beside one sample; they come after that.
 OWN = {
     "cogvideox-2b": (
         "batch=1 guidance=true --stage transformer",
         "height=480 width=720 frames=49 --stage transformer",
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
-        *_LARGER,
+        _DECODER,
     ),
-    "cogvideox-5b": _LARGER,
-    "mochi": (
-        "batch=1 guidance=true --stage transformer",
-        f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
-        f"batch=1 --stage vae_decoder --usual frames=85 {_CHUNKS} --draws 6000 --dtype bf16",
-    ),
+    "cogvideox-5b": (_DECODER,),
+    "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
 # Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
@@ -74,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     try:
         model = find(asked.model)
-        wanted = [asked] if asked.fields or asked.several else regions_of(model)
+        wanted = [asked] if asked.fields or asked.several or asked.stage else regions_of(model)
         done = [extended(model, region) for region in wanted]
     except (FramecastError, ValueError) as error:
         print(f"error: {_line(error)}", file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hwspecs.errors import SpecError
 from workloads.kind import ITEMSIZE, Ints, kinds
 from workloads.trace import Trace
 
@@ -28,10 +29,6 @@ class _Call:
     op: tuple[int, ...]  # kind, dtype, label, dims
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-
-class _UncuttableError(Exception):
-    """A convolution that the library itself cannot run in pieces."""
 
 
 class _Edits:
@@ -71,8 +68,10 @@ class _Edits:
         return kind, self.row(call)[1], label, *dims, *[0] * (width - len(dims))
 
 
-def cut(trace: Trace, plane: Callable[[str], int], normed: int = 0) -> Trace | None:
-    """The trace of one stage with everything in one piece -> what the library runs; None where it fails.
+def cut(trace: Trace, plane: Callable[[str], int], normed: int = 0) -> Trace:
+    """The trace of one stage with everything in one piece -> what the library runs.
+
+    SpecError where the library cuts a convolution into pieces that it cannot run.
 
     Args:
         trace: of one segment, whose tensors are numbered in the order in which calls touch them.
@@ -80,13 +79,10 @@ def cut(trace: Trace, plane: Callable[[str], int], normed: int = 0) -> Trace | N
         normed: frames that a group norm takes at a time; 0: all.
     """
     edits = _Edits(trace)
-    try:
-        for call in _large(trace).tolist():
-            positions = plane(trace.paths[trace.call_path[call]])
-            if positions:
-                _cut_convolution(edits, call, positions)
-    except _UncuttableError:
-        return None
+    for call in _large(trace).tolist():
+        positions = plane(trace.paths[trace.call_path[call]])
+        if positions:
+            _cut_convolution(edits, call, positions)
     for call in _tall(trace, normed).tolist() if normed else ():
         _cut_norm(edits, call, normed)
     return _edited(edits) if edits.added else trace
@@ -137,7 +133,11 @@ def _cut_convolution(edits: _Edits, call: int, plane: int) -> None:
     before = round(d["taps"] ** (1 / 3)) - 1
     parts = pieces(frames, d["n"] * d["c"] * d["in_positions"])
     if parts[0] <= before:
-        raise _UncuttableError
+        where = edits.trace.paths[edits.trace.call_path[call]]
+        raise SpecError(
+            f"{where}: the library cuts this convolution, which takes {before + 1} frames at a time, into pieces of {parts[0]}, "
+            "and cannot run it; ask for a smaller height, width or batch"
+        )
     item, out_plane = edits.itemsize(call), d["out_positions"] // (frames - before)
     source, *weights = edits.trace.inputs(call).tolist()
     frame, read = d["n"] * d["c"] * plane * item, [source]

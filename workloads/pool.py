@@ -40,14 +40,14 @@ class Ways:
     """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another.
 
     Where a library cuts up what a template has in one piece, proofs are of what it runs: `proof` captures that, `whole` makes it
-    of what a template gives, None where nothing runs.
+    of what a template gives.
     """
 
     capture: Callable[[Any], Trace] = lambda sample: samples.uncut(sample)
     near: Callable[[Any, random.Random], Iterable[Any]] = samples.siblings
     quiet: bool = False  # about sizes that cannot be captured
     proof: Callable[[Any], Trace] | None = None  # None: `capture`
-    whole: Callable[[Any, Trace], Trace | None] = lambda _, trace: trace
+    whole: Callable[[Any, Trace], Trace] = lambda _, trace: trace
 
 
 BUILT_IN = Ways(proof=lambda sample: samples.captured(sample), whole=lambda sample, trace: whole(sample.stage, trace))

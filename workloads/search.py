@@ -135,8 +135,7 @@ def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int
                 raise Contradicted(f"sizes are not whole at {numbers} ({sample.model})")
             continue
         fresh = capture(sample, replace(ways, capture=ways.proof or ways.capture))
-        trace = ways.whole(sample, trace)
-        if fresh is not None and (trace is None or not same(join("", {}, [trace]), fresh)):
+        if fresh is not None and not same(join("", {}, [ways.whole(sample, trace)]), fresh):
             raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
         covered += 1
     return covered

@@ -77,8 +77,8 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
     )  # fmt: skip
 
 
-def _cut(trace: Trace, latents: tuple[int, ...]) -> Trace | None:
-    return cut(trace, partial(_plane, *latents[-2:]))
+def _cut(trace: Trace, latents: tuple[int, ...]) -> Trace:
+    return cut(trace, partial(_plane, latents[-2], latents[-1]))
 
 
 def _plane(height: int, width: int, path: str) -> int:

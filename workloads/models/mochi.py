@@ -76,8 +76,8 @@ def stages(request: Request) -> tuple[Stage, ...]:
     )  # fmt: skip
 
 
-def _cut(trace: Trace, latents: tuple[int, ...]) -> Trace | None:
-    return cut(trace, partial(_plane, *latents[-2:]), NORMED)
+def _cut(trace: Trace, latents: tuple[int, ...]) -> Trace:
+    return cut(trace, partial(_plane, latents[-2], latents[-1]), NORMED)
 
 
 def _plane(height: int, width: int, path: str) -> int:

@@ -49,7 +49,6 @@ OWN = {
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         _DECODER,
     ),
-    "cogvideox-5b": (_DECODER,),
     "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
@@ -241,7 +240,7 @@ def _entry(
     Raises Contradicted.
     """
     twin = _twin(key, group, entries)
-    if twin is not None and whole.tree == NONE:
+    if twin is not None and (whole.tree == NONE or region == Region((), ())):
         return twin
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}

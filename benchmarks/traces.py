@@ -49,15 +49,15 @@ for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is anoth
 value: below five frames, or latents a side, ModelScope's UNet of one sample has another sequence of operators wherever numbers
 are 1, and is captured.
 
-Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
-Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
-number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
-at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. CogVideoX's decoder cuts some of its
-convolutions from 2 GB up: there are templates with as many chunks as of one clip of 720 x 1280 or 480 x 832 (of the 2B in fp16,
-of the 5B in bf16) and of two of 480 x 720 (the 5B in bf16 alone), of an odd number of latent frames each, as 49 frames have.
-With others (768 x 1360, three clips) it is captured: requests whose chunks agree are rare, and a search met no structure often
-enough. A stage whose inputs say all and one that is cut have two keys, and families of their own. The decoders of CogVideoX
-(below 2 GB), HunyuanVideo and Phenaki have templates of one clip at a time.
+Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
+time HunyuanVideo decodes. HunyuanVideo's decoder has templates of one clip at a time.
+
+The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
+norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with
+nothing cut (`Stage.uncut`), and the library's own rule, some lines of arithmetic in `workloads/chunked.py`, cuts what a template
+gives. So they hold for any number of pieces and of clips. Templates are proven, and tests compare them, after the cut, with
+captures of what the library runs. Where the rule leaves pieces of fewer frames than a convolution takes, the library itself
+fails, and framecast says so in a line.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from hwspecs.errors import FramecastError
-from workloads import samples
+from workloads import samples, templates
 from workloads.kind import Ints
 from workloads.signature import Signature
 from workloads.structure import Form, form
-from workloads.templates import NONE, Family, chosen, whole
+from workloads.templates import NONE, Family, chosen
 from workloads.trace import Trace
 
 FIRST = 16  # captures of a key at first
@@ -50,7 +50,9 @@ class Ways:
     whole: Callable[[Any, Trace], Trace] = lambda _, trace: trace
 
 
-BUILT_IN = Ways(proof=lambda sample: samples.captured(sample), whole=lambda sample, trace: whole(sample.stage, trace))
+BUILT_IN = Ways(
+    proof=lambda sample: samples.captured(sample), whole=lambda sample, trace: templates.whole(sample.stage, trace)
+)
 
 
 @dataclass

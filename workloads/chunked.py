@@ -173,16 +173,17 @@ def _cut_norm(edits: _Edits, call: int, at_once: int) -> None:
     samples = edits.row(call)[3 + kinds()["group_norm"].dims.index("n")]
     copied = trace.call_path[call - 1] == trace.call_path[call] and trace.outputs(call - 1)[0] == trace.inputs(call)[0]
     run = [call - 1, call] if copied else [call]
+    parts = _split(samples, at_once)
+    ops = {(one, part): _scaled(edits.row(one), trace.kinds, part, samples) for one in run for part in set(parts)}
+    sides = {one: (trace.inputs(one).tolist(), trace.outputs(one).tolist()) for one in run}
+    sizes_of = {t: int(trace.tensor_bytes[t]) for _, outputs in sides.values() for t in outputs}
     written: list[int] = []
-    for part in _split(samples, at_once):
-        own: dict[int, int] = {}
-        for one in run:
-            outputs = trace.outputs(one).tolist()
-            own.update({t: edits.tensor(int(trace.tensor_bytes[t]) * part // samples) for t in outputs})
-            inputs = tuple(own.get(t, t) for t in trace.inputs(one).tolist())
-            op = _scaled(edits.row(one), trace.kinds, part, samples)
-            edits.added.append(_Call(call, op, inputs, tuple(own[t] for t in outputs)))
-        written.append(own[int(trace.outputs(call)[0])])
+    for part in parts:
+        own = {t: edits.tensor(size * part // samples) for t, size in sizes_of.items()}
+        for one, (inputs, outputs) in sides.items():
+            taken = tuple([own.get(t, t) for t in inputs])
+            edits.added.append(_Call(call, ops[one, part], taken, tuple([own[t] for t in outputs])))
+        written.append(own[sides[call][1][0]])
     sizes = [edits.bytes[t - len(trace.tensor_bytes)] for t in written]
     join = call + 1
     edits.added.append(_Call(join, edits.join(join, sizes, 0), tuple(written), tuple(trace.outputs(join).tolist())))

@@ -40,7 +40,7 @@ LEAST = {
     "modelscope-t2v": 5,
 }  # of one sample: below, each way in which numbers are 1 or 2 has other operators
 # Decoders of which nothing is cut up take a second to capture: they are found where all numbers may be at their least.
-_DECODER = "--stage vae_decoder --anew"
+_DECODER = "--stage vae_decoder"
 # Arguments of the regions of single models, beside one sample; they come after that.
 OWN = {
     "cogvideox-2b": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,9 @@ def test_pieces_are_those_of_the_library() -> None:
     for _ in range(400):
         frames, rest = rng.randrange(1, 120), rng.randrange(1, 1 << rng.randrange(20, 27))
         memory = frames * rest * 2 / 1024**3
-        parts = torch.chunk(torch.empty(frames, device="meta"), int(memory / 2) + 1) if memory > 2 else [frames]
-        assert chunked.pieces(frames, frames * rest) == tuple(len(p) if memory > 2 else frames for p in parts)
+        parts = torch.chunk(torch.empty(frames, device="meta"), int(memory / 2) + 1)
+        expected = tuple(len(part) for part in parts) if memory > 2 else (frames,)
+        assert chunked.pieces(frames, frames * rest) == expected
 
 
 # Cut on several levels in different numbers; one frame left for the last; none cut; at 784 x 656 the positions at the edges
@@ -96,4 +98,16 @@ def test_positions_of_no_frame_are_refused() -> None:
     uncut = samples.uncut(decoder("mochi", height=480, width=848, frames=163))
     with pytest.raises(ValueError, match="positions are no frames of 7"):
         chunked.cut(uncut, lambda _: 7)
+    samples.forget()
+
+
+def test_a_tile_is_cut_by_its_own_size() -> None:
+    model = find("mochi")
+    request = model.request(height=480, width=848, frames=163, vae_tile=384, guidance=False)
+    tiles = [s for s in samples.of_request(model, request) if s.stage.name.startswith("vae_decoder_")]
+    assert len(tiles) > 1
+    for sample in tiles[:2]:
+        named = templates.stage_trace(replace(sample.stage, name=""), sample.frames)
+        assert named is not None
+        assert same(join("", {}, [named]), samples.captured(sample)), sample.stage.name
     samples.forget()

@@ -101,6 +101,24 @@ def test_positions_of_no_frame_are_refused() -> None:
     samples.forget()
 
 
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("mochi", {"height": 640, "width": 128, "frames": 49}),
+        ("mochi", {"height": 240, "width": 432, "frames": 31}),
+        ("cogvideox-2b", {"height": 96, "width": 160, "frames": 33}),
+        ("cogvideox-2b", {"height": 256, "width": 416, "frames": 9}),
+    ],
+)
+def test_several_clips_have_templates(model: str, asked: dict[str, Any]) -> None:
+    """More than at any capture that a template was found at, with convolutions cut and with none."""
+    sample = decoder(model, batch=samples.LIMITS["batch"] + 2, **asked)
+    found = templates.stage_trace(replace(sample.stage, name=""), sample.frames)
+    assert found is not None
+    assert same(join("", {}, [found]), samples.captured(sample))
+    samples.forget()
+
+
 def test_a_tile_is_cut_by_its_own_size() -> None:
     model = find("mochi")
     request = model.request(height=480, width=848, frames=163, vae_tile=384, guidance=False)

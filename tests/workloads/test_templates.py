@@ -36,8 +36,9 @@ SEVERAL = {
     ("mochi", "transformer"),
     ("svd-xt", "unet"),
 }
-# With templates of one clip alone: HunyuanVideo's decoder, and Mochi's transformer, which attends to one sample after the other.
-ONE_CLIP = {"hunyuanvideo", "mochi"}
+# With templates of one clip alone: HunyuanVideo's decoder, CogVideoX 2B's transformer, and Mochi's, which attends to one sample
+# after the other.
+ONE_CLIP = {"cogvideox-2b", "hunyuanvideo", "mochi"}
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 
 
@@ -112,7 +113,7 @@ def test_every_default_request_is_carried(model: str) -> None:
         ("cogvideox-5b", {"height": 720, "width": 1280}),
         ("cogvideox-5b", {"height": 768, "width": 1360}),
         ("cogvideox-2b", {"height": 768, "width": 1360, "frames": 81}),
-        ("cogvideox-2b", {"batch": 5}),
+        ("cogvideox-2b", {"batch": 4}),
         ("modelscope-t2v", {"guidance": False}),
         ("pixart-alpha", {"height": 768, "width": 768}),
     ],

@@ -50,7 +50,8 @@ value: below five frames, or latents a side, ModelScope's UNet of one sample has
 are 1, and is captured.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
-time HunyuanVideo decodes. HunyuanVideo's decoder has templates of one clip at a time.
+time HunyuanVideo decodes. Of several clips its decoder has templates in fp16 and bf16, but where the last of three and more
+stretches is one latent (25, 37, 49 ... frames): a size there is the lesser of two, and follows the clips up to four alone.
 
 The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
 norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with

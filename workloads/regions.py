@@ -3,8 +3,9 @@
 `workloads.regenerate` draws requests over all that a model takes. Where structures change at one value (one sample, of which
 torch makes no copy; the size that a table of positions was made for), few of its draws are there, and captures of other values
 are mixed in. This captures only requests with the fields given, finds and proves the templates of those alone, and puts them
-into the stored family under the condition that the stage's numbers have the values that all of them share. Without fields: of one
-sample, and where OWN says. `workloads.regenerate` ends with these.
+into the stored family under the condition that the stage's numbers have the values that all of them share; with a stage and no
+fields, all requests, the least among them. Without either: of one sample, and where OWN says. `workloads.regenerate` ends with
+these.
 """
 
 from __future__ import annotations

@@ -108,6 +108,8 @@ def test_positions_of_no_frame_are_refused() -> None:
         ("mochi", {"height": 240, "width": 432, "frames": 31}),
         ("cogvideox-2b", {"height": 96, "width": 160, "frames": 33}),
         ("cogvideox-2b", {"height": 256, "width": 416, "frames": 9}),
+        ("hunyuanvideo", {"height": 96, "width": 160, "frames": 29}),
+        ("hunyuanvideo", {"height": 192, "width": 64, "frames": 13}),
     ],
 )
 def test_several_clips_have_templates(model: str, asked: dict[str, Any]) -> None:

@@ -36,8 +36,8 @@ SEVERAL = {
     ("mochi", "transformer"),
     ("svd-xt", "unet"),
 }
-# With templates of one clip alone: HunyuanVideo's decoder, CogVideoX 2B's transformer, and Mochi's, which attends to one sample
-# after the other.
+# With templates of one clip alone: CogVideoX 2B's transformer, HunyuanVideo's and its text encoder, and Mochi's transformer,
+# which attends to one sample after the other.
 ONE_CLIP = {"cogvideox-2b", "hunyuanvideo", "mochi"}
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 

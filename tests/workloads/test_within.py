@@ -132,6 +132,20 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
     assert held.at((2, 77)) is None
 
 
+def test_a_stage_without_fields_is_a_region_of_all_requests(monkeypatch: Any, tmp_path: Any, capsys: Any) -> None:
+    path = tmp_path / "encoder.json.xz"
+    monkeypatch.setattr(regions, "file_of", lambda _: path)
+    asked = ["stable-diffusion-1.5", "--stage", "text_encoder", "--dtype", "fp16", "--dtype", "bf16", "--draws", "12"]
+    assert regions.main(asked) == 0
+    assert " sizes" in capsys.readouterr().out
+    entries = templates.load(path)["families"]
+    found = {e["key"].split("'")[1]: templates.family(e, entries) for e in entries.values()}
+    assert [found[dtype].at((prompts, 77)) is not None for dtype in ("fp16", "bf16") for prompts in (1, 2, 50)] == [
+        True
+    ] * 6
+    assert [("like" in e) for e in entries.values() if "bf16" in e["key"]] == [True]
+
+
 def test_every_model_has_regions_of_its_own() -> None:
     """Their arguments are read, and their fields are ones that the model takes."""
     for model in models().values():

@@ -11,7 +11,7 @@ import pytest
 
 from hwspecs.errors import SpecError
 from workloads import chunked, samples, templates
-from workloads.cache import trace_of
+from workloads.cache import carried, trace_of
 from workloads.join import join
 from workloads.kind import kinds
 from workloads.model import find
@@ -89,6 +89,7 @@ def test_what_the_library_cuts_too_small_is_told(model: str, frames: int) -> Non
         f"the library cuts this convolution, which takes 3 frames at a time, into pieces of {frames}, and cannot run it; "
         "ask for a smaller height, width or batch"
     )
+    assert not carried(model, find(model).request(height=2048, width=2048, frames=25))
     with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
         samples.captured(decoder(model, height=2048, width=2048, frames=25))
     samples.forget()

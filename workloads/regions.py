@@ -40,7 +40,7 @@ LEAST = {
     "cogvideox-2b": 4,
     "modelscope-t2v": 5,
 }  # of one sample: below, each way in which numbers are 1 or 2 has other operators
-# Decoders of which nothing is cut up take a second to capture: they are found where all numbers may be at their least.
+# Of requests of all sizes, the least among them: where a decoder is one piece, its capture takes a second or two.
 _DECODER = "--stage vae_decoder"
 # Arguments of the regions of single models, beside one sample; they come after that.
 OWN = {
@@ -50,7 +50,9 @@ OWN = {
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         _DECODER,
     ),
+    "hunyuanvideo": (f"--several {_DECODER}",),
     "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
+    "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
 # Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.

@@ -40,6 +40,7 @@ _CODE = (
     "aten.py",
     "baselines.py",
     "capture.py",
+    "chunked.py",
     "kept.py",
     "kind.py",
     "trace.py",

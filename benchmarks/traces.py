@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.usual import usual
 from workloads.cache import carried, trace_of
-from workloads.model import Model, models
+from workloads.model import Model, Stage, models
 from workloads.samples import of_request, requests
-from workloads.templates import file_of, load
+from workloads.signature import signature
+from workloads.templates import file_of, load, stage_trace
 
 PAGE = Path(__file__).parent.parent / "docs/templates.md"
 DRAWN = 60  # requests of a model, over all that it takes
@@ -71,11 +73,12 @@ the code that a capture rests on has changed since.
 
 `python -m benchmarks.traces` writes this page. kB: the files of a model's stages (several models share text encoders and
 decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the same without guidance, of
-batch 1. Covered: of {drawn} requests drawn at random, many of them tiny. ms: a trace,
-the first apart, on {machine}.
+batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or paper, batches of 1, 2
+and 4, with and without guidance), first in the dtype of the default, then in the two others. Drawn: of {drawn} requests drawn
+at random, many of them tiny. ms: a trace, the first apart, on {machine}.
 
-| model | kB | structures | default | one sample | covered | ms a trace |
-| --- | --- | --- | --- | --- | --- | --- |
+| model | kB | structures | default | one sample | usual | other dtypes | drawn | ms a trace |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -103,8 +106,32 @@ def row(model: Model) -> tuple[Any, ...]:
     each = f"{(time.perf_counter() - start) / len(held) * 1e3:.1f}" if held else "-"
     return (
         f"`{model.id}`", f"{sum(p.stat().st_size for p in paths) / 1e3:.1f}", sum(map(_structures, paths)),
-        _said(model, {}), _said(model, _alone(model)), f"{len(held)} of {len(drawn)}", each,
+        _said(model, {}), _said(model, _alone(model)), *usually(model), f"{len(held)} of {len(drawn)}", each,
     )  # fmt: skip
+
+
+def usually(model: Model) -> tuple[str, str]:
+    """How many of a model's usual requests are carried, and of how many: in its own dtype, and in others."""
+    known: dict[Any, bool] = {}
+    counts = {True: [0, 0], False: [0, 0]}
+    for request in usual(model):
+        frames = getattr(request, "frames", None)
+        found = counts[request.dtype == model.request().dtype]
+        found[0] += all(_carried(stage, frames, known) for stage in model.stages(request))
+        found[1] += 1
+    own, others = (f"{held} of {asked}" for held, asked in counts.values())
+    return own, others
+
+
+def _carried(stage: Stage, frames: int | None, known: dict[Any, bool]) -> bool:
+    """Whether a stage has a template; requests share stages, each of which is looked for once."""
+    found = signature(stage, frames)
+    if found is None:
+        return False
+    which = found.key, found.numbers
+    if which not in known:
+        known[which] = stage_trace(stage, frames) is not None
+    return known[which]
 
 
 def _alone(model: Model) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
     parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
+    parser.add_argument("--kept", action="store_true", help="not where there are some that hold at the usual request")
     parser.add_argument(
         "--same-count", action="append", type=int, default=[], metavar="N",
         help="only stages whose count N (of `Stage.counts`, from 0) is that of the usual request (may be repeated)",
@@ -113,11 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def regions_of(model: Model) -> list[argparse.Namespace]:
-    """The regions that a model's templates are found in apart: one sample, and OWN."""
+def regions_of(model: Model, *more: str) -> list[argparse.Namespace]:
+    """The regions that a model's templates are found in apart: one sample, and OWN; with `more` arguments each."""
     alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
     alone += f" --least {LEAST.get(model.id, 0)}"
-    return [_parser().parse_args([model.id, *words.split()]) for words in (alone, *OWN.get(model.id, ()))]
+    return [_parser().parse_args([model.id, *words.split(), *more]) for words in (alone, *OWN.get(model.id, ()))]
 
 
 def extended(model: Model, asked: argparse.Namespace) -> bool:
@@ -188,7 +189,7 @@ def _extended(
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
-    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine) and _right(whole, mine[0])
+    held = not asked.anew and (asked.kept or len(_covered(whole, mine)) == len(mine)) and _right(whole, mine[0])
     try:
         if not held:
             region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
@@ -203,8 +204,9 @@ def _extended(
         return False
     covered = sum(whole.at(s.signature.numbers) is not None for s in mine)
     print(f"  {key[:100]}: {covered} of {len(mine)} sizes, {proven} captures agree", flush=True)
-    if not held:
-        entries[name]["code"] = code_of(function)
+    code = code_of(function)
+    if not held or entries[name]["code"] != code:
+        entries[name]["code"] = code
         templates.write(path, {"function": function, "families": entries})
     return covered > 0
 
@@ -264,17 +266,21 @@ def _entry(
 
 
 def _twin(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The entry of a key of bf16 that has the templates of fp16, where captures say so; it has none of its own then."""
-    name = digest(key.replace("bf16", "fp16"))
-    if "bf16" not in key or name not in entries:
+    """The entry of a key of bf16 that has the templates of fp16, or the other way round, where captures say so.
+
+    It has none of its own then.
+    """
+    mine, other = ("bf16", "fp16") if "bf16" in key else ("fp16", "bf16")
+    name = digest(key.replace(mine, other))
+    if mine not in key or name not in entries or entries[name].get("like") == digest(key):
         return None
-    twin = {"key": key[:200], "like": entries[name].get("like", name), "dtypes": {"fp16": "bf16"}}
+    twin = {"key": key[:200], "like": entries[name].get("like", name), "dtypes": {other: mine}}
     family = templates.family(twin, entries)
     promised = [s for s in group if family.at(s.signature.numbers) is not None]
     try:
         return twin if len(promised) >= MOST * len(group) and prove(family, promised[:PROOFS]) else None
     except Contradicted as error:
-        print(f"  not as fp16: {error}", flush=True)
+        print(f"  not as {other}: {error}", flush=True)
         return None
 
 

@@ -14,7 +14,7 @@ from hwspecs.errors import FramecastError
 from workloads import samples
 from workloads.kind import Ints
 from workloads.signature import Signature
-from workloads.structure import Form, form
+from workloads.structure import Form, Split, form
 from workloads.templates import NONE, Family, chosen
 from workloads.trace import Trace
 
@@ -59,7 +59,7 @@ class Pool:
     known: set[tuple[int, ...]] = field(default_factory=set)
     usual: int = 0  # the sample whose structure comes first: of the default request
     near: set[bytes] = field(default_factory=set)  # structures that were drawn near to
-    split: dict[bytes, Ints] = field(default_factory=dict)  # structures taken apart by some sizes: see `_structures`
+    split: dict[bytes, Split] = field(default_factory=dict)  # structures taken apart by some sizes: see `_structures`
 
     def add(self, found: Iterable[Sample]) -> None:
         """Add those of other sizes."""

@@ -29,6 +29,7 @@ from workloads.model import Model, find
 from workloads.pool import places_of
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
+from workloads.shallow import find_shallow
 from workloads.templates import NONE, Family, digest, file_of
 from workloads.within import Region, merged, within
 
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
     parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
+    parser.add_argument("--shallow", action="store_true", help="search with few of equal layers (`workloads.shallow`)")
     parser.add_argument("--kept", action="store_true", help="not where there are some that hold at the usual request")
     parser.add_argument(
         "--same-count", action="append", type=int, default=[], metavar="N",
@@ -193,7 +195,7 @@ def _extended(
     try:
         if not held:
             region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
-            entries[name] = _entry(whole, region, key, mine, distant, entries)
+            entries[name] = _entry(whole, region, key, mine, distant, entries, shallow=asked.shallow)
             whole = templates.family(entries[name], entries)
             if "like" not in entries[name]:
                 whole = _without_wrong(whole, region, _covered(whole, checks)[-2 * CHECKED :: 2])
@@ -248,7 +250,14 @@ def _without_wrong(whole: Family, region: Region, checks: Sequence[Sample]) -> F
 
 
 def _entry(
-    whole: Family, region: Region, key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]
+    whole: Family,
+    region: Region,
+    key: str,
+    group: list[Sample],
+    far: list[Sample],
+    entries: Mapping[str, Any],
+    *,
+    shallow: bool,
 ) -> dict[str, Any]:
     """An entry with templates in the region: those of fp16 by another name where captures say so, else found.
 
@@ -260,7 +269,8 @@ def _entry(
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
     cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
-    found = find_family(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
+    search = find_shallow if shallow else find_family
+    found = search(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
     print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
     return {"key": key[:200], **templates.family_data(merged(whole, region, found.family))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -115,14 +115,57 @@ def sizes_of(trace: Trace) -> Ints:
     return np.concatenate([_dims(trace).reshape(-1), trace.tensor_bytes, _totals(trace)])
 
 
-def choices(symbols: Ints, forms: Sequence[Form], few: int, whole: Collection[int] = ()) -> Ints:
-    """Positions in `sizes_of` of sizes that have no expression and take `few` values at most: () with loops of several counts."""
+@dataclass(frozen=True)
+class Split:
+    """Sizes, by their positions in `sizes_of`, whose values tell captures of one structure apart.
+
+    Attributes:
+        few: of which each value is a case.
+        ends: (positions, values): whether a size has that value, a least or greatest that it does not go beyond.
+    """
+
+    few: Ints
+    ends: tuple[Ints, Ints]
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return len(self.few) + len(self.ends[0]) > 0
+
+    def of(self, trace: Trace) -> Ints:
+        """The case that a capture is."""
+        if not self:  # no size: the captures may have other counts of them
+            return self.few
+        sizes = sizes_of(trace)
+        return np.concatenate([sizes[self.few], sizes[self.ends[0]] == self.ends[1]])
+
+
+def choices(symbols: Ints, forms: Sequence[Form], few: int, whole: Collection[int] = ()) -> Split:
+    """What tells captures apart by sizes that have no expression: those that take `few` values at most, and of others an end.
+
+    A size that is the lesser (or greater) of two takes one value over and over, and others below (or above) it. None with loops
+    of several counts.
+    """
     if len({f.passes.tobytes() for f in forms if f.passes is not None}) > 1:
-        return np.zeros(0, np.int64)
+        return _split([], {})
     sizes = np.array([sizes_of(f.trace) for f in forms])
     distinct, first = np.unique(sizes, axis=1, return_index=True)
-    missing = fit(symbols, distinct, whole)[1]
-    return np.sort([first[i] for i in missing if len(np.unique(distinct[:, i])) <= few]).astype(np.int64)
+    taken: list[int] = []
+    ends: dict[int, int] = {}
+    for i in fit(symbols, distinct, whole)[1]:
+        values, counts = np.unique(distinct[:, i], return_counts=True)
+        if len(values) <= few:
+            taken.append(first[i])
+        elif max(counts[0], counts[-1]) > 1:
+            ends[first[i]] = values[0 if counts[0] > counts[-1] else -1]
+    return _split(taken, ends)
+
+
+def _split(few: Sequence[int], ends: Mapping[int, int]) -> Split:
+    return Split(_whole(sorted(few)), (_whole(list(ends)), _whole(list(ends.values()))))
+
+
+def _whole(values: Sequence[int]) -> Ints:
+    return np.array(values, dtype=np.int64)
 
 
 def _loops(symbols: Ints, forms: Sequence[Form], whole: Collection[int]) -> tuple[Looped | None, int]:

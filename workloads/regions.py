@@ -31,6 +31,7 @@ from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
 from workloads.shallow import find_shallow
 from workloads.templates import NONE, Family, digest, file_of
+from workloads.verify import picked
 from workloads.within import Region, merged, within
 
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
@@ -182,7 +183,7 @@ def _extended(
     function, name = group[0].signature.function, digest(key)
     path = file_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
-    whole = _whole(model, key, group, entries)
+    whole, stored = _whole(model, key, group, entries), name in entries
     mine, distant, checks = (
         _of_family(whole, _alike(found, group[0], asked), asked.several) for found in (group, far, checks)
     )
@@ -191,34 +192,44 @@ def _extended(
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
-    held = not asked.anew and (asked.kept or len(_covered(whole, mine)) == len(mine)) and _right(whole, mine[0])
+    region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
+    right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])
+    enough = _covered(whole, mine[:1] if asked.kept else mine)
+    held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)
     try:
         if not held:
-            region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
             entries[name] = _entry(whole, region, key, mine, distant, entries, shallow=asked.shallow)
-            whole = templates.family(entries[name], entries)
+            found = templates.family(entries[name], entries)
             if "like" not in entries[name]:
-                whole = _without_wrong(whole, region, _covered(whole, checks)[-2 * CHECKED :: 2])
-                entries[name] = {"key": key[:200], **templates.family_data(whole)}
-        proven = prove(whole, [mine[0], *_covered(whole, checks)[1 - 2 * CHECKED :: 2]])
+                found = _without_wrong(found, region, _covered(found, checks)[-2 * CHECKED :: 2])
+                entries[name] = {"key": key[:200], **templates.family_data(found)}
+            prove(found, [mine[0], *picked(found, checks, random.Random(0))])
     except Contradicted as error:
         print(f"  {key[:100]}: {error}", file=sys.stderr)
+        if stored and not right:
+            none = merged(whole, region, Family(whole.places, whole.fixed, NONE, ()))
+            _write(function, {**entries, name: {"key": key[:200], **templates.family_data(none)}}, name)
         return False
-    covered = sum(whole.at(s.signature.numbers) is not None for s in mine)
-    print(f"  {key[:100]}: {covered} of {len(mine)} sizes, {proven} captures agree", flush=True)
-    code = code_of(function)
-    if not held or entries[name]["code"] != code:
-        entries[name]["code"] = code
-        templates.write(path, {"function": function, "families": entries})
+    whole = whole if held else found
+    covered = len(_covered(whole, mine))
+    print(f"  {key[:100]}: {covered} of {len(mine)} sizes as captures say", flush=True)
+    _write(function, entries, name)
     return covered > 0
 
 
-def _right(whole: Family, sample: Sample) -> bool:
-    """Whether a family gives a capture: not where a region that was found later lies over another."""
+def _write(function: str, entries: dict[str, Any], name: str) -> None:
+    """Write the templates of a function, of which those of one key were found or proven now."""
+    entries[name] = {**entries[name], "code": code_of(function)}
+    templates.write(file_of(function), {"function": function, "families": entries})
+
+
+def _right(whole: Family, found: Sequence[Sample]) -> bool:
+    """Whether a family contradicts no capture: not where a region that was found later lies over another."""
     try:
-        return prove(whole, [sample]) > 0
+        prove(whole, found)
     except Contradicted:
         return False
+    return True
 
 
 def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:

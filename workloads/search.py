@@ -310,7 +310,7 @@ def _case(pool: Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
     if split is None:
         return b""
     own = pool.symbols[sample]
-    return bytes(np.concatenate([own == 1, own[list(few)], split.of(found.trace)]).astype(np.int64).tobytes())
+    return bytes(np.concatenate([own == 1, own[list(few)], split.of(found.trace, own)]).astype(np.int64).tobytes())
 
 
 def _alone(pool: Pool, members: Sequence[int]) -> bool:

@@ -25,13 +25,14 @@ from workloads.trace import Trace
 from workloads.within import numbered
 
 LAYERS = 3  # that are left of a list of equal ones: the first two and the last
+MORE = 2  # times as many samples unlike those held, that cut modules take little time for
 WHOLE = 8  # captures of whole modules that make a template
 
 
 def find_shallow(group: Sequence[Sample], far: Sequence[Sample], like: Family | None, unlike: int) -> Found:
     """As `workloads.search.find_family`, its search on cut modules. Raises Contradicted."""
     try:
-        found = find_family(group, far, like, Ways(capture=captured), unlike)
+        found = find_family(group, far, like, Ways(capture=captured), MORE * unlike)
     finally:
         _MODULES.clear()
     pool = Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)

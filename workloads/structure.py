@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import combinations
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -116,56 +119,73 @@ def sizes_of(trace: Trace) -> Ints:
 
 
 @dataclass(frozen=True)
+class End:
+    """Whether the size at a position of `sizes_of` is so many times a product of symbols, beyond which it does not go."""
+
+    position: int
+    factors: tuple[int, ...]
+    times: Fraction
+
+    def of(self, sizes: Ints, symbols: Ints) -> bool:
+        """Whether it is, of a capture at some values of the symbols."""
+        return int(sizes[self.position]) == self.times * prod(int(symbols[f]) for f in self.factors)
+
+
+@dataclass(frozen=True)
 class Split:
-    """Sizes, by their positions in `sizes_of`, whose values tell captures of one structure apart.
+    """Sizes whose values tell captures of one structure apart.
 
     Attributes:
-        few: of which each value is a case.
-        ends: (positions, values): whether a size has that value, a least or greatest that it does not go beyond.
+        few: positions in `sizes_of` of those of which each value is a case.
+        ends: of those that are the lesser or the greater of two products.
     """
 
     few: Ints
-    ends: tuple[Ints, Ints]
+    ends: tuple[End, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return len(self.few) + len(self.ends[0]) > 0
+        return len(self.few) + len(self.ends) > 0
 
-    def of(self, trace: Trace) -> Ints:
-        """The case that a capture is."""
+    def of(self, trace: Trace, symbols: Ints) -> Ints:
+        """The case that a capture is, at some values of the symbols."""
         if not self:  # no size: the captures may have other counts of them
             return self.few
         sizes = sizes_of(trace)
-        return np.concatenate([sizes[self.few], sizes[self.ends[0]] == self.ends[1]])
+        return np.array([*sizes[self.few], *(end.of(sizes, symbols) for end in self.ends)], dtype=np.int64)
 
 
 def choices(symbols: Ints, forms: Sequence[Form], few: int, whole: Collection[int] = ()) -> Split:
-    """What tells captures apart by sizes that have no expression: those that take `few` values at most, and of others an end.
+    """What tells captures apart by sizes that have no expression: those that take `few` values at most, and an end of others.
 
-    A size that is the lesser (or greater) of two takes one value over and over, and others below (or above) it. None with loops
-    of several counts.
+    A size that is the lesser (or greater) of two products is the first, times a number, wherever it is not below (above) that.
+    None with loops of several counts.
     """
     if len({f.passes.tobytes() for f in forms if f.passes is not None}) > 1:
-        return _split([], {})
+        return Split(np.zeros(0, np.int64))
     sizes = np.array([sizes_of(f.trace) for f in forms])
     distinct, first = np.unique(sizes, axis=1, return_index=True)
     taken: list[int] = []
-    ends: dict[int, int] = {}
+    ends: list[End] = []
     for i in fit(symbols, distinct, whole)[1]:
-        values, counts = np.unique(distinct[:, i], return_counts=True)
-        if len(values) <= few:
-            taken.append(first[i])
-        elif max(counts[0], counts[-1]) > 1:
-            ends[first[i]] = values[0 if counts[0] > counts[-1] else -1]
-    return _split(taken, ends)
+        if len(np.unique(distinct[:, i])) <= few:
+            taken.append(int(first[i]))
+        else:
+            ends += _end(symbols, distinct[:, i], int(first[i]))
+    return Split(np.array(sorted(taken), dtype=np.int64), tuple(ends))
 
 
-def _split(few: Sequence[int], ends: Mapping[int, int]) -> Split:
-    return Split(_whole(sorted(few)), (_whole(list(ends)), _whole(list(ends.values()))))
-
-
-def _whole(values: Sequence[int]) -> Ints:
-    return np.array(values, dtype=np.int64)
+def _end(symbols: Ints, column: Ints, position: int) -> list[End]:
+    """The end that most captures are at, two at least, of all products of symbols; none where there is no such."""
+    found: list[tuple[int, int, End]] = []
+    for count in range(symbols.shape[1] + 1):
+        for factors in combinations(range(symbols.shape[1]), count):
+            products = [prod(int(row[f]) for f in factors) for row in symbols]
+            times = [Fraction(int(size), product) for size, product in zip(column, products, strict=True)]
+            for end in (max(times), min(times)):
+                found.append((times.count(end), -count, End(position, factors, end)))
+    at_most, _, end = max(found, key=lambda f: f[:2])
+    return [end] if at_most > 1 else []
 
 
 def _loops(symbols: Ints, forms: Sequence[Form], whole: Collection[int]) -> tuple[Looped | None, int]:

@@ -1,4 +1,7 @@
-"""A model of a few operators, whose templates are found in seconds. Of one sample its operators are others: no copy is made."""
+"""A model of a few operators, whose templates are found in seconds.
+
+Of one sample its operators are others: no copy is made. Tokens and text change places in runs of the shorter of the two.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from workloads.model import Model, Stage
 from workloads.parts.meta import meta, on_meta
 
 WIDTH = 16
+TEXT = 24  # tokens of a prompt
+LAYERS = 6
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -36,18 +41,22 @@ def stages(request: Request) -> tuple[Stage, ...]:
 
 
 def net(dtype: str) -> Any:
-    """A layer before and after a transposition; on the meta device."""
+    """Layers of the text and the tokens together, and a transposition; on the meta device."""
     import torch
 
     class Net(torch.nn.Module):  # type: ignore[misc]
-        """[rows, length, WIDTH] -> [length, rows, WIDTH]."""
+        """[rows, length, WIDTH] -> [length + TEXT, rows, WIDTH]."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.last = torch.nn.Linear(WIDTH, 2 * WIDTH), torch.nn.Linear(2 * WIDTH, WIDTH)
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))
 
         def forward(self, x: Any) -> Any:
-            return self.last(torch.nn.functional.silu(self.first(x)).transpose(0, 1).contiguous())
+            text = x.new_empty(x.shape[0], TEXT, WIDTH)
+            for layer in self.layers:
+                x = torch.nn.functional.silu(layer(x))
+            y = torch.cat([text, x], 1)
+            return torch.cat([y[:, TEXT:], y[:, :TEXT]], 1).transpose(0, 1).contiguous()
 
     return on_meta(Net, dtype)
 

@@ -125,7 +125,7 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
     monkeypatch.setattr(regions, "file_of", lambda _: path)
     asked = ["stable-diffusion-1.5", "batch=1", "--stage", "text_encoder", "--dtype", "fp16", "--draws", "4"]
     assert regions.main(asked) == 0
-    assert "1 of 1 sizes" in capsys.readouterr().out
+    assert "1 of 1 sizes as captures say" in capsys.readouterr().out
     (entry,) = templates.load(path)["families"].values()
     held = templates.family(entry, {})
     assert held.at((1, 77)) is not None

@@ -111,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="only stages whose numbers are at least N each, where they vary",
     )
+    parser.add_argument(
+        "--from", action="append", default=[], metavar="FIELD=VALUE", dest="floor",
+        help="only requests whose field is at least that; the numbers of the region begin where theirs do",
+    )  # fmt: skip
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
@@ -126,19 +130,29 @@ def regions_of(model: Model, *more: str) -> list[argparse.Namespace]:
 
 def extended(model: Model, asked: argparse.Namespace) -> bool:
     """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
-    fixed = _fields(asked.fields)
+    fixed, floor = _fields(asked.fields), _fields(asked.floor)
     groups = _groups(model, fixed, asked.draws, random.Random(0), large=False, usual=_fields(asked.usual))
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
     done = True
+    for found in (groups, beyond, checks):
+        _keep(found, floor)
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
         counted = first.signature.hints > max(asked.same_count, default=NONE)
         counted &= not (asked.uncounted and first.signature.hints)
         wanted = counted and (not asked.stage or first.stage.name in asked.stage)
         if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
-            done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
+            done &= _extended(model, key, groups[key], beyond.get(key, []), checks.get(key, []), asked)
     return done
+
+
+def _keep(groups: dict[str, list[Sample]], floor: Mapping[str, int]) -> None:
+    """Leave the samples of requests that have at least those values."""
+    for key in list(groups):
+        groups[key] = [s for s in groups[key] if all(getattr(s.request, n) >= value for n, value in floor.items())]
+        if not groups[key]:
+            del groups[key]
 
 
 def _line(error: Exception) -> str:
@@ -192,7 +206,8 @@ def _extended(
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
-    region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
+    least = _least_of(whole, mine) if asked.floor else asked.least
+    region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, least)
     right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])
     enough = _covered(whole, mine[:1] if asked.kept else mine)
     held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)
@@ -332,11 +347,18 @@ def _at_least(whole: Family, found: Sequence[Sample], shared: set[int], least: i
     return [s for s, v in symbols if v is not None and all(v[i] >= least for i in range(len(v)) if i not in shared)]
 
 
-def _above(region: Region, whole: Family, least: int) -> Region:
-    """The region where every symbol that varies in it is at least that much."""
+def _least_of(whole: Family, found: Sequence[Sample]) -> Ints:
+    """Of every symbol the least that samples have."""
+    symbols = [v for s in found if (v := whole.symbols(s.signature.numbers)) is not None]
+    return np.min(symbols, axis=0)  # type: ignore[no-any-return]
+
+
+def _above(region: Region, whole: Family, least: int | Ints) -> Region:
+    """The region where every symbol that varies in it is at least that much (one number, or each its own)."""
     shared = {symbol for symbol, _ in region.values}
     count = int(whole.places.max(initial=NONE)) + 1
-    return replace(region, least=tuple((s, least) for s in range(count) if least and s not in shared))
+    bounds = np.broadcast_to(least, count).tolist()
+    return replace(region, least=tuple((s, n) for s, n in enumerate(bounds) if n and s not in shared))
 
 
 def _numbers(group: Sequence[Sample]) -> Ints:

@@ -26,7 +26,7 @@ from workloads.within import numbered
 
 LAYERS = 3  # that are left of a list of equal ones: the first two and the last
 MORE = 2  # times as many samples unlike those held, that cut modules take little time for
-WHOLE = 8  # captures of whole modules that make a template
+WHOLE = 7  # captures of whole modules that make a template
 
 
 def find_shallow(group: Sequence[Sample], far: Sequence[Sample], like: Family | None, unlike: int) -> Found:

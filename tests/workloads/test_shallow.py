@@ -16,7 +16,7 @@ from tests.workloads import small
 from workloads import gaps, samples, shallow, structure, templates
 from workloads.digest import code_of
 from workloads.model import models
-from workloads.pool import BUILT_IN
+from workloads.pool import BUILT_IN, ENOUGH, Pool
 from workloads.samples import Sample
 from workloads.search import Contradicted, Found, prove
 from workloads.templates import NONE, Family, chosen
@@ -48,7 +48,7 @@ def found() -> Found:
 def test_what_is_found_on_cut_modules_is_of_whole_ones(found: Found) -> None:
     unseen = _drawn("fp16", 1)[:12]
     assert prove(found.family, unseen) == 12
-    layers = {len(t.trace.ops_of("gemm")) and t.trace.calls for t in found.family.templates}  # type: ignore[union-attr]
+    layers = {t.trace.calls for t in found.family.templates}
     cut = shallow.captured(unseen[0]).calls
     assert all(calls > cut for calls in layers)
 
@@ -65,8 +65,8 @@ def test_only_equal_layers_are_cut() -> None:
 
 
 def test_a_structure_that_is_too_rare_has_no_template_of_whole_modules(found: Found, capsys: Any) -> None:
-    group = _drawn("fp16", 0)[: shallow.ENOUGH - 1]
-    pool = shallow.Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)
+    group = _drawn("fp16", 0)[: ENOUGH - 1]
+    pool = Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)
     pool.add(group)
     assert shallow._of_whole(pool, replace(found.family, tree=0), 0) is None
     assert capsys.readouterr().out == ""

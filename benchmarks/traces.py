@@ -38,10 +38,15 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    loop that runs once, or never);
 3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
    g (a m + b) or a m + b m' or a m + b m' + c, with products of the stage's numbers, of such numbers halved and rounded, padded,
-   or the rest of a division. A size that has none and takes a few values alone is made part of the structure;
+   or the rest of a division. A size that has none and takes a few values alone is made part of the structure; one that is the
+   lesser of two (a copy reads in runs of the text or of the video, whichever is shorter) makes two structures of one;
 4. compares the result with captures that took no part, one of them larger than any before. One that differs becomes part of
    the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so, and so are two
    modules that differ in a constant.
+
+Templates that are there are proven with the code of today, which takes three captures a key, and stay; `--more` searches again
+where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL ...]` captures at sizes
+that lie between two structures, halves what is open, and moves the border.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
 copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
@@ -49,7 +54,11 @@ are captured, the least values of every other number among them; the templates h
 was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made
 for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region. A region may begin at a least
 value: below five frames, or latents a side, ModelScope's UNet of one sample has another sequence of operators wherever numbers
-are 1, and is captured.
+are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
+Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
+as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
+a dozen others. Where a transformer takes its samples one by one (HunyuanVideo, Mochi), there are templates for each number of
+samples that is usual.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
 Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small

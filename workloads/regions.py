@@ -26,7 +26,7 @@ from workloads import samples, templates
 from workloads.digest import code_of
 from workloads.kind import Ints
 from workloads.model import Model, find
-from workloads.pool import places_of
+from workloads.pool import ENOUGH, places_of
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
 from workloads.shallow import find_shallow
@@ -48,10 +48,15 @@ _LARGER = (
     f"batch=1 --usual height=720 --usual width=1280 --stage vae_decoder {_CUT} --draws 6000",
     f"batch=1 --usual height=480 --usual width=832 --stage vae_decoder {_CUT} --draws 6000",
 )
-LEAST = {
-    "cogvideox-2b": 4,
-    "modelscope-t2v": 5,
-}  # of one sample: below, each way in which numbers are 1 or 2 has other operators
+# Of one sample: below, each way in which numbers are 1 or 2 has other operators.
+_NO_LESS = "--from frames=2 --from height=128 --from width=128"
+ALONE = {
+    "animatediff": _NO_LESS,
+    "cogvideox-2b": "--least 4",
+    "mochi": "--least 4 --shallow",
+    "modelscope-t2v": "--least 5",
+    "svd-xt": _NO_LESS,
+}
 OWN = {
     "cogvideox-2b": (
         "batch=1 guidance=true --stage transformer",
@@ -124,8 +129,8 @@ def _parser() -> argparse.ArgumentParser:
 def regions_of(model: Model, *more: str) -> list[argparse.Namespace]:
     """The regions that a model's templates are found in apart: one sample, and OWN; with `more` arguments each."""
     alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
-    alone += f" --least {LEAST.get(model.id, 0)}"
-    return [_parser().parse_args([model.id, *words.split(), *more]) for words in (alone, *OWN.get(model.id, ()))]
+    wanted = (f"{alone} {ALONE.get(model.id, '')}", *OWN.get(model.id, ()))
+    return [_parser().parse_args([model.id, *words.split(), *more]) for words in wanted]
 
 
 def extended(model: Model, asked: argparse.Namespace) -> bool:
@@ -206,6 +211,8 @@ def _extended(
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
+    if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
+        mine, distant = [*mine, *distant[1:]], distant[:1]
     least = _least_of(whole, mine) if asked.floor else asked.least
     region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, least)
     right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])

@@ -34,12 +34,6 @@ FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19
 CAPTURED: set[str] = set()
 # Stages with templates around the default request alone: their structure is another at each small number of chunks.
 PARTLY = {("mochi", "vae_decoder")}
-# Denoisers that have no templates of one sample yet (AnimateDiff's has, of 16 frames).
-SEVERAL = {
-    ("animatediff", "unet"),
-    ("mochi", "transformer"),
-    ("svd-xt", "unet"),
-}
 # Whose decoders have templates of one clip alone.
 ONE_CLIP = {
     "cogvideox-2b",
@@ -72,9 +66,8 @@ def sizes(model: str) -> Iterator[dict[str, Any]]:
 
 
 def missing(sample: Sample) -> bool:
-    """Whether a stage is one of those that have no template yet at its number of samples."""
-    where = sample.model, sample.stage.name
-    return where in PARTLY or (where in SEVERAL and sample.signature.numbers[sample.signature.built] == 1)
+    """Whether a stage is one of those that have templates around the default request alone."""
+    return (sample.model, sample.stage.name) in PARTLY
 
 
 COMPARED: set[tuple[str, tuple[int, ...]]] = set()
@@ -116,6 +109,7 @@ def test_every_default_request_is_carried(model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "asked"),
     [
+        ("animatediff", {"batch": 1, "guidance": False, "frames": 24, "height": 256, "width": 256}),
         ("cogvideox-2b", {"batch": 2}),
         ("cogvideox-2b", {"guidance": False}),
         ("cogvideox-5b", {"batch": 2}),

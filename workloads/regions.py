@@ -64,7 +64,8 @@ OWN = {
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         *_LARGER,
     ),
-    "cogvideox-5b": _LARGER,
+    "cogvideox-5b": ("--several --shallow --stage transformer", *_LARGER),
+    "hunyuanvideo": ("--several --stage text_encoder",),
     "mochi": (
         "batch=1 guidance=true --stage transformer",
         f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
@@ -249,7 +250,8 @@ def _right(whole: Family, found: Sequence[Sample]) -> bool:
     """Whether a family contradicts no capture: not where a region that was found later lies over another."""
     try:
         prove(whole, found)
-    except Contradicted:
+    except Contradicted as error:
+        print(f"  found anew: {error}", flush=True)
         return False
     return True
 

@@ -152,6 +152,15 @@ def test_the_least_values_are_drawn() -> None:
     assert any((r.height, r.frames) in {(8, 1), (8, 3), (16, 1), (16, 3)} for r in drawn)
 
 
+def test_values_that_a_model_does_not_take_together_end_the_draws() -> None:
+    """DiT makes square images alone: of one 8 and one 16 pixels a side there is none to draw."""
+    dit = find("dit-xl-2")
+    assert list(samples.requests(dit, random.Random(0), height=8, width=16)) == []
+    drawn = list(samples.least(dit, random.Random(0), batch=1))
+    assert drawn
+    assert all(r.height == r.width for r in drawn)
+
+
 def test_samples_unlike_those_held_come_first(whole: Family) -> None:
     """Most new features first: other symbols at their least, new values; what has none is never among them."""
     pool = Pool(whole, BUILT_IN)

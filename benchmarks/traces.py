@@ -57,8 +57,8 @@ value: below five frames, or latents a side, ModelScope's UNet of one sample has
 are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
 Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
 as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
-a dozen others. Where a transformer takes its samples one by one (HunyuanVideo, Mochi), there are templates for each number of
-samples that is usual.
+a dozen others. HunyuanVideo's and Mochi's transformers take their samples one by one, so that each number of samples is another
+sequence of operators: there are templates of one (HunyuanVideo) and of one and two (Mochi), and more are captured.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
 Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small

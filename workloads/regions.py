@@ -141,6 +141,11 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
     done = True
+    for key, more in samples.by_key(_at_floor(model, fixed, floor)).items():
+        groups[key] = [
+            *groups.get(key, []),
+            *(s for s in more if s.signature.numbers not in _known(groups.get(key, []))),
+        ]
     for found in (groups, beyond, checks):
         _keep(found, floor)
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
@@ -151,6 +156,16 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
         if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
             done &= _extended(model, key, groups[key], beyond.get(key, []), checks.get(key, []), asked)
     return done
+
+
+def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) -> Iterator[Sample]:
+    """Requests with one of the fields at the least that is asked for, and with all: the region begins there."""
+    for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
+        yield from _in_every_dtype(model, model.request(**{**fixed, **chosen}))
+
+
+def _known(group: Sequence[Sample]) -> set[tuple[int, ...]]:
+    return {s.signature.numbers for s in group}
 
 
 def _keep(groups: dict[str, list[Sample]], floor: Mapping[str, int]) -> None:

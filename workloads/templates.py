@@ -153,9 +153,9 @@ def digest(key: str) -> str:
     return sha256(key.encode()).hexdigest()[:16]
 
 
-def file_of(function: str, folder: Path = FOLDER) -> Path:
+def file_of(function: str) -> Path:
     """Where the templates of a function are: 'workloads.models.sdxl.unet' -> sdxl.unet.json.xz."""
-    return folder / (function.removeprefix("workloads.").removeprefix("models.") + SUFFIX)
+    return FOLDER / (function.removeprefix("workloads.").removeprefix("models.") + SUFFIX)
 
 
 @cache

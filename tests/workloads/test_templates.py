@@ -30,14 +30,8 @@ SIDES = {
 FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19), "modelscope-t2v": (6, 11, 19)}
 # Models of which some stage at the default request has no template yet: they are captured.
 CAPTURED: set[str] = set()
-# Denoisers that have no templates of one sample yet (AnimateDiff's has, of 16 frames).
-SEVERAL = {
-    ("animatediff", "unet"),
-    ("mochi", "transformer"),
-    ("svd-xt", "unet"),
-}
-# With templates of one clip alone: CogVideoX 2B's transformer, HunyuanVideo's and its text encoder, and Mochi's transformer,
-# which attends to one sample after the other.
+# With templates of one clip alone: CogVideoX 2B's transformer, HunyuanVideo's, and Mochi's, which attends to one sample after the
+# other.
 ONE_CLIP = {"cogvideox-2b", "hunyuanvideo", "mochi"}
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 
@@ -62,12 +56,6 @@ def sizes(model: str) -> Iterator[dict[str, Any]]:
     yield {"height": sides[1][0], "width": sides[1][1], "frames": counts[0], "batch": 1, **alone}
 
 
-def missing(sample: Sample) -> bool:
-    """Whether a stage is one of those that have no template yet at its number of samples."""
-    where = sample.model, sample.stage.name
-    return where in SEVERAL and sample.signature.numbers[sample.signature.built] == 1
-
-
 COMPARED: set[tuple[str, tuple[int, ...]]] = set()
 
 
@@ -88,8 +76,6 @@ def test_a_template_gives_what_a_capture_gives(model: str) -> None:
     for request in sizes(model):
         for sample in fresh(model, request):
             trace = templates.stage_trace(_unnamed(sample), sample.frames)
-            if trace is None and missing(sample):  # where none was proven: a run captures it
-                continue
             assert trace is not None, (sample.stage.name, request)
             assert same(join("", {}, [trace]), samples.captured(sample)), (sample.stage.name, request)
     samples.forget()
@@ -107,6 +93,7 @@ def test_every_default_request_is_carried(model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "asked"),
     [
+        ("animatediff", {"batch": 1, "guidance": False, "frames": 24, "height": 256, "width": 256}),
         ("cogvideox-2b", {"batch": 2}),
         ("cogvideox-2b", {"guidance": False}),
         ("cogvideox-5b", {"batch": 2}),
@@ -224,9 +211,8 @@ def test_a_contradicted_template_is_not_written(tmp_path: Path, monkeypatch: pyt
         return replace(trace, tensor_bytes=trace.tensor_bytes + next(count) // 4)
 
     monkeypatch.setattr(samples, "captured", odd)
+    monkeypatch.setattr(templates, "FOLDER", tmp_path)
     key = next(iter(drawn))
-    assert not regenerate._regenerated(
-        "workloads.models.stable_diffusion_1_5.text_encoder", {key: drawn[key]}, {}, tmp_path
-    )
+    assert not regenerate._regenerated("workloads.models.stable_diffusion_1_5.text_encoder", {key: drawn[key]}, {})
     assert list(tmp_path.iterdir()) == []
     assert "no structure could be proven in" in capfd.readouterr().err

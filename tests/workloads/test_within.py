@@ -125,7 +125,7 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
     monkeypatch.setattr(regions, "file_of", lambda _: path)
     asked = ["stable-diffusion-1.5", "batch=1", "--stage", "text_encoder", "--dtype", "fp16", "--draws", "4"]
     assert regions.main(asked) == 0
-    assert "1 of 1 sizes" in capsys.readouterr().out
+    assert "1 of 1 sizes as captures say" in capsys.readouterr().out
     (entry,) = templates.load(path)["families"].values()
     held = templates.family(entry, {})
     assert held.at((1, 77)) is not None
@@ -164,6 +164,15 @@ def test_the_least_values_are_drawn() -> None:
     assert {r.batch for r in drawn} == {1}
     assert {8, 16} <= {r.height for r in drawn}
     assert any((r.height, r.frames) in {(8, 1), (8, 3), (16, 1), (16, 3)} for r in drawn)
+
+
+def test_values_that_a_model_does_not_take_together_end_the_draws() -> None:
+    """DiT makes square images alone: of one 8 and one 16 pixels a side there is none to draw."""
+    dit = find("dit-xl-2")
+    assert list(samples.requests(dit, random.Random(0), height=8, width=16)) == []
+    drawn = list(samples.least(dit, random.Random(0), batch=1))
+    assert drawn
+    assert all(r.height == r.width for r in drawn)
 
 
 def test_samples_unlike_those_held_come_first(whole: Family) -> None:

@@ -15,7 +15,6 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,10 +58,6 @@ OWN = {
     ),
     "cogvideox-5b": ("--several --shallow --stage transformer",),
     "hunyuanvideo": ("--several --stage text_encoder", f"--several {_DECODER}"),
-    "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
-    "phenaki": ("--several --stage video_decoder",),
-    ),
-    "hunyuanvideo": (f"--several {_DECODER}",),
     "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
@@ -202,9 +197,7 @@ def _extended(
     path = file_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
     whole, stored = _whole(model, key, group, entries), name in entries
-    mine, distant, checks = (
-        _of_family(whole, found, asked.several) for found in (group, far, checks)
-    )
+    mine, distant, checks = (_of_family(whole, found, asked.several) for found in (group, far, checks))
     if asked.least and mine:
         shared = {symbol for symbol, _ in within(whole, _numbers(mine)).values}
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))

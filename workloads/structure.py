@@ -182,8 +182,8 @@ def _end(symbols: Ints, column: Ints, position: int) -> list[End]:
         for factors in combinations(range(symbols.shape[1]), count):
             products = [prod(int(row[f]) for f in factors) for row in symbols]
             times = [Fraction(int(size), product) for size, product in zip(column, products, strict=True)]
-            for end in (max(times), min(times)):
-                found.append((times.count(end), -count, End(position, factors, end)))
+            for share in (max(times), min(times)):
+                found.append((times.count(share), -count, End(position, factors, share)))
     at_most, _, end = max(found, key=lambda f: f[:2])
     return [end] if at_most > 1 else []
 

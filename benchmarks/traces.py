@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.usual import usual
 from workloads.cache import carried, trace_of
-from workloads.model import Model, models
+from workloads.model import Model, Stage, models
 from workloads.samples import of_request, requests
-from workloads.templates import file_of, load
+from workloads.signature import signature
+from workloads.templates import file_of, load, stage_trace
 
 PAGE = Path(__file__).parent.parent / "docs/templates.md"
 DRAWN = 60  # requests of a model, over all that it takes
@@ -36,10 +38,15 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    loop that runs once, or never);
 3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
    g (a m + b) or a m + b m' or a m + b m' + c, with products of the stage's numbers, of such numbers halved and rounded, padded,
-   or the rest of a division. A size that has none and takes a few values alone is made part of the structure;
+   or the rest of a division. A size that has none and takes a few values alone is made part of the structure; one that is the
+   lesser of two (a copy reads in runs of the text or of the video, whichever is shorter) makes two structures of one;
 4. compares the result with captures that took no part, one of them larger than any before. One that differs becomes part of
    the search; if they keep differing, nothing is written. bf16 is fp16 under another name where captures say so, and so are two
    modules that differ in a constant.
+
+Templates that are there are proven with the code of today, which takes three captures a key, and stay; `--more` searches again
+where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL ...]` captures at sizes
+that lie between two structures, halves what is open, and moves the border.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
 copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
@@ -47,17 +54,22 @@ are captured, the least values of every other number among them; the templates h
 was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made
 for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region. A region may begin at a least
 value: below five frames, or latents a side, ModelScope's UNet of one sample has another sequence of operators wherever numbers
-are 1, and is captured.
+are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
+Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
+as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
+a dozen others. HunyuanVideo's and Mochi's transformers take their samples one by one, so that each number of samples is another
+sequence of operators: there are templates of one (HunyuanVideo) and of one and two (Mochi), and more are captured.
 
-Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): into how many chunks
-Mochi's decoder cuts a convolution and what is left for the last, how many stretches of time HunyuanVideo decodes. Every small
-number of chunks is another sequence of operators, on four levels of Mochi's decoder: it has templates where as many are made as
-at 480 x 848 with 163 frames (the default) or, in bf16, with 85, and is captured elsewhere. CogVideoX's decoder cuts some of its
-convolutions from 2 GB up: there are templates with as many chunks as of one clip of 720 x 1280 or 480 x 832 (of the 2B in fp16,
-of the 5B in bf16) and of two of 480 x 720 (the 5B in bf16 alone), of an odd number of latent frames each, as 49 frames have.
-With others (768 x 1360, three clips) it is captured: requests whose chunks agree are rare, and a search met no structure often
-enough. A stage whose inputs say all and one that is cut have two keys, and families of their own. The decoders of CogVideoX
-(below 2 GB), HunyuanVideo and Phenaki have templates of one clip at a time.
+Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
+time HunyuanVideo decodes. Of several clips its decoder has templates in fp16 and bf16, but where the last of three and more
+stretches is one latent (25, 37, 49 ... frames): a size there is the lesser of two, and follows the clips up to four alone.
+
+The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
+norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with
+nothing cut (`Stage.uncut`), and the library's own rule, some lines of arithmetic in `workloads/chunked.py`, cuts what a template
+gives. So they hold for any number of pieces and of clips. Templates are proven, and tests compare them, after the cut, with
+captures of what the library runs. Where the rule leaves pieces of fewer frames than a convolution takes, the library itself
+fails, and framecast says so in a line.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.
@@ -71,11 +83,12 @@ the code that a capture rests on has changed since.
 
 `python -m benchmarks.traces` writes this page. kB: the files of a model's stages (several models share text encoders and
 decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the same without guidance, of
-batch 1. Covered: of {drawn} requests drawn at random, many of them tiny. ms: a trace,
-the first apart, on {machine}.
+batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or paper, batches of 1, 2
+and 4, with and without guidance), first in the dtype of the default, then in the two others. Drawn: of {drawn} requests drawn
+at random, many of them tiny. ms: a trace, the first apart, on {machine}.
 
-| model | kB | structures | default | one sample | covered | ms a trace |
-| --- | --- | --- | --- | --- | --- | --- |
+| model | kB | structures | default | one sample | usual | other dtypes | drawn | ms a trace |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -103,8 +116,32 @@ def row(model: Model) -> tuple[Any, ...]:
     each = f"{(time.perf_counter() - start) / len(held) * 1e3:.1f}" if held else "-"
     return (
         f"`{model.id}`", f"{sum(p.stat().st_size for p in paths) / 1e3:.1f}", sum(map(_structures, paths)),
-        _said(model, {}), _said(model, _alone(model)), f"{len(held)} of {len(drawn)}", each,
+        _said(model, {}), _said(model, _alone(model)), *usually(model), f"{len(held)} of {len(drawn)}", each,
     )  # fmt: skip
+
+
+def usually(model: Model) -> tuple[str, str]:
+    """How many of a model's usual requests are carried, and of how many: in its own dtype, and in others."""
+    known: dict[Any, bool] = {}
+    counts = {True: [0, 0], False: [0, 0]}
+    for request in usual(model):
+        frames = getattr(request, "frames", None)
+        found = counts[request.dtype == model.request().dtype]
+        found[0] += all(_carried(stage, frames, known) for stage in model.stages(request))
+        found[1] += 1
+    own, others = (f"{held} of {asked}" for held, asked in counts.values())
+    return own, others
+
+
+def _carried(stage: Stage, frames: int | None, known: dict[Any, bool]) -> bool:
+    """Whether a stage has a template; requests share stages, each of which is looked for once."""
+    found = signature(stage, frames)
+    if found is None:
+        return False
+    which = found.key, found.numbers
+    if which not in known:
+        known[which] = stage_trace(stage, frames) is not None
+    return known[which]
 
 
 def _alone(model: Model) -> dict[str, Any]:

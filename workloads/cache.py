@@ -40,6 +40,7 @@ _CODE = (
     "aten.py",
     "baselines.py",
     "capture.py",
+    "chunked.py",
     "kept.py",
     "kind.py",
     "trace.py",
@@ -106,9 +107,15 @@ def cached(model_id: str, request: Any) -> bool:
 
 
 def carried(model_id: str, request: Any) -> bool:
-    """Whether templates cover a request; never that of a user's own model. Raises SpecError for an unknown model."""
+    """Whether templates cover a request: never that of a user's own model, nor one that a library cannot run.
+
+    Raises SpecError for an unknown model.
+    """
     model = find(model_id)
-    return model.trace is None and all(part is not None for part in _parts(model, plain(request)))
+    try:
+        return model.trace is None and all(part is not None for part in _parts(model, plain(request)))
+    except SpecError:
+        return False
 
 
 def _parts(model: Model, request: Any) -> list[Trace | None]:

@@ -28,6 +28,7 @@ HALVED = tuple((1, r - 1, r) for r in (2, 4, 8, 16)) + tuple((1, 0, r) for r in 
 RESTS = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4))  # (q, r): (x + q) modulo r, plus 1
 PADDED = tuple((p, q, 1) for p in (1, 2, 4, 8, 16) for q in (1, 2, 3, 4, -1, -2, -3))
 NEAR = 1e-6  # squared distance from 1, over all samples, within which a sum is tried exactly
+FIRST = 400  # products that are tried as g in g (a m + b); of the others only areas
 SUMS = 48  # of discovered sums that become atoms, at most
 
 
@@ -84,7 +85,7 @@ def _search(
     sums: list[int] = []
     while True:
         products = _products(atoms, symbols, whole, families, sums)
-        simple = [i for i, factors in enumerate(products.factors) if len(factors) <= 4 and i < 400]
+        simple = [i for i, f in enumerate(products.factors) if (len(f) <= 4 and i < FIRST) or _is_area(f, max(symbols))]
         before, known = len(found), len(sums)
         for which in [i for i in range(columns.shape[1]) if i not in found]:
             column = columns[:, which]
@@ -94,6 +95,11 @@ def _search(
                 found[which] = made
         if len(found) == before or len(sums) == known:
             return
+
+
+def _is_area(factors: tuple[int, ...], last: int) -> bool:
+    """Whether two factors are atoms, such as a padded height and width, and at most one a symbol, of which `last` is the last."""
+    return len(factors) <= 3 and sum(f > last for f in factors) == 2
 
 
 def _families(atoms: _Atoms, symbols: Sequence[int]) -> list[dict[int, int]]:

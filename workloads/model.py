@@ -42,6 +42,8 @@ class Stage:
         counts: whole numbers that its operators follow and its inputs do not show, such as how many chunks there are and what
             is left for the last: where the operators change, the model says by what. None: at this size they are another
             sequence, for which no template is made.
+        uncut: `build` of the same module that takes in one piece what a library cuts up; templates are then of this one.
+        cut: (the trace of that module, the shape of its first input) -> of the one that runs; see `workloads.chunked`.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Stage:
     steps: int = 0
     reuse: Reuse | None = None
     counts: tuple[int, ...] | None = ()
+    uncut: Callable[[], Any] | None = None
+    cut: Callable[[Trace, tuple[int, ...]], Trace] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,22 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from hwspecs.errors import FramecastError
-from workloads import samples
+from workloads import samples, templates
 from workloads.kind import Ints
 from workloads.signature import Signature
-from workloads.structure import Form, form
+from workloads.structure import Form, Split, form
 from workloads.templates import NONE, Family, chosen
 from workloads.trace import Trace
 
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 FIRST = 16  # captures of a key at first
 ENOUGH = 5  # captures of a structure that make a template
+LOW = 1 / 3  # of the values that are drawn of a symbol: so many are low
 TINY = 8  # at sizes where two symbols are at most this, structures change: half of what is captured is there
 
 
@@ -37,14 +39,22 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class Ways:
-    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another."""
+    """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another.
 
-    capture: Callable[[Any], Trace] = lambda sample: samples.captured(sample)
+    Where a library cuts up what a template has in one piece, proofs are of what it runs: `proof` captures that, `whole` makes it
+    of what a template gives.
+    """
+
+    capture: Callable[[Any], Trace] = lambda sample: samples.uncut(sample)
     near: Callable[[Any, random.Random], Iterable[Any]] = samples.siblings
     quiet: bool = False  # about sizes that cannot be captured
+    proof: Callable[[Any], Trace] | None = None  # None: `capture`
+    whole: Callable[[Any, Trace], Trace] = lambda _, trace: trace
 
 
-BUILT_IN = Ways()
+BUILT_IN = Ways(
+    proof=lambda sample: samples.captured(sample), whole=lambda sample, trace: templates.whole(sample.stage, trace)
+)
 
 
 @dataclass
@@ -59,7 +69,7 @@ class Pool:
     known: set[tuple[int, ...]] = field(default_factory=set)
     usual: int = 0  # the sample whose structure comes first: of the default request
     near: set[bytes] = field(default_factory=set)  # structures that were drawn near to
-    split: dict[bytes, Ints] = field(default_factory=dict)  # structures taken apart by some sizes: see `_structures`
+    split: dict[bytes, Split] = field(default_factory=dict)  # structures taken apart by some sizes: see `_structures`
 
     def add(self, found: Iterable[Sample]) -> None:
         """Add those of other sizes."""
@@ -109,30 +119,34 @@ def seeds(family: Family, symbols: Sequence[Ints]) -> list[int]:
 
 
 def unlike_held(pool: Pool, count: int) -> list[int]:
-    """Samples, not captured, most unlike those that are: other symbols at their least, or new values. Small ones first."""
-    least = np.min(pool.symbols, axis=0)
-    met = {feature for i in pool.held for feature in _features(pool.symbols[i], least)}
+    """Samples, not captured, most unlike those that are: other symbols at their least or low, or new values. Small ones first."""
+    every = np.array(pool.symbols)
+    low = np.array([every.min(axis=0), np.quantile(every, LOW, axis=0)])
+    met = {feature for i in pool.held for feature in _features(pool.symbols[i], low)}
     rest = pool.rest
     found: list[int] = []
     while rest and len(found) < count:
-        best = max(rest, key=lambda i: (_new(pool.symbols[i], least, met), -int(pool.symbols[i].sum())))
-        if not _new(pool.symbols[best], least, met):
+        best = max(rest, key=lambda i: (_new(pool.symbols[i], low, met), -int(pool.symbols[i].sum())))
+        if not _new(pool.symbols[best], low, met):
             break
         found.append(best)
         rest.remove(best)
-        met.update(_features(pool.symbols[best], least))
+        met.update(_features(pool.symbols[best], low))
     return found
 
 
-def _features(symbols: Ints, least: Ints) -> list[tuple[int, ...]]:
-    """Which symbols are at their least, and each with its value."""
-    return [tuple((symbols == least).tolist()), *((symbol, int(value)) for symbol, value in enumerate(symbols))]
+def _features(symbols: Ints, low: Floats) -> list[tuple[int, ...]]:
+    """Which symbols are at their least, which are low, and each with its value. low: (2, symbols), the least and what is low."""
+    return [
+        tuple((symbols > low).sum(axis=0).tolist()),
+        *((symbol, int(value)) for symbol, value in enumerate(symbols)),
+    ]
 
 
-def _new(symbols: Ints, least: Ints, met: set[tuple[int, ...]]) -> int:
-    """How many features are met for the first time; which symbols are at their least counts as much as all values."""
-    at_least, *values = _features(symbols, least)
-    return len(symbols) * (at_least not in met) + sum(value not in met for value in values)
+def _new(symbols: Ints, low: Floats, met: set[tuple[int, ...]]) -> int:
+    """How many features are met for the first time; which symbols are at their least or low counts as much as all values."""
+    levels, *values = _features(symbols, low)
+    return len(symbols) * (levels not in met) + sum(value not in met for value in values)
 
 
 def alternating(family: Family, group: Sequence[Sample]) -> list[Sample]:

@@ -3,8 +3,9 @@
 `workloads.regenerate` draws requests over all that a model takes. Where structures change at one value (one sample, of which
 torch makes no copy; the size that a table of positions was made for), few of its draws are there, and captures of other values
 are mixed in. This captures only requests with the fields given, finds and proves the templates of those alone, and puts them
-into the stored family under the condition that the stage's numbers have the values that all of them share. Without fields: of one
-sample, and where OWN says. `workloads.regenerate` ends with these.
+into the stored family under the condition that the stage's numbers have the values that all of them share; with a stage and no
+fields, all requests, the least among them. Without either: of one sample, and where OWN says. `workloads.regenerate` ends with
+these.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,43 +26,40 @@ from workloads import samples, templates
 from workloads.digest import code_of
 from workloads.kind import Ints
 from workloads.model import Model, find
-from workloads.pool import places_of
+from workloads.pool import ENOUGH, places_of
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
+from workloads.shallow import find_shallow
 from workloads.templates import NONE, Family, digest, file_of
+from workloads.verify import picked
 from workloads.within import Region, merged, within
 
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
+# Of requests of all sizes, the least among them: where a decoder is one piece, its capture takes a second or two.
+_DECODER = "--stage vae_decoder"
+# Of one sample: below, each way in which numbers are 1 or 2 has other operators.
+_NO_LESS = "--from frames=2 --from height=128 --from width=128"
+ALONE = {
+    "animatediff": _NO_LESS,
+    "cogvideox-2b": "--least 4",
+    "mochi": "--least 4 --shallow",
+    "modelscope-t2v": "--least 5",
+    "svd-xt": _NO_LESS,
+}
 # Arguments of the regions of single models, beside one sample; they come after that.
-_CHUNKS = (
-    "--same-count 0 --same-count 3 --same-count 8 --same-count 13 --same-count 18"  # of Mochi's decoder, on all levels
-)
-# CogVideoX's decoder above 2 GB: two clips of the usual size, and one of two larger.
-_CUT = " ".join(f"--same-count {i}" for i in range(7))
-_LARGER = (
-    f"batch=2 --stage vae_decoder {_CUT} --draws 6000",
-    f"batch=1 --usual height=720 --usual width=1280 --stage vae_decoder {_CUT} --draws 6000",
-    f"batch=1 --usual height=480 --usual width=832 --stage vae_decoder {_CUT} --draws 6000",
-)
-LEAST = {
-    "cogvideox-2b": 4,
-    "modelscope-t2v": 5,
-}  # of one sample: below, each way in which numbers are 1 or 2 has other operators
 OWN = {
     "cogvideox-2b": (
         "batch=1 guidance=true --stage transformer",
         "height=480 width=720 frames=49 --stage transformer",
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
-        *_LARGER,
+        _DECODER,
     ),
-    "cogvideox-5b": _LARGER,
-    "mochi": (
-        "batch=1 guidance=true --stage transformer",
-        f"batch=1 --stage vae_decoder {_CHUNKS} --draws 6000",
-        f"batch=1 --stage vae_decoder --usual frames=85 {_CHUNKS} --draws 6000 --dtype bf16",
-    ),
+    "cogvideox-5b": ("--several --shallow --stage transformer",),
+    "hunyuanvideo": ("--several --stage text_encoder", f"--several {_DECODER}"),
+    "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
+    "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
 # Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
@@ -74,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     try:
         model = find(asked.model)
-        wanted = [asked] if asked.fields or asked.several else regions_of(model)
+        wanted = [asked] if asked.fields or asked.several or asked.stage else regions_of(model)
         done = [extended(model, region) for region in wanted]
     except (FramecastError, ValueError) as error:
         print(f"error: {_line(error)}", file=sys.stderr)
@@ -92,14 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="that all requests share")
     parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
-    parser.add_argument(
-        "--same-count", action="append", type=int, default=[], metavar="N",
-        help="only stages whose count N (of `Stage.counts`, from 0) is that of the usual request (may be repeated)",
-    )  # fmt: skip
-    parser.add_argument("--uncounted", action="store_true", help="only stages without counts")
-    parser.add_argument(
-        "--usual", action="append", default=[], metavar="FIELD=VALUE", help="of the request that comes first"
-    )
+    parser.add_argument("--shallow", action="store_true", help="search with few of equal layers (`workloads.shallow`)")
+    parser.add_argument("--kept", action="store_true", help="not where there are some that hold at the usual request")
     parser.add_argument(
         "--least",
         type=int,
@@ -107,34 +98,61 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="only stages whose numbers are at least N each, where they vary",
     )
+    parser.add_argument(
+        "--from", action="append", default=[], metavar="FIELD=VALUE", dest="floor",
+        help="only requests whose field is at least that; the numbers of the region begin where theirs do",
+    )  # fmt: skip
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
     return parser
 
 
-def regions_of(model: Model) -> list[argparse.Namespace]:
-    """The regions that a model's templates are found in apart: one sample, and OWN."""
+def regions_of(model: Model, *more: str) -> list[argparse.Namespace]:
+    """The regions that a model's templates are found in apart: one sample, and OWN; with `more` arguments each."""
     alone = "batch=1 guidance=false" if hasattr(model.request(), "guidance") else "batch=1"
-    alone += f" --least {LEAST.get(model.id, 0)}"
-    return [_parser().parse_args([model.id, *words.split()]) for words in (alone, *OWN.get(model.id, ()))]
+    wanted = (f"{alone} {ALONE.get(model.id, '')}", *OWN.get(model.id, ()))
+    return [_parser().parse_args([model.id, *words.split(), *more]) for words in wanted]
 
 
 def extended(model: Model, asked: argparse.Namespace) -> bool:
     """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
-    fixed = _fields(asked.fields)
-    groups = _groups(model, fixed, asked.draws, random.Random(0), large=False, usual=_fields(asked.usual))
+    fixed, floor = _fields(asked.fields), _fields(asked.floor)
+    groups = _groups(model, fixed, asked.draws, random.Random(0), large=False)
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
     done = True
+    for key, more in samples.by_key(_at_floor(model, fixed, floor)).items():
+        groups[key] = [
+            *groups.get(key, []),
+            *(s for s in more if s.signature.numbers not in _known(groups.get(key, []))),
+        ]
+    for found in (groups, beyond, checks):
+        _keep(found, floor)
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
-        counted = first.signature.hints > max(asked.same_count, default=NONE)
-        counted &= not (asked.uncounted and first.signature.hints)
-        wanted = counted and (not asked.stage or first.stage.name in asked.stage)
+        wanted = not asked.stage or first.stage.name in asked.stage
         if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
-            done &= _extended(model, key, groups[key], beyond.get(key, []), checks[key], asked)
+            done &= _extended(model, key, groups[key], beyond.get(key, []), checks.get(key, []), asked)
     return done
+
+
+def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) -> Iterator[Sample]:
+    """Requests with one of the fields at the least that is asked for, and with all: the region begins there."""
+    for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
+        yield from _in_every_dtype(model, model.request(**{**fixed, **chosen}))
+
+
+def _known(group: Sequence[Sample]) -> set[tuple[int, ...]]:
+    return {s.signature.numbers for s in group}
+
+
+def _keep(groups: dict[str, list[Sample]], floor: Mapping[str, int]) -> None:
+    """Leave the samples of requests that have at least those values."""
+    for key in list(groups):
+        groups[key] = [s for s in groups[key] if all(getattr(s.request, n) >= value for n, value in floor.items())]
+        if not groups[key]:
+            del groups[key]
 
 
 def _line(error: Exception) -> str:
@@ -152,10 +170,9 @@ def _groups(
     rng: random.Random,
     *,
     large: bool,
-    usual: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first."""
-    first = [] if large else list(_in_every_dtype(model, model.request(**{**usual, **fixed})))
+    first = [] if large else list(_in_every_dtype(model, model.request(**fixed)))
     edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
     table = TABLES.get(model.id)
@@ -179,42 +196,55 @@ def _extended(
     function, name = group[0].signature.function, digest(key)
     path = file_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
-    whole = _whole(model, key, group, entries)
-    mine, distant, checks = (
-        _of_family(whole, _alike(found, group[0], asked), asked.several) for found in (group, far, checks)
-    )
+    whole, stored = _whole(model, key, group, entries), name in entries
+    mine, distant, checks = (_of_family(whole, found, asked.several) for found in (group, far, checks))
     if asked.least and mine:
         shared = {symbol for symbol, _ in within(whole, _numbers(mine)).values}
         mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
-    held = not asked.anew and all(whole.at(s.signature.numbers) is not None for s in mine) and _right(whole, mine[0])
+    if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
+        mine, distant = [*mine, *distant[1:]], distant[:1]
+    least = _least_of(whole, mine) if asked.floor else asked.least
+    region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, least)
+    right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])
+    enough = _covered(whole, mine[:1] if asked.kept else mine)
+    held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)
     try:
         if not held:
-            region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, asked.least)
-            entries[name] = _entry(whole, region, key, mine, distant, entries)
-            whole = templates.family(entries[name], entries)
+            entries[name] = _entry(whole, region, key, mine, distant, entries, shallow=asked.shallow)
+            found = templates.family(entries[name], entries)
             if "like" not in entries[name]:
-                whole = _without_wrong(whole, region, _covered(whole, checks)[-2 * CHECKED :: 2])
-                entries[name] = {"key": key[:200], **templates.family_data(whole)}
-        proven = prove(whole, [mine[0], *_covered(whole, checks)[1 - 2 * CHECKED :: 2]])
+                found = _without_wrong(found, region, _covered(found, checks)[-2 * CHECKED :: 2])
+                entries[name] = {"key": key[:200], **templates.family_data(found)}
+            prove(found, [mine[0], *picked(found, checks, random.Random(0))])
     except Contradicted as error:
         print(f"  {key[:100]}: {error}", file=sys.stderr)
+        if stored and not right:
+            none = merged(whole, region, Family(whole.places, whole.fixed, NONE, ()))
+            _write(function, {**entries, name: {"key": key[:200], **templates.family_data(none)}}, name)
         return False
-    covered = sum(whole.at(s.signature.numbers) is not None for s in mine)
-    print(f"  {key[:100]}: {covered} of {len(mine)} sizes, {proven} captures agree", flush=True)
-    if not held:
-        entries[name]["code"] = code_of(function)
-        templates.write(path, {"function": function, "families": entries})
+    whole = whole if held else found
+    covered = len(_covered(whole, mine))
+    print(f"  {key[:100]}: {covered} of {len(mine)} sizes as captures say", flush=True)
+    _write(function, entries, name)
     return covered > 0
 
 
-def _right(whole: Family, sample: Sample) -> bool:
-    """Whether a family gives a capture: not where a region that was found later lies over another."""
+def _write(function: str, entries: dict[str, Any], name: str) -> None:
+    """Write the templates of a function, of which those of one key were found or proven now."""
+    entries[name] = {**entries[name], "code": code_of(function)}
+    templates.write(file_of(function), {"function": function, "families": entries})
+
+
+def _right(whole: Family, found: Sequence[Sample]) -> bool:
+    """Whether a family contradicts no capture: not where a region that was found later lies over another."""
     try:
-        return prove(whole, [sample]) > 0
-    except Contradicted:
+        prove(whole, found)
+    except Contradicted as error:
+        print(f"  found anew: {error}", flush=True)
         return False
+    return True
 
 
 def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:
@@ -246,35 +276,47 @@ def _without_wrong(whole: Family, region: Region, checks: Sequence[Sample]) -> F
 
 
 def _entry(
-    whole: Family, region: Region, key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]
+    whole: Family,
+    region: Region,
+    key: str,
+    group: list[Sample],
+    far: list[Sample],
+    entries: Mapping[str, Any],
+    *,
+    shallow: bool,
 ) -> dict[str, Any]:
     """An entry with templates in the region: those of fp16 by another name where captures say so, else found.
 
     Raises Contradicted.
     """
     twin = _twin(key, group, entries)
-    if twin is not None and whole.tree == NONE:
+    if twin is not None and (whole.tree == NONE or region == Region((), ())):
         return twin
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
     cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
-    found = find_family(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
+    search = find_shallow if shallow else find_family
+    found = search(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
     print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
     return {"key": key[:200], **templates.family_data(merged(whole, region, found.family))}
 
 
 def _twin(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The entry of a key of bf16 that has the templates of fp16, where captures say so; it has none of its own then."""
-    name = digest(key.replace("bf16", "fp16"))
-    if "bf16" not in key or name not in entries:
+    """The entry of a key of bf16 that has the templates of fp16, or the other way round, where captures say so.
+
+    It has none of its own then.
+    """
+    mine, other = ("bf16", "fp16") if "bf16" in key else ("fp16", "bf16")
+    name = digest(key.replace(mine, other))
+    if mine not in key or name not in entries or entries[name].get("like") == digest(key):
         return None
-    twin = {"key": key[:200], "like": entries[name].get("like", name), "dtypes": {"fp16": "bf16"}}
+    twin = {"key": key[:200], "like": entries[name].get("like", name), "dtypes": {other: mine}}
     family = templates.family(twin, entries)
     promised = [s for s in group if family.at(s.signature.numbers) is not None]
     try:
         return twin if len(promised) >= MOST * len(group) and prove(family, promised[:PROOFS]) else None
     except Contradicted as error:
-        print(f"  not as fp16: {error}", flush=True)
+        print(f"  not as {other}: {error}", flush=True)
         return None
 
 
@@ -285,12 +327,6 @@ def _whole(model: Model, key: str, group: Sequence[Sample], entries: Mapping[str
     every = samples.pool([model], random.Random(0), large=False)[group[0].signature.function][key]
     places, fixed = places_of(np.array([s.signature.numbers for s in [*every, *group]], dtype=np.int64))
     return Family(places, fixed, NONE, ())
-
-
-def _alike(found: Sequence[Sample], usual: Sample, asked: argparse.Namespace) -> list[Sample]:
-    """Samples with as many chunks as the usual one, where that is asked for."""
-    places = [place - usual.signature.hints for place in asked.same_count]
-    return [s for s in found if all(s.signature.numbers[p] == usual.signature.numbers[p] for p in places)]
 
 
 def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sample]:
@@ -305,11 +341,18 @@ def _at_least(whole: Family, found: Sequence[Sample], shared: set[int], least: i
     return [s for s, v in symbols if v is not None and all(v[i] >= least for i in range(len(v)) if i not in shared)]
 
 
-def _above(region: Region, whole: Family, least: int) -> Region:
-    """The region where every symbol that varies in it is at least that much."""
+def _least_of(whole: Family, found: Sequence[Sample]) -> Ints:
+    """Of every symbol the least that samples have."""
+    symbols = [v for s in found if (v := whole.symbols(s.signature.numbers)) is not None]
+    return np.min(symbols, axis=0)  # type: ignore[no-any-return]
+
+
+def _above(region: Region, whole: Family, least: int | Ints) -> Region:
+    """The region where every symbol that varies in it is at least that much (one number, or each its own)."""
     shared = {symbol for symbol, _ in region.values}
     count = int(whole.places.max(initial=NONE)) + 1
-    return replace(region, least=tuple((s, least) for s in range(count) if least and s not in shared))
+    bounds = np.broadcast_to(least, count).tolist()
+    return replace(region, least=tuple((s, n) for s, n in enumerate(bounds) if n and s not in shared))
 
 
 def _numbers(group: Sequence[Sample]) -> Ints:

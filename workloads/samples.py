@@ -29,6 +29,7 @@ USUAL = 0.25  # share of the draws that are around the default request
 AROUND = (-0.8, 0.5)  # logarithm of how many times its numbers
 SIBLINGS = 6  # requests of each choice of numbers that are shared with one
 NEXT = 0.3  # share of `least` that are next to the least
+TRIES = 500  # draws, one after the other, that a model may refuse
 KEPT = 4  # modules that are kept, at most
 DRAWS, LARGE_DRAWS = (
     200,
@@ -72,12 +73,14 @@ def of_request(model: Model, request: Any) -> Iterator[Sample]:
 
 
 def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: Any) -> Iterator[Any]:
-    """Requests without end, each field drawn by itself; fields that only change repeats have their defaults.
+    """Requests, each field drawn by itself; fields that only change repeats have their defaults.
 
-    Some are around the default request, whose sizes may be beyond LIMITS.
+    Some are around the default request, whose sizes may be beyond LIMITS. Without end, but where the fixed fields have values
+    that the model does not take together: it ends after TRIES that were refused one after the other.
     """
     fields = [f for f in spec.fields(model.request) if f.path not in fixed]
-    while True:
+    refused = 0
+    while refused < TRIES:
         usual = not large and rng.random() < USUAL
         if usual:
             drawn = {f.path: _around(model, f, rng, getattr(model.request(), f.path, None)) for f in fields}
@@ -87,6 +90,7 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
         if "height" in known and rng.random() < 0.2 and "width" not in fixed:
             known["width"] = known["height"]
         request = _valid(model, known)
+        refused = refused + 1 if request is None else 0
         if request is not None:
             yield request
 
@@ -161,6 +165,12 @@ def _valid(model: Model, values: dict[str, Any]) -> Any:
         return model.request(**values)
     except (FramecastError, ValueError):
         return None
+
+
+def uncut(sample: Sample) -> Trace:
+    """What a template is of: as `captured`, where the stage has a module that takes everything in one piece, of that one."""
+    stage, other = (replace(s, build=s.uncut or s.build) for s in (sample.stage, sample.other))
+    return captured(replace(sample, stage=stage, other=other))
 
 
 def captured(sample: Sample) -> Trace:

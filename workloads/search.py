@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from workloads.pool import (
     seeds,
     unlike_held,
 )
-from workloads.structure import Form, choices, sizes_of, template
+from workloads.structure import Form, choices, template
 from workloads.templates import NONE, Family, Template, chosen
 from workloads.trace import same
 
@@ -47,12 +47,16 @@ class Contradicted(Exception):  # noqa: N818  # a finding, caught by `workloads.
 
 @dataclass(frozen=True)
 class Found:
-    """The templates of a key, how many of the drawn requests they cover, and how many captures it took without proofs."""
+    """The templates of a key, how many of the drawn requests they cover, and how many captures it took without proofs.
+
+    samples: all that were drawn, those near a rare structure too.
+    """
 
     family: Family
     covered: int
     drawn: int
     captures: int
+    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def find_family(
         if not proven and len(group) > 1:
             raise Contradicted(f"no structure could be proven in {len(pool.held)} captures ({group[0].model})")
         count = sum(family.at(s.signature.numbers) is not None for s in group)
-        return Found(family, count, len(group), len(pool.held))
+        return Found(family, count, len(group), len(pool.held), tuple(pool.samples))
     assert last is not None
     raise last
 
@@ -134,8 +138,8 @@ def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int
             if _promised(family, sample):
                 raise Contradicted(f"sizes are not whole at {numbers} ({sample.model})")
             continue
-        fresh = capture(sample, ways)
-        if fresh is not None and not same(join("", {}, [trace]), fresh):
+        fresh = capture(sample, replace(ways, capture=ways.proof or ways.capture))
+        if fresh is not None and not same(join("", {}, [ways.whole(sample, trace)]), fresh):
             raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
         covered += 1
     return covered
@@ -174,7 +178,7 @@ def _grow(pool: Pool, whole: frozenset[int]) -> _Grown:
 def _grown(pool: Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Template | Looped | None]) -> _Grown:
     """The family of what is held. `fitted`: templates by the samples that they were found from."""
     made: list[Template | Looped] = []
-    apart = len(pool.split)
+    apart = False
     leaves = {i: NONE for i, found in pool.held.items() if found is not None}
     for members in _structures(pool, whole).values():
         if len(members) < ENOUGH and not _alone(pool, members):
@@ -184,15 +188,13 @@ def _grown(pool: Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Temp
             got, missing = template(np.array([pool.symbols[i] for i in members]), forms, whole)
             if got is None and not pool.ways.quiet:
                 print(f"  {missing} sizes without an expression in {len(members)} captures", flush=True)
-            if got is None and forms[0].key not in pool.split:
-                symbols = np.array([pool.symbols[i] for i in members])
-                pool.split[forms[0].key] = choices(symbols, forms, FEW, whole)
+            apart |= got is None and _taken_apart(pool, members, forms, whole)
             fitted[tuple(members)] = got
         found = fitted[tuple(members)]
         if found is not None:
             leaves.update(dict.fromkeys(members, len(made)))
             made.append(found)
-    if len(pool.split) > apart:
+    if apart:
         return _grown(pool, whole, fitted)
     _absorb(pool, made, leaves)
     used = sorted(set(leaves.values()) - {NONE})
@@ -202,6 +204,16 @@ def _grown(pool: Pool, whole: frozenset[int], fitted: dict[tuple[int, ...], Temp
     whole_tree = tree(np.array([pool.symbols[i] for i in leaves]), np.array(list(leaves.values())))
     family = Family(pool.empty.places, pool.empty.fixed, whole_tree, tuple(made[i] for i in used))
     return _Grown(family, leaves)
+
+
+def _taken_apart(pool: Pool, members: Sequence[int], forms: Sequence[Form], whole: frozenset[int]) -> bool:
+    """Whether a structure of which a size has no expression is now several: see `_structures`."""
+    key = forms[0].key
+    before = pool.split.get(key)
+    if before:
+        return False
+    found = pool.split[key] = choices(np.array([pool.symbols[i] for i in members]), forms, FEW, whole)
+    return before is None or bool(found)
 
 
 def _absorb(pool: Pool, made: Sequence[Template | Looped], leaves: dict[int, int]) -> None:
@@ -280,8 +292,9 @@ def _doubtful(pool: Pool, grown: _Grown) -> list[int]:
 def _structures(pool: Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
     """Captured samples by structure; one that cannot be captured has none.
 
-    Where sizes of a structure have no expression, each value that those take which take few, each value of a count of the
-    stage's that takes few, and each pattern of numbers that are 1 (where copies need not be made) is a structure of its own.
+    Where sizes of a structure have no expression, each value that those take which take few, an end of others, each value of a
+    count of the stage's that takes few, and each pattern of numbers that are 1 (where copies need not be made) is a structure
+    of its own.
     """
     few = [s for s in sorted(whole) if len({int(values[s]) for values in pool.symbols}) <= FEW]
     groups: dict[bytes, list[int]] = {}
@@ -293,12 +306,11 @@ def _structures(pool: Pool, whole: frozenset[int]) -> dict[bytes, list[int]]:
 
 def _case(pool: Pool, sample: int, found: Form, few: Sequence[int]) -> bytes:
     """What tells a capture of a structure that is taken apart from others of it."""
-    positions = pool.split.get(found.key)
-    if positions is None:
+    split = pool.split.get(found.key)
+    if split is None:
         return b""
-    sizes = sizes_of(found.trace)[positions] if len(positions) else positions
     own = pool.symbols[sample]
-    return bytes(np.concatenate([own == 1, own[list(few)], sizes]).astype(np.int64).tobytes())
+    return bytes(np.concatenate([own == 1, own[list(few)], split.of(found.trace, own)]).astype(np.int64).tobytes())
 
 
 def _alone(pool: Pool, members: Sequence[int]) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import combinations
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -115,14 +118,74 @@ def sizes_of(trace: Trace) -> Ints:
     return np.concatenate([_dims(trace).reshape(-1), trace.tensor_bytes, _totals(trace)])
 
 
-def choices(symbols: Ints, forms: Sequence[Form], few: int, whole: Collection[int] = ()) -> Ints:
-    """Positions in `sizes_of` of sizes that have no expression and take `few` values at most: () with loops of several counts."""
+@dataclass(frozen=True)
+class End:
+    """Whether the size at a position of `sizes_of` is so many times a product of symbols, beyond which it does not go."""
+
+    position: int
+    factors: tuple[int, ...]
+    times: Fraction
+
+    def of(self, sizes: Ints, symbols: Ints) -> bool:
+        """Whether it is, of a capture at some values of the symbols."""
+        return int(sizes[self.position]) == self.times * prod(int(symbols[f]) for f in self.factors)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sizes whose values tell captures of one structure apart.
+
+    Attributes:
+        few: positions in `sizes_of` of those of which each value is a case.
+        ends: of those that are the lesser or the greater of two products.
+    """
+
+    few: Ints
+    ends: tuple[End, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return len(self.few) + len(self.ends) > 0
+
+    def of(self, trace: Trace, symbols: Ints) -> Ints:
+        """The case that a capture is, at some values of the symbols."""
+        if not self:  # no size: the captures may have other counts of them
+            return self.few
+        sizes = sizes_of(trace)
+        return np.array([*sizes[self.few], *(end.of(sizes, symbols) for end in self.ends)], dtype=np.int64)
+
+
+def choices(symbols: Ints, forms: Sequence[Form], few: int, whole: Collection[int] = ()) -> Split:
+    """What tells captures apart by sizes that have no expression: those that take `few` values at most, and an end of others.
+
+    A size that is the lesser (or greater) of two products is the first, times a number, wherever it is not below (above) that.
+    None with loops of several counts.
+    """
     if len({f.passes.tobytes() for f in forms if f.passes is not None}) > 1:
-        return np.zeros(0, np.int64)
+        return Split(np.zeros(0, np.int64))
     sizes = np.array([sizes_of(f.trace) for f in forms])
     distinct, first = np.unique(sizes, axis=1, return_index=True)
-    missing = fit(symbols, distinct, whole)[1]
-    return np.sort([first[i] for i in missing if len(np.unique(distinct[:, i])) <= few]).astype(np.int64)
+    taken: list[int] = []
+    ends: list[End] = []
+    for i in fit(symbols, distinct, whole)[1]:
+        if len(np.unique(distinct[:, i])) <= few:
+            taken.append(int(first[i]))
+        else:
+            ends += _end(symbols, distinct[:, i], int(first[i]))
+    return Split(np.array(sorted(taken), dtype=np.int64), tuple(ends))
+
+
+def _end(symbols: Ints, column: Ints, position: int) -> list[End]:
+    """The end that most captures are at, two at least, of all products of symbols; none where there is no such."""
+    found: list[tuple[int, int, End]] = []
+    for count in range(symbols.shape[1] + 1):
+        for factors in combinations(range(symbols.shape[1]), count):
+            products = [prod(int(row[f]) for f in factors) for row in symbols]
+            times = [Fraction(int(size), product) for size, product in zip(column, products, strict=True)]
+            for share in (max(times), min(times)):
+                found.append((times.count(share), -count, End(position, factors, share)))
+    at_most, _, end = max(found, key=lambda f: f[:2])
+    return [end] if at_most > 1 else []
 
 
 def _loops(symbols: Ints, forms: Sequence[Form], whole: Collection[int]) -> tuple[Looped | None, int]:

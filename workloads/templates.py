@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from hwspecs.errors import SpecError
 from workloads.formulas import Formulas, formulas
 from workloads.kind import Ints
 from workloads.looped import Looped, looped, looped_data
 from workloads.model import Stage
+from workloads.parts.meta import only_sizes
 from workloads.signature import signature
 from workloads.trace import Segment, Trace
 
@@ -116,16 +118,29 @@ def chosen(tree: Any, symbols: Ints) -> int:
 def stage_trace(stage: Stage, frames: int | None) -> Trace | None:
     """A stage of a request with that many frames (None: it has none), from its template; None where there is none.
 
-    One segment, its names and repeats those of the stage; two of its operators may be equal.
+    One segment, its names and repeats those of the stage; two of its operators may be equal. SpecError as `whole`.
     """
     found = signature(stage, frames)
     family = None if found is None else families(found.function).get(digest(found.key))
-    trace = None if family is None or found is None else family.at(found.numbers)
-    if trace is None:
+    given = None if family is None or found is None else family.at(found.numbers)
+    if given is None:
         return None
+    trace = whole(stage, given)
     (segment,) = trace.segments
     named = replace(segment, name=stage.name, module=stage.module, repeats=stage.repeats)
     return replace(trace, segments=(named,), paths=_under(stage.name, trace.paths))
+
+
+def whole(stage: Stage, trace: Trace) -> Trace:
+    """What a template gives of a stage -> what the stage runs. SpecError where its library cannot run it."""
+    if stage.cut is None:
+        return trace
+    with only_sizes():
+        (first, *_), _ = stage.inputs()
+    try:
+        return stage.cut(trace, first.shape)
+    except SpecError as error:
+        raise SpecError(f"{stage.name}.{error}") from None
 
 
 @cache
@@ -138,9 +153,9 @@ def digest(key: str) -> str:
     return sha256(key.encode()).hexdigest()[:16]
 
 
-def file_of(function: str, folder: Path = FOLDER) -> Path:
+def file_of(function: str) -> Path:
     """Where the templates of a function are: 'workloads.models.sdxl.unet' -> sdxl.unet.json.xz."""
-    return folder / (function.removeprefix("workloads.").removeprefix("models.") + SUFFIX)
+    return FOLDER / (function.removeprefix("workloads.").removeprefix("models.") + SUFFIX)
 
 
 @cache

@@ -68,7 +68,7 @@ def merged(whole: Family, region: Region, part: Family) -> Family:
     tree = _under(region, inside, whole.tree)
     made = (*whole.templates, *(_lifted(t, to, count) for t in part.templates))
     used = sorted(_leaves(tree) - {NONE})
-    return Family(whole.places, whole.fixed, _numbered(tree, used), tuple(made[i] for i in used))
+    return Family(whole.places, whole.fixed, numbered(tree, used), tuple(made[i] for i in used))
 
 
 def _symbols(whole: Family, part: Family) -> list[int]:
@@ -119,11 +119,11 @@ def _leaves(tree: Any) -> set[int]:
     return {tree} if isinstance(tree, int) else _leaves(tree[5]) | _leaves(tree[6])
 
 
-def _numbered(tree: Any, used: Sequence[int]) -> Any:
-    """A tree whose leaves count only the templates that are used."""
+def numbered(tree: Any, used: Sequence[int]) -> Any:
+    """A tree whose leaves count only the templates that are used; where another was, there is none."""
     if isinstance(tree, int):
-        return tree if tree == NONE else used.index(tree)
-    return [*tree[:5], _numbered(tree[5], used), _numbered(tree[6], used)]
+        return used.index(tree) if tree in used else NONE
+    return [*tree[:5], numbered(tree[5], used), numbered(tree[6], used)]
 
 
 def _lifted(found: Template | Looped, to: Sequence[int], count: int) -> Template | Looped:

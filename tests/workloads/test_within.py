@@ -125,11 +125,25 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
     monkeypatch.setattr(regions, "file_of", lambda _: path)
     asked = ["stable-diffusion-1.5", "batch=1", "--stage", "text_encoder", "--dtype", "fp16", "--draws", "4"]
     assert regions.main(asked) == 0
-    assert "1 of 1 sizes" in capsys.readouterr().out
+    assert "1 of 1 sizes as captures say" in capsys.readouterr().out
     (entry,) = templates.load(path)["families"].values()
     held = templates.family(entry, {})
     assert held.at((1, 77)) is not None
     assert held.at((2, 77)) is None
+
+
+def test_a_stage_without_fields_is_a_region_of_all_requests(monkeypatch: Any, tmp_path: Any, capsys: Any) -> None:
+    path = tmp_path / "encoder.json.xz"
+    monkeypatch.setattr(regions, "file_of", lambda _: path)
+    asked = ["stable-diffusion-1.5", "--stage", "text_encoder", "--dtype", "fp16", "--dtype", "bf16", "--draws", "12"]
+    assert regions.main(asked) == 0
+    assert " sizes" in capsys.readouterr().out
+    entries = templates.load(path)["families"]
+    found = {e["key"].split("'")[1]: templates.family(e, entries) for e in entries.values()}
+    assert [found[dtype].at((prompts, 77)) is not None for dtype in ("fp16", "bf16") for prompts in (1, 2, 50)] == [
+        True
+    ] * 6
+    assert [("like" in e) for e in entries.values() if "bf16" in e["key"]] == [True]
 
 
 def test_every_model_has_regions_of_its_own() -> None:
@@ -150,6 +164,15 @@ def test_the_least_values_are_drawn() -> None:
     assert {r.batch for r in drawn} == {1}
     assert {8, 16} <= {r.height for r in drawn}
     assert any((r.height, r.frames) in {(8, 1), (8, 3), (16, 1), (16, 3)} for r in drawn)
+
+
+def test_values_that_a_model_does_not_take_together_end_the_draws() -> None:
+    """DiT makes square images alone: of one 8 and one 16 pixels a side there is none to draw."""
+    dit = find("dit-xl-2")
+    assert list(samples.requests(dit, random.Random(0), height=8, width=16)) == []
+    drawn = list(samples.least(dit, random.Random(0), batch=1))
+    assert drawn
+    assert all(r.height == r.width for r in drawn)
 
 
 def test_samples_unlike_those_held_come_first(whole: Family) -> None:

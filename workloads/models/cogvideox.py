@@ -8,6 +8,7 @@ table of rotary positions (made once).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,29 +16,22 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG
+from workloads.chunked import cut
 from workloads.fields import Dtype, passes
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
-from workloads.parts.decoder import decoder
+from workloads.parts.decoder import decoder, in_one_piece
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Frames4, VideoRequest
+from workloads.trace import Trace
 from workloads.transforms import transformed
 
 TEXT_LEN = 226  # tokens; transformer/config.json, max_text_seq_length
 LATENT_CHANNELS = 16  # vae/config.json, latent_channels
 HEAD = 64  # transformer/config.json, attention_head_dim
 SIZES = {"2b": (30, 30, False), "5b": (48, 42, True)}  # heads, layers, rotary positions; transformer/config.json
-WHOLE = (
-    2 * 1024**3
-)  # B, at two a value, that a convolution reads at most before it is split; diffusers' CogVideoXSafeConv3d
-AT_ONCE, RATE = (
-    2,
-    4,
-)  # latents that the decoder takes at a time (the first time one more of an odd number); frames of each
-CAUSAL = 2  # frames before its own that a convolution reads; diffusers' CogVideoXCausalConv3d, of kernel size 3
-# Channels, and frames before its own, that a convolution at full size reads: the first, its shortcut, those after it
-WIDEST = ((256, CAUSAL), (256, 0), (128, CAUSAL))
+LEVELS = 4  # of the decoder, each of twice the height and width of the one before; vae/config.json, block_out_channels
 SCALES = {"2b": 1.15258426, "5b": 0.7}  # vae/config.json, scaling_factor
 
 
@@ -77,29 +71,21 @@ def stages(size: str, request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype, SCALES[size]),
-            lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0, counts=_counts(batch, grid),
+            lambda: ((meta(dtype, batch, LATENT_CHANNELS, *grid),), {}), frames=0,
+            uncut=partial(vae_decoder, dtype, SCALES[size], uncut=True), cut=_cut,
         ),
     )  # fmt: skip
 
 
-def _counts(batch: int, grid: tuple[int, int, int]) -> tuple[int, ...] | None:
-    """() where the decoder runs each convolution whole; else latents of its first pass, and the chunks of those of WIDEST, of the
-    first pass and of a later one each.
+def _cut(trace: Trace, latents: tuple[int, ...]) -> Trace:
+    return cut(trace, partial(_plane, latents[-2], latents[-1]))
 
-    None where diffusers splits others too: 256 channels at half the height and width, from 4 times as many values on.
-    """
-    area = batch * PIXELS * grid[1] * PIXELS * grid[2]
-    first = 1 if grid[0] == 1 else AT_ONCE + grid[0] % AT_ONCE
-    found: list[int] = [first]
-    for latents in (first, min(first, AT_ONCE)):
-        frames = RATE * latents - (first % 2 if latents == first else 0) * (RATE - 1)
-        for channels, before in WIDEST:
-            reads = frames + before
-            parts = 1 if 2 * channels * reads * area <= WHOLE else 2 * channels * reads * area // WHOLE + 1
-            found.append(-(-reads // -(-reads // parts)))
-    if max(found[1:]) == 1:
-        return ()
-    return tuple(found) if 2 * WIDEST[0][0] * (RATE * first + CAUSAL) * area <= 4 * WHOLE else None
+
+def _plane(height: int, width: int, path: str) -> int:
+    """Positions of a frame that the convolution at a path of the decoder reads."""
+    level = re.search(r"decoder\.(?:(conv_in|mid_block)|up_blocks\.(\d))", path)
+    doubled = LEVELS - 1 if level is None else 0 if level[1] else int(level[2])
+    return (height << doubled) * (width << doubled)
 
 
 def transformer(dtype: str, size: str) -> Any:
@@ -118,11 +104,14 @@ def transformer(dtype: str, size: str) -> Any:
     )  # fmt: skip
 
 
-def vae_decoder(dtype: str, scale: float) -> Any:
-    """The causal 3D decoder: 512, 256, 256, 128 channels, 4 x 8 x 8 in time, height and width; on the meta device."""
+def vae_decoder(dtype: str, scale: float, uncut: bool = False) -> Any:
+    """The causal 3D decoder: 512, 256, 256, 128 channels, 4 x 8 x 8 in time, height and width; on the meta device.
+
+    uncut: it takes every convolution in one piece.
+    """
     from diffusers import AutoencoderKLCogVideoX
 
-    return decoder(
+    found = decoder(
         lambda: AutoencoderKLCogVideoX(
             in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, block_out_channels=(128, 256, 256, 512),
             layers_per_block=3, temporal_compression_ratio=4, down_block_types=("CogVideoXDownBlock3D",) * 4,
@@ -131,6 +120,7 @@ def vae_decoder(dtype: str, scale: float) -> Any:
         dtype,
         scale,
     )  # fmt: skip
+    return in_one_piece(found) if uncut else found
 
 
 def _stages_of(size: str) -> Callable[[Request], tuple[Stage, ...]]:

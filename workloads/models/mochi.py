@@ -8,6 +8,7 @@ mask is taken to be full (256 tokens).
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -15,26 +16,23 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
-from workloads.fields import chunks, multiple_of, passes
+from workloads.chunked import cut
+from workloads.fields import multiple_of, passes
 from workloads.kept import ALL, NONZERO
 from workloads.model import Model, Stage
 from workloads.models.stable_diffusion_1_5 import PIXELS
 from workloads.parts import text
-from workloads.parts.decoder import decoder
+from workloads.parts.decoder import decoder, in_one_piece
 from workloads.parts.meta import meta, on_meta
 from workloads.parts.request import Side16, Steps, VideoRequest
+from workloads.trace import Trace
 from workloads.transforms import transformed
 
 TEXT_LEN = 256  # tokens; diffusers' MochiPipeline, max_sequence_length
 LATENT_CHANNELS = 12  # vae/config.json, latent_channels
 GROUP = 6  # frames per latent after the first; vae/config.json, temporal_expansions (1, 2, 3)
 NORMED = 8  # frames that the decoder normalises at a time; diffusers' MochiChunkedGroupNorm3D
-# Channels of the decoder's levels, frames per latent, positions per latent along a side; vae/config.json
-LEVELS = ((768, 1, 1), (512, 3, 2), (256, 6, 4), (128, 6, 8))
-WHOLE = (
-    2 * 1024**3
-)  # B, at two a value, that a convolution reads at most before it is split; diffusers' CogVideoXSafeConv3d
-CAUSAL = 2  # frames before its own that a convolution reads
+SIDES = (1, 2, 4, 8)  # positions per latent along a side, at the decoder's levels; vae/config.json, spatial_expansions
 EDGES = 2  # positions along each side that are added around what a convolution reads; diffusers' CogVideoXCausalConv3d, replicate
 Frames6: TypeAlias = Annotated[
     int,
@@ -72,23 +70,23 @@ def stages(request: Request) -> tuple[Stage, ...]:
         ),
         Stage(
             "vae_decoder", "vae_decoder", 1, partial(vae_decoder, dtype), lambda: ((meta(dtype, batch, *grid),), {}),
-            frames=0, counts=_counts(batch, *grid[1:]),
+            frames=0, uncut=partial(vae_decoder, dtype, uncut=True),
+            cut=_cut,
         ),
     )  # fmt: skip
 
 
-def _counts(batch: int, frames: int, height: int, width: int) -> tuple[int, ...]:
-    """At every level: chunks that are normalised one by one, the last; frames that a convolution takes, chunks, the last.
+def _cut(trace: Trace, latents: tuple[int, ...]) -> Trace:
+    return cut(trace, partial(_plane, latents[-2], latents[-1]), NORMED)
 
-    diffusers splits a convolution's input in time into one part more than the times that it holds WHOLE.
-    """
-    found: list[int] = []
-    for channels, rate, side in LEVELS:
-        reads = rate * frames + CAUSAL
-        parts = 2 * batch * channels * reads * (side * height + EDGES) * (side * width + EDGES) // WHOLE + 1
-        at_once = -(-reads // parts)
-        found += [*chunks(batch * rate * frames, NORMED), at_once, *chunks(reads, at_once)]
-    return tuple(found)
+
+def _plane(height: int, width: int, path: str) -> int:
+    """Positions of a frame, with those at its edges, that the convolution at a path of the decoder reads; 0: it is not cut."""
+    level = re.search(r"decoder\.(?:(block_in)|up_blocks\.(\d)|(block_out))", path)
+    if level is None:
+        return 0
+    side = SIDES[0 if level[1] else -1 if level[3] else int(level[2])]
+    return (side * height + EDGES) * (side * width + EDGES)
 
 
 def transformer(dtype: str) -> Any:
@@ -105,11 +103,14 @@ def transformer(dtype: str) -> Any:
     )  # fmt: skip
 
 
-def vae_decoder(dtype: str) -> Any:
-    """The causal 3D decoder: 768, 512, 256, 128 channels, 6 x 8 x 8 in time, height and width; on the meta device."""
+def vae_decoder(dtype: str, uncut: bool = False) -> Any:
+    """The causal 3D decoder: 768, 512, 256, 128 channels, 6 x 8 x 8 in time, height and width; on the meta device.
+
+    uncut: it takes every convolution and norm in one piece.
+    """
     from diffusers import AutoencoderKLMochi
 
-    return decoder(
+    found = decoder(
         lambda: AutoencoderKLMochi(
             latent_channels=LATENT_CHANNELS, decoder_block_out_channels=(128, 256, 512, 768),
             layers_per_block=(3, 3, 4, 6, 3), temporal_expansions=(1, 2, 3), spatial_expansions=(2, 2, 2),
@@ -117,6 +118,7 @@ def vae_decoder(dtype: str) -> Any:
         dtype,
         1.0,
     )  # fmt: skip
+    return in_one_piece(found) if uncut else found
 
 
 MODEL = Model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,20 @@ def decoder(build: Callable[[], Any], dtype: str, scale: float, options: Mapping
             return self.vae.decode(latents / scale, return_dict=False, **(options or {}))
 
     return on_meta(lambda: Decoder(build()), dtype)
+
+
+def in_one_piece(module: Any) -> Any:
+    """A decoder of diffusers whose causal convolutions, and Mochi's norms, are no longer cut up: see `workloads.chunked`."""
+    import torch
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafeConv3d
+    from diffusers.models.autoencoders.autoencoder_kl_mochi import MochiChunkedGroupNorm3D
+
+    for part in module.modules():
+        if isinstance(part, CogVideoXSafeConv3d):
+            part.__class__ = torch.nn.Conv3d
+        elif isinstance(part, MochiChunkedGroupNorm3D):
+            part.chunk_size = sys.maxsize
+    return module
 
 
 def encoder(build: Callable[[], Any], dtype: str) -> Any:

@@ -1,0 +1,72 @@
+"""A model of a few operators, whose templates are found in seconds.
+
+Of one sample its operators are others: no copy is made. Tokens and text change places in runs of the shorter of the two.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic.dataclasses import dataclass
+
+from hwspecs.spec import CONFIG, Quantity
+from workloads.fields import Batch, Dtype, Guidance, passes
+from workloads.model import Model, Stage
+from workloads.parts.meta import meta, on_meta
+
+WIDTH = 16
+TEXT = 24  # tokens of a prompt
+LAYERS = 6
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Request:
+    """What is asked of it."""
+
+    length: Annotated[int, Quantity(ge=1, le=4096, doc="tokens")] = 64
+    batch: Batch = 1
+    guidance: Guidance = True
+    dtype: Dtype = "fp16"
+
+
+def stages(request: Request) -> tuple[Stage, ...]:
+    """One stage, of tokens that are mixed by position."""
+    rows = passes(request.guidance).rows * request.batch
+
+    def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (meta(request.dtype, rows, request.length, WIDTH),), {}
+
+    return (Stage("net", "net", 1, partial(net, request.dtype), inputs, frames=0),)
+
+
+def net(dtype: str) -> Any:
+    """Layers of the text and the tokens together, and a transposition; on the meta device."""
+    import torch
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        """[rows, length, WIDTH] -> [length + TEXT, rows, WIDTH]."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))
+
+        def forward(self, x: Any) -> Any:
+            text = x.new_empty(x.shape[0], TEXT, WIDTH)
+            for layer in self.layers:
+                x = torch.nn.functional.silu(layer(x))
+            y = torch.cat([text, x], 1)
+            return torch.cat([y[:, TEXT:], y[:, :TEXT]], 1).transpose(0, 1).contiguous()
+
+    return on_meta(Net, dtype)
+
+
+MODEL = Model(
+    id="small",
+    title="A small model",
+    request=Request,
+    stages=stages,
+    repeat_fields=(),
+    sources="",
+    libraries=("torch",),
+)

@@ -1,0 +1,122 @@
+"""The command that finds, proves and writes templates, run from end to end on a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workloads import small
+from workloads import regenerate, samples, templates
+from workloads.digest import code_of
+from workloads.join import join
+from workloads.model import models
+from workloads.templates import NONE, stage_trace
+from workloads.trace import same
+
+FUNCTION = "tests.workloads.small.net"
+FILE = f"{FUNCTION}.json.xz"
+OTHER = "0" * 16  # the digest of another key, or of other code
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
+    """What the command wrote where there was nothing."""
+    folder = tmp_path_factory.mktemp("found")
+    with pytest.MonkeyPatch.context() as patch:
+        _only_small(patch, folder)
+        assert regenerate.main(["small"]) == 0
+    assert [p.name for p in folder.iterdir()] == [FILE]
+    yield (folder / FILE).read_bytes()
+    samples.forget()
+
+
+@pytest.fixture
+def path(found: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file that was written, where the command finds it."""
+    _only_small(monkeypatch, tmp_path)
+    (tmp_path / FILE).write_bytes(found)
+    templates.families.cache_clear()
+    yield tmp_path / FILE
+    templates.families.cache_clear()
+
+
+def _only_small(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setitem(models(), "small", small.MODEL)
+    patch.setattr(regenerate, "models", lambda: {"small": small.MODEL})
+    patch.setattr(templates, "FOLDER", folder)
+
+
+def _changed(path: Path, **entries: dict[str, Any]) -> None:
+    """Write the file with other entries, or more."""
+    families = templates.load(path)["families"]
+    templates.write(path, {"function": FUNCTION, "families": {**families, **entries}})
+
+
+def _own(path: Path, dtype: str) -> tuple[str, dict[str, Any]]:
+    families = templates.load(path)["families"]
+    return next((name, entry) for name, entry in families.items() if f"'{dtype}'" in entry["key"])
+
+
+def test_the_command_writes_what_captures_give(path: Path) -> None:
+    structures = {len(entry.get("templates", ())) for entry in templates.load(path)["families"].values()}
+    assert structures >= {0, 3}, "bf16 is the like of fp16; a copy is made, of text or tokens in runs, or none"
+    asked: tuple[dict[str, Any], ...] = (
+        {"length": 77, "batch": 9, "dtype": "bf16"},
+        {"length": 1000, "guidance": False, "dtype": "fp32"},
+        {"length": 1, "batch": 2},
+    )
+    for fields in asked:
+        request = small.Request(**fields)
+        (sample,) = samples.of_request(small.MODEL, request)
+        trace = stage_trace(replace(sample.stage, name=""), None)
+        assert trace is not None
+        assert same(join("", {}, [trace]), samples.captured(sample))
+
+
+def test_what_holds_stays_as_it_is(path: Path, found: bytes) -> None:
+    assert regenerate.main(["small"]) == 0
+    assert path.read_bytes() == found
+
+
+def test_what_other_code_made_is_proven_and_what_is_not_drawn_goes(path: Path, found: bytes, capsys: Any) -> None:
+    name, entry = _own(path, "fp32")
+    undrawn = {**entry, "key": "another"}
+    _changed(path, **{name: {**entry, "code": OTHER}, OTHER: {**undrawn, "code": OTHER}, "1" * 16: undrawn})
+    assert regenerate.main(["small"]) == 0
+    assert "1 of 5 keys were not proven, and taken out" in capsys.readouterr().out
+    assert set(templates.load(path)["families"]) == {*_names(found, path), "1" * 16}
+    assert _own(path, "fp32")[1]["code"] == code_of(FUNCTION)
+
+
+def _names(found: bytes, path: Path) -> set[str]:
+    again = path.with_name("again.json.xz")
+    again.write_bytes(found)
+    return set(templates.load(again)["families"])
+
+
+def test_what_a_capture_contradicts_is_found_anew(path: Path, found: bytes, capsys: Any) -> None:
+    name, entry = _own(path, "fp16")
+    _changed(path, **{name: {**entry, "tree": 0}})  # one structure for all
+    assert regenerate.main(["small"]) == 0
+    assert "found anew: the template is not the capture at" in capsys.readouterr().out
+    assert path.read_bytes() == found
+
+
+def test_more_is_looked_for_only_where_asked_and_less_is_not_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, entry = _own(path, "fp32")
+    _changed(path, **{name: {**entry, "tree": [1, NONE, 0, 100, 101, entry["tree"], NONE]}})
+    short = path.read_bytes()
+    assert regenerate.main(["small"]) == 0
+    assert path.read_bytes() == short
+    assert regenerate.main(["small", "--more"]) == 0
+    families = templates.load(path)["families"]
+    assert templates.family(families[name], families).at((3, 500, small.WIDTH)) is not None
+    more = path.read_bytes()
+    monkeypatch.setattr(regenerate, "MOST", 2.0)  # nothing is enough
+    monkeypatch.setattr(regenerate, "_found", lambda *_: {**entry, "tree": NONE})
+    assert regenerate.main(["small", "--more"]) == 0
+    assert path.read_bytes() == more

@@ -1,0 +1,171 @@
+"""`python -m workloads.gaps [--draws N] [MODEL ...]`: templates at sizes that lie between two structures.
+
+A border between two structures is known as far as captures lie on both sides of it; between the nearest two no template is
+chosen. This draws requests whose numbers fall between, halves what is open capture by capture, and proves the templates at
+others that are covered then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from workloads import samples, templates
+from workloads.digest import code_of
+from workloads.join import join
+from workloads.kind import Ints
+from workloads.model import Model, find, models
+from workloads.pool import BUILT_IN, capture
+from workloads.samples import Sample
+from workloads.search import Contradicted, prove
+from workloads.templates import NONE, Family, chosen, digest, file_of
+from workloads.trace import Trace, same
+
+DRAWS = 300  # requests of a model
+MOST = 8  # captures of a border, at most
+PROOFS = 2  # captures that a border takes beside
+Path: TypeAlias = tuple[int, ...]  # to a node of a tree: positions within each
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Narrow what is open in the templates of the models named, or of all. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workloads.gaps", description=__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL")
+    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
+    parser.add_argument(
+        "--draws", type=int, default=DRAWS, help=f"requests that are drawn of a model (default: {DRAWS})"
+    )
+    asked = parser.parse_args(arguments)
+    for model in [find(name) for name in asked.models] or models().values():
+        for key, group in samples.by_key(_drawn(model, asked.draws)).items():
+            if not asked.stage or group[0].stage.name in asked.stage:
+                _narrow(key, group)
+        samples.forget()
+    return 0
+
+
+def _drawn(model: Model, draws: int) -> Iterator[Sample]:
+    """Stages of drawn requests; and of ones that have all but their numbers of samples and frames from the default."""
+    yield from samples.samples(model, draws, random.Random(3))
+    fields = {"height", "width"} & set(model.request.__dataclass_fields__)
+    usual = {name: getattr(model.request(), name) for name in fields}
+    yield from samples.samples(model, draws, random.Random(4), **usual)
+
+
+def _narrow(key: str, group: Sequence[Sample]) -> None:
+    """Write a key's templates with narrower gaps, where there are any that samples fall into."""
+    function = group[0].signature.function
+    path = file_of(function)
+    entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
+    entry = entries.get(digest(key))
+    if entry is None or "like" in entry or entry["code"] != code_of(function):
+        return
+    family = templates.family(entry, entries)
+    found = narrowed(family, group)
+    if found.tree != family.tree:
+        entries[digest(key)] = {**entry, "tree": found.tree}
+        templates.write(path, {"function": function, "families": entries})
+    held = [sum(f.at(s.signature.numbers) is not None for s in group) for f in (family, found)]
+    print(f"{key[:100]}: {held[0]} -> {held[1]} of {len(group)} sizes", flush=True)
+
+
+def narrowed(family: Family, group: Sequence[Sample]) -> Family:
+    """The family with every gap that samples fall into halved until none does, as far as captures are what its templates give."""
+    for path, first in _open(family, group).items():
+        try:
+            family = _closed(family, path, first)
+        except Contradicted as error:
+            print(f"  {error}", flush=True)
+    return family
+
+
+def _open(family: Family, group: Sequence[Sample]) -> dict[Path, list[Sample]]:
+    """The samples that fall into each gap, by the path to its node."""
+    found: dict[Path, list[Sample]] = {}
+    for sample in group:
+        symbols = family.symbols(sample.signature.numbers)
+        path = None if symbols is None else gap(family.tree, symbols)
+        if path is not None:
+            found.setdefault(path, []).append(sample)
+    return found
+
+
+def gap(tree: Any, symbols: Ints) -> Path | None:
+    """The path to the node between whose ends the symbols fall; None where they come to a leaf."""
+    path: Path = ()
+    while not isinstance(tree, int):
+        symbol, other, modulus, low, high, *_ = tree
+        value = int(symbols[symbol]) - (int(symbols[other]) if other != NONE else 0)
+        value = abs(value % modulus if modulus else value)
+        if low < value < high:
+            return path
+        side = 5 if value <= low else 6
+        path, tree = (*path, side), tree[side]
+    return None
+
+
+def _closed(family: Family, path: Path, group: Sequence[Sample]) -> Family:
+    """The family with one gap narrowed. Raises Contradicted where it is neither structure, or a template is wrong in it then."""
+    start, tried = family, set()
+    for _ in range(MOST):
+        inside = [s for s in group if gap(family.tree, _symbols(family, s)) == path]
+        if not inside:
+            break
+        symbol = _node(family.tree, path)[0]
+        inside.sort(key=lambda s: int(_symbols(family, s)[symbol]))
+        sample = inside[len(inside) // 2]
+        tried.add(sample.signature.numbers)
+        family = _on_a_side(family, path, sample)
+    more = [s for s in group if s.signature.numbers not in tried and family.at(s.signature.numbers) is not None]
+    prove(family, more[:: max(1, len(more) // PROOFS)])
+    print(f"  {_node(start.tree, path)[:5]} is {_node(family.tree, path)[:5]}", flush=True)
+    return family
+
+
+def _on_a_side(family: Family, path: Path, sample: Sample) -> Family:
+    """The family with a gap's end moved to a sample, by what its capture is. Raises Contradicted where it is neither."""
+    symbols, node = _symbols(family, sample), _node(family.tree, path)
+    fresh = capture(sample, BUILT_IN)
+    value = int(symbols[node[0]])
+    for side, end in ((5, 3), (6, 4)):
+        leaf = chosen(node[side], symbols)
+        if fresh is not None and leaf != NONE and _gives(family, leaf, symbols, fresh):
+            moved = [*node[:end], value, *node[end + 1 :]]
+            return replace(family, tree=_with(family.tree, path, moved))
+    raise Contradicted(f"neither structure at {sample.signature.numbers} ({sample.model})")
+
+
+def _gives(family: Family, leaf: int, symbols: Ints, fresh: Trace) -> bool:
+    try:
+        trace = family.templates[leaf].at(symbols)
+    except (ArithmeticError, IndexError, ValueError):  # made for other sizes
+        return False
+    return trace is not None and same(join("", {}, [trace]), fresh)
+
+
+def _symbols(family: Family, sample: Sample) -> Ints:
+    found = family.symbols(sample.signature.numbers)
+    assert found is not None
+    return found
+
+
+def _node(tree: Any, path: Path) -> Any:
+    for side in path:
+        tree = tree[side]
+    return tree
+
+
+def _with(tree: Any, path: Path, node: Any) -> Any:
+    """A tree with another node at a path."""
+    if not path:
+        return node
+    side = path[0]
+    return [*tree[:side], _with(tree[side], path[1:], node), *tree[side + 1 :]]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

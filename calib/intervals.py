@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.families.base import Floats
-from sim.intervals import SIZES, Interval, size_of
+from sim.intervals import SIZES, WIDE, Interval, size_of
 
 COVERAGE = 0.8
+LEAST_QUANTILE = 9  # rows: the outermost two of n hold a new one with (n - 1) / (n + 1), which is COVERAGE
 LEAST_ROWS, LEAST_UNITS = 60, 20  # held out, from which a group has an interval of its own
 
 
@@ -51,8 +52,10 @@ def _groups(condition: NDArray[np.object_], guess: Floats) -> Iterator[tuple[str
 
 def _interval(away: Floats) -> Interval:
     """Quantiles of errors, both tails alike: of n rows, ceil((n + 1) (1 - a)) / n instead of the quantile 1 - a, and so a tail of
-    a - (1 - a) / n."""
+    a - (1 - a) / n. Of fewer than LEAST_QUANTILE even the outermost two hold too little: their interval is no narrower than where
+    there are none. The prediction lies within, also where most rows are off to one side."""
     share = (1.0 - COVERAGE) / 2.0
     tail = max(share - (1.0 - share) / len(away), 0.0)
     low, high = np.quantile(away, (tail, 1.0 - tail))
-    return Interval(float(low), float(high), len(away))
+    least = WIDE if len(away) < LEAST_QUANTILE else Interval(0.0, 0.0, 0)
+    return Interval(min(float(low), least.low), max(float(high), least.high), len(away))

@@ -22,7 +22,8 @@ MISSED = 0.14  # standard deviation of the logarithm between shapes: terms of on
 NOISE = 0.06  # of a row; between libraries on one device it is 0.05
 SOFTWARE = 0.05  # of what all rows of a software share
 COARSE, FINE = 1.0, 0.35  # distances, over the standard deviation of each feature times the root of how many there are
-FINELY = ("log ", "share ")  # names of features that also count over short distances: extents, and shares of the terms
+# Names of features that also count over short distances, extents and shares of the terms: how they begin; whole, of streams.
+FINELY, EXTENTS = ("log ", "share ", "share_"), ("rows", "cols", "size")
 DEGREES = 4.0  # of Student's t: errors several times NOISE hardly count
 ROUNDS = 8  # of weights and values, one after the other
 
@@ -44,7 +45,7 @@ def smooth(features: Mapping[str, Floats], condition: Sequence[str], target: Flo
 def _near(names: Sequence[str]) -> Floats:
     """(scales, features): every feature over long distances, some over short ones, if there are any."""
     coarse = np.full(len(names), 1.0 / (COARSE * np.sqrt(len(names))))
-    finely = np.array([name.startswith(FINELY) for name in names])
+    finely = np.array([name.startswith(FINELY) or name in EXTENTS for name in names])
     if not finely.any():
         return coarse[None]
     return np.stack([coarse, finely / (FINE * np.sqrt(finely.sum()))])

@@ -15,6 +15,7 @@ from calib import streaming
 from calib.families import elementwise
 from calib.families.base import Family, families
 from calib.families.elementwise import passes
+from calib.smooth import _near
 from hwspecs import device
 from hwspecs.rates import Rates, rates
 from sim.fitted import base_terms
@@ -98,3 +99,12 @@ def test_labels() -> None:
     assert norm.floor(frame).tolist() == ["layernorm | s", ""]
     assert norm.condition(frame).tolist() == ["s", ""]
     assert norm.groups(frame).tolist() == ["4096_1024"] * 2
+
+
+@pytest.mark.parametrize(("name", "op"), CASES)
+def test_a_smooth_correction_follows_extents_and_shares_over_short_distances(name: str, op: str) -> None:
+    family, frame = families()[name], table(op)
+    names = tuple(family.features(frame, family.physical(frame, A100, TERMS), A100))
+    fine = {n for n, near in zip(names, _near(names)[1], strict=True) if near > 0.0}
+    assert fine == {"rows", "cols", "size", *(n for n in names if n.startswith("share_"))}
+    assert {"share_hbm", "share_latency"} <= fine

@@ -190,6 +190,24 @@ def test_few_units_share_an_interval() -> None:
     assert isinstance(held[""], Interval)
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_prediction_lies_within_its_interval(side: float) -> None:
+    """Also where all rows are off to one side; the outer end stays the quantile."""
+    away = side * np.linspace(0.1, 0.2, 100)
+    held = conformal(np.full(100, "", dtype=object), np.arange(100), np.exp(away), np.ones(100))[""]
+    assert held.low <= 0.0 <= held.high
+    assert max(-held.low, held.high) == pytest.approx(0.19, abs=0.002)
+
+
+@pytest.mark.parametrize(("rows", "wide"), [(1, True), (8, True), (9, False)])
+def test_rows_too_few_for_a_quantile_have_a_wide_interval(rows: int, wide: bool) -> None:
+    """Of n rows the outermost two hold a new one with (n - 1) / (n + 1): 80 % from 9 on."""
+    away = np.linspace(-0.1, 0.1, rows)
+    held = conformal(np.full(rows, "", dtype=object), np.arange(rows), np.exp(away), np.ones(rows))[""]
+    assert ((held.low, held.high) == (-np.log(2.0), np.log(2.0))) == wide
+    assert np.isfinite([held.low, held.high]).all()
+
+
 def test_sections_are_replaced_in_place() -> None:
     page = f"# Page\n\n{accuracy_transfer.NEXT}\nlast"
     once = accuracy_transfer.spliced(page, f"{accuracy_transfer.HEAD}\nnew\n")

@@ -13,8 +13,9 @@ from hwspecs import device, software
 from hwspecs.rates import rates
 from sim.cost import cost
 from tests.build import kernels, trace
-from workloads.kind import DISPATCH, Dims, kinds
+from workloads.kind import DISPATCH, Dims, Work, kinds
 from workloads.lower import column, lower
+from workloads.ops.elementwise import arithmetic
 
 
 def dims(kind: str, **values: int) -> Dims:
@@ -52,6 +53,17 @@ def test_broadcasting_misses_the_bandwidth() -> None:
     )
     assert abs(count / eager / (185e9 * 1.38 / 1.53) - 1.0) < 0.1
     assert compiled < 0.7 * eager
+
+
+@pytest.mark.parametrize("label", ["gelu", "silu"])
+def test_instructions_of_older_lanes_come_at_one_a_lane(label: str) -> None:
+    """A P100 has 64 lanes an SM as a V100 has: counted instructions take it longer by SMs and clock alone, whatever its products
+    of integers take."""
+    counted = arithmetic(f"aten.{label}")
+    n = np.array([1 << 26])
+    work = Work(label, "stream", (), 0 * n, index_ops=n * counted["eager_ops"])
+    old, new = (seconds(work, "fp16", on) for on in ("p100-pcie", "v100-pcie"))
+    assert old / new == pytest.approx((80 * 1.38) / (56 * 1.303), rel=0.02)
 
 
 def test_gelu_in_16_bits_is_paced_by_its_instructions() -> None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from hwspecs.rates import Rate, Rates
 from sim.calibration import Terms
-from workloads.kind import WARP
 from workloads.lower import Kernels
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -69,7 +68,6 @@ def overfetch(kernels: Kernels) -> Floats:
 def hbm_share(kernels: Kernels, terms: Terms) -> Floats:
     """Share of the HBM bandwidth that each kernel reaches at best, by its pattern."""
     share = {"tile": terms.hbm_tile, "stream": terms.hbm_stream, "reduce": terms.hbm_reduce, "gather": terms.hbm_gather}
-    share[WARP] = terms.hbm_stream
     return np.array([share[p] for p in kernels.pattern])
 
 

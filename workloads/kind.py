@@ -95,7 +95,6 @@ Source: TypeAlias = Literal["input0", "input1", "input2", "weight", "previous"]
 
 # How a kernel goes through memory, which sets the share of HBM bandwidth that it reaches.
 Pattern: TypeAlias = Literal["tile", "stream", "reduce", "gather"]
-WARP = "warp"  # and reductions over rows that a warp keeps in its registers, which stream as pointwise kernels do
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,6 @@ class Work:
         exp_ops: transcendental operations.
         run_bytes: length of the contiguous runs that reads consist of; 0 where they are fully contiguous.
         blocks, in_flight: thread blocks, and bytes that one of them keeps in flight; 0 where the kernel spreads over all SMs.
-        warp: 1 where a reduction is over rows that a warp keeps in registers, not a block in phases between which it waits.
         final: writes the output of the call (an intermediate stays inside it).
         fp32: 1 where a product is of fp32 operands, whatever the op's dtype.
     """
@@ -143,7 +141,6 @@ class Work:
     run_bytes: Column = 0
     blocks: Column = 0
     in_flight: Column = 0
-    warp: Column = 0
     final: bool = True
     fp32: Column = 0
 

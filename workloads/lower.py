@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hwspecs.software import Software
 from workloads.context import Context, context
-from workloads.kind import ITEMSIZE, WARP, Ints, Work
+from workloads.kind import ITEMSIZE, Ints, Work
 from workloads.recipes import NUMBERS, READS, WIDE, Recipe, columns, footprints, recipes
 from workloads.trace import Trace
 
@@ -120,10 +120,9 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
     for slot, size in enumerate(c["bytes"]):
         reads[slot] = size
     numbers = {n: np.array(c[n]) for n in NUMBERS if n != "write_bytes"}
-    pattern = tuple(np.where(c["warp"], WARP, work.pattern))
     return Kernels(
         row=index, start=index, starts=index, start_row=index, call_row=index, op=index, workspace=zeros, dispatch=zeros + 1.0,
-        name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=pattern,
+        name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
         dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
         gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
         flash=np.zeros((6, count)) if c["flash"] is None else c["flash"],
@@ -144,13 +143,12 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
         previous -= source == "previous"
     busy = (work["write_bytes"][at] > 0) | (work["flops"][at] > 0)
     wide = work["fp32"][at]
-    texts = {"name": work["name"], "way": recipe.way, "family": recipe.family}
+    texts = {"name": work["name"], "way": recipe.way, "family": recipe.family, "pattern": work["pattern"]}
     return {
         "order": np.full(count, recipe.order), "launch": np.full(count, i),
         "itemsize": np.where(wide, float(WIDE), recipe.itemsize[at]),
         "dtype": np.where(wide, recipe.fp32, recipe.dtype[at]).astype(object),
         **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
-        "pattern": np.where(work["warp"][at], WARP, work["pattern"]).astype(object),
         "launches": calls.launches[call] * busy,
         "gemm": np.zeros((4, count)) if work["gemm"] is None else work["gemm"][:, at],
         "flash": np.zeros((6, count)) if work["flash"] is None else work["flash"][:, at],

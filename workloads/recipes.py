@@ -139,7 +139,7 @@ def columns(work: Work, count: int) -> dict[str, Any]:
         return None if view is None else np.stack([full(getattr(view, f.name)) for f in fields(view)])
 
     return {
-        "name": work.name, "pattern": work.pattern, "warp": full(work.warp) == 1, "final": work.final,
+        "name": work.name, "pattern": work.pattern, "final": work.final,
         "sources": [r.source for r in work.reads], "bytes": [full(r.bytes) for r in work.reads],
         "gemm": tiled(work.gemm), "flash": tiled(work.flash), "fp32": full(work.fp32) == 1,
         "part_ops": full(work.part_ops),

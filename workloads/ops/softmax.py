@@ -38,16 +38,14 @@ def rows(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 
 def on_rows(work: Work, elements: Ints, cols: Ints, software: Software) -> Work:
     """The same kernel with the arithmetic of a softmax of so many elements (ops,) in rows of `cols`."""
-    short = (cols <= WARP_ROW).astype(np.int64)
     if software.fusion != "eager":
-        return replace(work, vector_flops=FLOPS * elements, exp_ops=elements, warp=short)
+        return replace(work, vector_flops=FLOPS * elements, exp_ops=elements)
+    short = cols <= WARP_ROW
     padded = np.exp2(np.ceil(np.log2(cols))).astype(np.int64)
     rows_ = elements // np.maximum(cols, 1)
-    ops = np.where(
-        short == 1, rows_ * (ELEMENT_OPS * padded + LANE_OPS * np.minimum(padded, WARP)), BLOCK_OPS * elements
-    )
-    exps = np.where(short == 1, ELEMENT_EXPS * rows_ * padded, BLOCK_EXPS * elements)
-    return replace(work, index_ops=2 * ops, exp_ops=exps, warp=short)
+    ops = np.where(short, rows_ * (ELEMENT_OPS * padded + LANE_OPS * np.minimum(padded, WARP)), BLOCK_OPS * elements)
+    exps = np.where(short, ELEMENT_EXPS * rows_ * padded, BLOCK_EXPS * elements)
+    return replace(work, index_ops=2 * ops, exp_ops=exps)
 
 
 def _softmax(call: AtenCall) -> tuple[dict[str, int], tuple[Any, ...]]:

@@ -144,6 +144,9 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("op,device\nadd,A100\n")
     with pytest.raises(CalibrationError, match=r"other\.csv:1: the table lacks the column 'id' of published latencies"):
         read(tmp_path / "other.csv")
+    (tmp_path / "heads.csv").write_text(",".join(COLUMNS) + "\n")
+    with pytest.raises(CalibrationError, match=r"heads\.csv: the table has no rows"):
+        read(tmp_path / "heads.csv")
 
 
 @pytest.fixture

@@ -97,13 +97,16 @@ def read(path: Path) -> Published:
     """Every row of a table of published latencies. CalibrationError for a file that is none, or a row that is broken."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, heads = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "not text"
         raise CalibrationError(f"{path}: cannot read the table: {what}") from None
-    missing = [name for name in COLUMNS if name not in (rows[0] if rows else ())]
+    missing = [name for name in COLUMNS if name not in heads]
     if missing:
         raise CalibrationError(f"{path}:1: the table lacks the column '{missing[0]}' of published latencies")
+    if not rows:
+        raise CalibrationError(f"{path}: the table has no rows")
     problems = [line for i, row in enumerate(rows) for line in _problems(f"{path}:{i + 2}", row)]
     if problems:
         raise CalibrationError(problems)

@@ -156,13 +156,18 @@ def load(name: str) -> Fitted:
     try:
         data: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         arrays = dict(np.load(path.with_suffix(".npz"))) if path.with_suffix(".npz").is_file() else {}
-        parts = {key: _part(key, value, arrays) for key, value in data["parts"].items()}
+        parts = {key: _named(_part(key, value, arrays), path) for key, value in data["parts"].items()}
         return Fitted(str(data["name"]), parts, data["provenance"])
     except OSError as error:
         hint = nearest(name, names()) if not name.endswith(".yaml") else ""
         raise CalibrationError(f"{path}: cannot read the fit: {error.strerror}{hint}") from None
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise CalibrationError(f"{path}: not a fit: {error}; write it again with 'framecast calib fit'") from None
+
+
+def _named(part: Part, path: Path) -> Part:
+    """The part, its correction naming the file in messages."""
+    return replace(part, residual=replace(part.residual, file=str(path))) if part.residual else part
 
 
 def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part:

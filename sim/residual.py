@@ -64,6 +64,7 @@ class Residual:
 
     `layers` has one list of (weights (inputs, outputs), biases (outputs,)) for each network; SiLU between them. The last has
     1 + len(conditions) outputs: what is shared, then what each software adds. A kernel stands in their place where rows were few.
+    `file` is what messages name.
     """
 
     names: tuple[str, ...]
@@ -74,6 +75,7 @@ class Residual:
     conditions: tuple[str, ...]
     layers: tuple[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...], ...]
     kernel: Kernel | None = None
+    file: str = "this calibration"
 
     def __call__(self, features: Mapping[str, Floats], condition: Sequence[Any] | NDArray[np.object_]) -> Floats:
         """Logarithm of the factor on the time, (rows,), within +-BOUND: the mean of the networks. An unknown condition gets what
@@ -106,7 +108,7 @@ class Residual:
         """The features that the networks read, (rows, features). Raises CalibrationError where one is not known any more."""
         if missing := [name for name in self.names if name not in features]:
             raise CalibrationError(
-                f"a correction of this calibration reads '{missing[0]}', which this version of framecast does not compute "
+                f"{self.file}: a correction reads '{missing[0]}', which this version of framecast does not compute "
                 f"(it has {', '.join(sorted(features))}); make the calibration again: `framecast calib fit TABLE...`"
             )
         return np.stack([features[name] for name in self.names], axis=1)

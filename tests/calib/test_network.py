@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from calib.network import Recipe, folds, scaled, tasks, train
 from hwspecs.errors import CalibrationError
+from sim.fitted import load
 from sim.residual import BOUND, Residual
 
 RECIPE = Recipe(width=16, depth=2, batch=64, rate=1e-2, least_steps=400, epochs=1, folds=3)
@@ -75,9 +77,16 @@ def test_rows_of_one_shape_and_software_count_as_their_mean() -> None:
 
 def test_a_correction_that_reads_what_is_not_computed_any_more_says_so() -> None:
     one = np.ones(1)
-    stale = Residual(("n", "odd"), np.zeros(2), np.ones(2), np.zeros(2), np.ones(2), (), ())
+    stale = Residual(("n", "odd"), np.zeros(2), np.ones(2), np.zeros(2), np.ones(2), (), (), file="mine.yaml")
+    says = (
+        r"^mine\.yaml: a correction reads 'odd', which .*"
+        r"\(it has c, n\); make the calibration again: `framecast"
+    )
     for read in (stale.inputs, stale.outside):
-        with pytest.raises(
-            CalibrationError, match=r"reads 'odd', which .*\(it has c, n\); make the calibration again: `framecast"
-        ):
+        with pytest.raises(CalibrationError, match=says):
             read({"n": one, "c": one})
+
+
+def test_a_loaded_fit_names_its_file_in_its_corrections() -> None:
+    corrections = [part.residual for part in load("a100").parts.values() if part.residual]
+    assert {Path(c.file).name for c in corrections} == {"a100.yaml"}

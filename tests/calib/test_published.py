@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,9 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("op,device\nadd,A100\n")
     with pytest.raises(CalibrationError, match=r"other\.csv:1: the table lacks the column 'id' of published latencies"):
         read(tmp_path / "other.csv")
+    (tmp_path / "heads.csv").write_text(",".join(COLUMNS) + "\n")
+    with pytest.raises(CalibrationError, match=r"heads\.csv: the table has no rows"):
+        read(tmp_path / "heads.csv")
 
 
 @pytest.fixture
@@ -164,7 +168,14 @@ def test_ours_beside_theirs(table: published.Published) -> None:
     assert math.isclose(sum(sxm.classes.values()), sxm.gpu, rel_tol=1e-9)
     text = validate_report.text(table, [open_, sxm])
     assert "not priced: 1 rows (several devices)" in text
-    assert validate_report.to_json(table, [open_, sxm])["left_out"] == [{"id": "a-3", "why": "several devices"}]
+    data = validate_report.to_json(table, [open_, sxm])
+    assert data["left_out"] == [{"id": "a-3", "why": "several devices"}]
+    page = (
+        (Path(__file__).parents[2] / "docs/json.md").read_text(encoding="utf-8").partition("`framecast validate --")[2]
+    )
+    explained = {name.partition(".")[0] for name in re.findall(r"`([a-z0-9_.<>]+)`", page)}
+    assert set(data["rows"][0]) <= explained
+    assert set(data) - {"schema_version"} <= explained
 
 
 def test_one_vote_a_model(table: published.Published) -> None:

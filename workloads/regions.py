@@ -57,6 +57,7 @@ OWN = {
         _DECODER,
     ),
     "cogvideox-5b": ("--several --shallow --stage transformer",),
+    "flux.1-dev": ("--several --shallow --stage transformer --draws 60",),
     "hunyuanvideo": ("--several --stage text_encoder", f"--several {_DECODER}"),
     "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
     "phenaki": ("--several --stage video_decoder",),

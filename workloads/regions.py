@@ -41,6 +41,8 @@ MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 _DECODER = "--stage vae_decoder"
 # Of one sample: below, each way in which numbers are 1 or 2 has other operators.
 _NO_LESS = "--from frames=2 --from height=128 --from width=128"
+# Of a transformer that takes its samples one by one, each number of them; with no fewer latents than tokens of text.
+_AS_LONG = "--stage transformer --shallow --from frames=13 --from height=128 --from width=128"
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -58,7 +60,12 @@ OWN = {
     ),
     "cogvideox-5b": ("--several --shallow --stage transformer",),
     "flux.1-dev": ("--several --shallow --stage transformer --draws 60",),
-    "hunyuanvideo": ("--several --stage text_encoder", f"--several {_DECODER}"),
+    "hunyuanvideo": (
+        "--several --stage text_encoder",
+        f"--several {_DECODER}",
+        f"batch=2 {_DECODER}",
+        f"batch=2 {_AS_LONG}",
+    ),
     "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),

@@ -58,8 +58,8 @@ are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion o
 Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
 as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
 a dozen others. HunyuanVideo's and Mochi's transformers take their samples one by one, so that each number of samples is another
-sequence of operators: there are templates of one and two (HunyuanVideo's of two from 13 frames and 128 pixels a side on, where
-a clip has no fewer tokens than the text), and more are captured.
+sequence of operators: there are templates of one and two (HunyuanVideo's of two in fp16 alone, from 13 frames and 128 pixels a
+side on, where a clip has no fewer tokens than the text), and more are captured.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
 time HunyuanVideo decodes. Of two clips its decoder has templates in fp16 and bf16 at every length; of more, but where the last

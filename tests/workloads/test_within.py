@@ -71,7 +71,7 @@ def test_a_part_holds_within_its_region_alone(whole: Family, part: Family) -> No
     assert found.templates[0].formulas.at(_ints(2, 8, 9)).tolist() == [2 * 2 * 8 * 9]  # type: ignore[union-attr]
 
 
-def test_what_a_search_draws_near_a_sample_is_of_its_region(whole: Family) -> None:
+def test_what_a_search_draws_near_a_sample_is_of_its_region() -> None:
     """Else one sample alone, which has other operators, was taken for one of several."""
     region = Region(((1, 64),), (), several=True, least=((2, 4),))
     inside = {(n, h, w) for n in (1, 2) for h in (63, 64, 65) for w in (3, 4) if holds(region, _ints(n, h, w))}

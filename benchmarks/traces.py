@@ -58,11 +58,13 @@ are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion o
 Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
 as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
 a dozen others. HunyuanVideo's and Mochi's transformers take their samples one by one, so that each number of samples is another
-sequence of operators: there are templates of one (HunyuanVideo) and of one and two (Mochi), and more are captured.
+sequence of operators: there are templates of one and two (HunyuanVideo's of two in fp16 alone, from 13 frames and 128 pixels a
+side on, where a clip has no fewer tokens than the text), and more are captured.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
-time HunyuanVideo decodes. Of several clips its decoder has templates in fp16 and bf16, but where the last of three and more
-stretches is one latent (25, 37, 49 ... frames): a size there is the lesser of two, and follows the clips up to four alone.
+time HunyuanVideo decodes. Of two clips its decoder has templates in fp16 and bf16 at every length; of more, but where the last
+of three and more stretches is one latent (25, 37, 49 ... frames): a copy there reads in runs of the lesser of twelve and three
+times the clips, and captures of few numbers of clips do not tell that from other rules.
 
 The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
 norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with

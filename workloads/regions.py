@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +26,13 @@ from workloads import samples, templates
 from workloads.digest import code_of
 from workloads.kind import Ints
 from workloads.model import Model, find
-from workloads.pool import ENOUGH, places_of
+from workloads.pool import BUILT_IN, ENOUGH, places_of
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
 from workloads.shallow import find_shallow
 from workloads.templates import NONE, Family, digest, file_of
 from workloads.verify import picked
-from workloads.within import Region, merged, within
+from workloads.within import Region, holds, merged, within
 
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
@@ -41,6 +41,8 @@ MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 _DECODER = "--stage vae_decoder"
 # Of one sample: below, each way in which numbers are 1 or 2 has other operators.
 _NO_LESS = "--from frames=2 --from height=128 --from width=128"
+# Of a transformer that takes its samples one by one, each number of them; with no fewer latents than tokens of text.
+_AS_LONG = "--stage transformer --shallow --from frames=13 --from height=128 --from width=128"
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -57,7 +59,13 @@ OWN = {
         _DECODER,
     ),
     "cogvideox-5b": ("--several --shallow --stage transformer",),
-    "hunyuanvideo": ("--several --stage text_encoder", f"--several {_DECODER}"),
+    "flux.1-dev": ("--several --shallow --stage transformer --draws 60",),
+    "hunyuanvideo": (
+        "--several --stage text_encoder",
+        f"--several {_DECODER}",
+        f"batch=2 {_DECODER}",
+        f"batch=2 {_AS_LONG}",
+    ),
     "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
@@ -296,9 +304,24 @@ def _entry(
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
     cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
     search = find_shallow if shallow else find_family
-    found = search(group, far, None if cousin is None else templates.family(cousin, entries), unlike=UNLIKE)
+    like = None if cousin is None else templates.family(cousin, entries)
+    found = search(group, far, like, replace(BUILT_IN, near=_near(whole, region)), UNLIKE)
     print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
     return {"key": key[:200], **templates.family_data(merged(whole, region, found.family))}
+
+
+def _near(whole: Family, region: Region) -> Callable[[Sample, random.Random], Iterator[Sample]]:
+    """`workloads.samples.siblings` within the region: what lies beyond has other structures, and its templates stay."""
+
+    def near(sample: Sample, rng: random.Random) -> Iterator[Sample]:
+        return (s for s in samples.siblings(sample, rng) if _inside(whole, region, s))
+
+    return near
+
+
+def _inside(whole: Family, region: Region, sample: Sample) -> bool:
+    symbols = whole.symbols(sample.signature.numbers)
+    return symbols is not None and holds(region, symbols)
 
 
 def _twin(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -29,10 +29,12 @@ MORE = 2  # times as many samples unlike those held, that cut modules take littl
 WHOLE = 7  # captures of whole modules that make a template
 
 
-def find_shallow(group: Sequence[Sample], far: Sequence[Sample], like: Family | None, unlike: int) -> Found:
+def find_shallow(
+    group: Sequence[Sample], far: Sequence[Sample], like: Family | None, ways: Ways = BUILT_IN, unlike: int = 0
+) -> Found:
     """As `workloads.search.find_family`, its search on cut modules. Raises Contradicted."""
     try:
-        found = find_family(group, far, like, Ways(capture=captured), MORE * unlike)
+        found = find_family(group, far, like, Ways(capture=captured, near=ways.near), MORE * unlike)
     finally:
         _MODULES.clear()
     pool = Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)

@@ -15,7 +15,7 @@ import numpy as np
 from workloads.formulas import Expression, Formulas
 from workloads.kind import Ints
 from workloads.looped import Looped
-from workloads.templates import NONE, Family, Template
+from workloads.templates import NONE, Family, Template, chosen
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ def within(whole: Family, numbers: Ints) -> Region:
         else:
             seen[column.tobytes()] = symbol
     return Region(tuple(values), tuple(equal))
+
+
+def holds(region: Region, symbols: Ints) -> bool:
+    """Whether values of a family's symbols lie in a region."""
+    return chosen(_under(region, 0, NONE), symbols) == 0
 
 
 def merged(whole: Family, region: Region, part: Family) -> Family:

@@ -122,6 +122,16 @@ def test_several_clips_have_templates(model: str, asked: dict[str, Any]) -> None
     samples.forget()
 
 
+@pytest.mark.parametrize("frames", [25, 49])
+def test_two_clips_have_templates_where_one_latent_is_left_for_the_last_stretch(frames: int) -> None:
+    """Of more clips there are none there."""
+    sample = decoder("hunyuanvideo", batch=2, height=96, width=160, frames=frames)
+    found = templates.stage_trace(replace(sample.stage, name=""), sample.frames)
+    assert found is not None
+    assert same(join("", {}, [found]), samples.captured(sample))
+    samples.forget()
+
+
 def test_a_tile_is_cut_by_its_own_size() -> None:
     model = find("mochi")
     request = model.request(height=480, width=848, frames=163, vae_tile=384, guidance=False)

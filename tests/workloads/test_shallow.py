@@ -42,7 +42,7 @@ def _known() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def found() -> Found:
     """The templates of the small model, found with half of its layers."""
-    return shallow.find_shallow(_drawn("fp16", 0), [], None, 12)
+    return shallow.find_shallow(_drawn("fp16", 0), [], None, unlike=12)
 
 
 def test_what_is_found_on_cut_modules_is_of_whole_ones(found: Found) -> None:

@@ -81,6 +81,18 @@ def test_a_template_gives_what_a_capture_gives(model: str) -> None:
     samples.forget()
 
 
+@pytest.mark.parametrize(("batch", "dtype"), [(2, "bf16"), (3, "fp16")])
+def test_flux_copies_runs_of_its_text_where_the_image_has_more_tokens(batch: int, dtype: str) -> None:
+    """512 tokens of text; the sizes of the test above have fewer of the image."""
+    model = find("flux.1-dev")
+    request = model.request(height=512, width=768, batch=batch, dtype=dtype)
+    (sample,) = (s for s in samples.of_request(model, request) if s.stage.name == "transformer")
+    trace = templates.stage_trace(_unnamed(sample), sample.frames)
+    assert trace is not None
+    assert same(join("", {}, [trace]), samples.captured(sample))
+    samples.forget()
+
+
 def _unnamed(sample: Sample) -> Any:
     return replace(sample.stage, name="")
 

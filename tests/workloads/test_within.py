@@ -16,7 +16,7 @@ from workloads.model import find, models
 from workloads.pool import BUILT_IN, Pool, unlike_held
 from workloads.search import Contradicted
 from workloads.templates import NONE, Family, Template, chosen
-from workloads.within import Region, merged, within
+from workloads.within import Region, holds, merged, within
 
 FUNCTION = "workloads.models.stable_diffusion_1_5.vae_decoder"
 
@@ -69,6 +69,24 @@ def test_a_part_holds_within_its_region_alone(whole: Family, part: Family) -> No
     formulas = found.templates[1].formulas  # type: ignore[union-attr]
     assert formulas.at(_ints(1, 9, 9)).tolist() == [3 * 9 * 5]
     assert found.templates[0].formulas.at(_ints(2, 8, 9)).tolist() == [2 * 2 * 8 * 9]  # type: ignore[union-attr]
+
+
+def test_what_a_search_draws_near_a_sample_is_of_its_region() -> None:
+    """Else one sample alone, which has other operators, was taken for one of several."""
+    region = Region(((1, 64),), (), several=True, least=((2, 4),))
+    inside = {(n, h, w) for n in (1, 2) for h in (63, 64, 65) for w in (3, 4) if holds(region, _ints(n, h, w))}
+    assert inside == {(2, 64, 4)}
+    square = Region((), ((2, 1),))
+    assert [holds(square, _ints(1, 8, w)) for w in (7, 8, 9)] == [False, True, False]
+    model = find("stable-diffusion-1.5")
+    drawn = samples.pool([model], random.Random(5), large=False)[FUNCTION]
+    group = next(g for key, g in drawn.items() if "fp16" in key)
+    numbers = np.array([s.signature.numbers for s in group])
+    every = Family(_ints(0, NONE, 1, 2), numbers[0] * _ints(0, 1, 0, 0), NONE, ())
+    near = list(regions._near(every, Region((), (), several=True))(group[0], random.Random(0)))
+    counts = [s.signature.numbers[0] for s in samples.siblings(group[0], random.Random(0))]
+    assert 1 in counts
+    assert [s.signature.numbers[0] for s in near] == [n for n in counts if n > 1]
 
 
 def test_a_value_above_one_is_a_region_of_its_own(whole: Family, part: Family) -> None:

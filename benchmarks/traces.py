@@ -144,9 +144,9 @@ def _carried(stage: Stage, frames: int | None, known: dict[Any, bool]) -> bool:
     which = found.key, found.numbers
     if which not in known:
         try:
-        known[which] = stage_trace(stage, frames) is not None
-    except SpecError:  # the library itself cannot run it
-        known[which] = False
+            known[which] = stage_trace(stage, frames) is not None
+        except SpecError:  # the library itself cannot run it
+            known[which] = False
     return known[which]
 
 

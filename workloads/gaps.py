@@ -22,7 +22,7 @@ from workloads.model import Model, find, models
 from workloads.pool import BUILT_IN, capture
 from workloads.samples import Sample
 from workloads.search import Contradicted, prove
-from workloads.templates import NONE, Family, chosen, digest, file_of
+from workloads.templates import NO, NONE, YES, Family, chosen, digest, file_of, side
 from workloads.trace import Trace, same
 
 DRAWS = 300  # requests of a model
@@ -98,13 +98,10 @@ def gap(tree: Any, symbols: Ints) -> Path | None:
     """The path to the node between whose ends the symbols fall; None where they come to a leaf."""
     path: Path = ()
     while not isinstance(tree, int):
-        symbol, other, modulus, low, high, *_ = tree
-        value = int(symbols[symbol]) - (int(symbols[other]) if other != NONE else 0)
-        value = abs(value % modulus if modulus else value)
-        if low < value < high:
+        at = side(tree, symbols)
+        if at is None:
             return path
-        side = 5 if value <= low else 6
-        path, tree = (*path, side), tree[side]
+        path, tree = (*path, at), tree[at]
     return None
 
 
@@ -131,8 +128,8 @@ def _on_a_side(family: Family, path: Path, sample: Sample) -> Family:
     symbols, node = _symbols(family, sample), _node(family.tree, path)
     fresh = capture(sample, BUILT_IN)
     value = int(symbols[node[0]])
-    for side, end in ((5, 3), (6, 4)):
-        leaf = chosen(node[side], symbols)
+    for at, end in ((YES, 3), (NO, 4)):
+        leaf = chosen(node[at], symbols)
         if fresh is not None and leaf != NONE and _gives(family, leaf, symbols, fresh):
             moved = [*node[:end], value, *node[end + 1 :]]
             return replace(family, tree=_with(family.tree, path, moved))
@@ -154,8 +151,8 @@ def _symbols(family: Family, sample: Sample) -> Ints:
 
 
 def _node(tree: Any, path: Path) -> Any:
-    for side in path:
-        tree = tree[side]
+    for at in path:
+        tree = tree[at]
     return tree
 
 
@@ -163,8 +160,8 @@ def _with(tree: Any, path: Path, node: Any) -> Any:
     """A tree with another node at a path."""
     if not path:
         return node
-    side = path[0]
-    return [*tree[:side], _with(tree[side], path[1:], node), *tree[side + 1 :]]
+    at = path[0]
+    return [*tree[:at], _with(tree[at], path[1:], node), *tree[at + 1 :]]
 
 
 if __name__ == "__main__":

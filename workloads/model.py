@@ -40,8 +40,7 @@ class Stage:
         steps: denoising steps that the repeats are made of; 0 where they are none.
         reuse: of a step that reuses features, which are not captured; see `workloads.transforms`.
         counts: whole numbers that its operators follow and its inputs do not show, such as how many chunks there are and what
-            is left for the last: where the operators change, the model says by what. None: at this size they are another
-            sequence, for which no template is made.
+            is left for the last: where the operators change, the model says by what.
         uncut: `build` of the same module that takes in one piece what a library cuts up; templates are then of this one.
         cut: (the trace of that module, the shape of its first input) -> of the one that runs; see `workloads.chunked`.
     """
@@ -55,7 +54,7 @@ class Stage:
     assume: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 0
     reuse: Reuse | None = None
-    counts: tuple[int, ...] | None = ()
+    counts: tuple[int, ...] = ()
     uncut: Callable[[], Any] | None = None
     cut: Callable[[Trace, tuple[int, ...]], Trace] | None = None
 

@@ -45,12 +45,9 @@ class _OpaqueError(Exception):
 def signature(stage: Stage, frames: int | None) -> Signature | None:
     """The signature of a stage of a request with that many frames (None: it has none).
 
-    None where no template is made of the stage at this size, where its `build` is no function of a module, or a
-    `functools.partial` of one, or an argument has no name.
+    None where its `build` is no function of a module, or a `functools.partial` of one, or an argument has no name.
     """
     numbers: list[int] = []
-    if stage.counts is None:
-        return None
     try:
         function = _flat(stage.build, numbers)
         built = len(numbers)

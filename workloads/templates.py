@@ -105,13 +105,22 @@ class Family:
         return values if np.array_equal(given, expected) else None
 
 
+YES, NO = 5, 6  # the places of a node's two sides
+
+
+def side(node: Any, symbols: Ints) -> int | None:
+    """The place of the side that the values of the symbols are on, YES or NO; None between the two."""
+    symbol, other, modulus, low, high, *_ = node
+    value = int(symbols[symbol]) - (int(symbols[other]) if other != NONE else 0)
+    value = abs(value % modulus if modulus else value)
+    return YES if value <= low else NO if value >= high else None
+
+
 def chosen(tree: Any, symbols: Ints) -> int:
-    """The leaf of a tree for the values of the symbols."""
+    """The leaf of a tree for the values of the symbols; NONE where they lie between two structures."""
     while not isinstance(tree, int):
-        symbol, other, modulus, low, high, yes, no = tree
-        value = int(symbols[symbol]) - (int(symbols[other]) if other != NONE else 0)
-        value = abs(value % modulus if modulus else value)
-        tree = yes if value <= low else no if value >= high else NONE
+        at = side(tree, symbols)
+        tree = NONE if at is None else tree[at]
     return int(tree)
 
 

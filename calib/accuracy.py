@@ -204,8 +204,8 @@ def page(found: Sequence[Found], frame: pd.DataFrame, files: Sequence[Path], mor
             "What is committed as `sim/calibrations/a100.yaml` is the same recipe on all rows: `make calibration TABLES=dir`.\n"
             "Errors are of single rows, in percent of the measured time; nothing is left out of the scores. Convolutions on the\n"
             "matrix unit are few, so each is scored by a fit without its problem, its own constants included. Forms were chosen\n"
-            "with these rows in view: that Winograd's kernels take images by 16, paddings of convolutions, sizes and schedules of\n"
-            "networks. Constants and weights were not fitted to them.",
+            "with these rows in view: that Winograd's kernels take images by 16, paddings of convolutions, sizes and schedules\n"
+            "of networks. Constants and weights were not fitted to them.",
             _table(heads, list(_lines(found))),
             f"Missed: {'; '.join(missed)}." if missed else "Every figure that was asked for is met.",
             "## By software\nThe software of a row selects the condition of the fit; a convolution's is its algorithm.",

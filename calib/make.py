@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from calib import table
 from calib.devices import device_ids
 from calib.families.base import family_of
 from calib.fit import fit
-from calib.predict import NO_DEVICE, Target, chosen_devices, predict, target
+from calib.predict import NO_DEVICE, UNKNOWN_DTYPE, Target, chosen_devices, predict, target
 from calib.table import Measurements
 from calib.work import NEEDS, work
 from hwspecs import device
-from hwspecs.errors import CalibrationError
+from hwspecs.errors import CalibrationError, nearest
 from sim.fitted import Fitted, Part
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def _outliers(part: Part) -> str:
 def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.DataFrame, list[str]]:
     """The table at a path with predictions appended, and a line for each row that has none. CalibrationError for no table."""
     raw, on = table._loaded(path), target(hardware)
-    frame = _shapes(path, raw, hardware, on)
+    frame, missing = _shapes(path, raw, hardware, on)
     p = predict(frame, on, level)
     out: dict[str, Any] = {"predicted_us": 1e6 * p.predicted, "low_us": 1e6 * p.low, "high_us": 1e6 * p.high}
     out |= {"bound": p.bound, "in_range": p.in_range}
-    why = list(_reasons(path, frame, p.why))
+    why = [*_told(path, missing.index, missing), *_told(path, frame["line"], _reasons(frame, p.why))]
     at = frame["line"].to_numpy() - 2
     for name, values in out.items():
         column = np.full(len(raw), np.nan, dtype=object)
@@ -95,21 +95,33 @@ def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.Da
     return raw, why
 
 
-def _reasons(path: Path, frame: pd.DataFrame, why: NDArray[np.object_]) -> Iterator[str]:
+def _reasons(frame: pd.DataFrame, why: NDArray[np.object_]) -> list[str]:
+    """Why each row is not priced, with what was found; "" where it is."""
+    known = f"(known: {', '.join(table.DTYPES)})"
+    found = zip(why, frame["device"].astype(str), frame["dtype"].astype(str), strict=True)
+    return [
+        f"no hardware file for device '{name}'" if reason == NO_DEVICE
+        else f"unknown dtype '{dtype}'{nearest(dtype, table.DTYPES)} {known}" if reason == UNKNOWN_DTYPE
+        else str(reason)
+        for reason, name, dtype in found
+    ]  # fmt: skip
+
+
+def _told(path: Path, lines: Iterable[int], reasons: Iterable[str]) -> Iterator[str]:
     """A line for each reason that rows have: the first of them, and how many more."""
-    named = frame["device"].astype(str).to_numpy()
-    texts = [
-        f"no hardware file for device '{name}'" if reason == NO_DEVICE else str(reason)
-        for reason, name in zip(why, named, strict=True)
-    ]
+    texts, numbers = list(reasons), list(lines)
     for text in dict.fromkeys(filter(None, texts)):
         more = f" (and {texts.count(text) - 1} more rows)" if texts.count(text) > 1 else ""
-        yield f"{path}:{frame['line'].iat[texts.index(text)]}: {text}{more}"
+        yield f"{path}:{numbers[texts.index(text)]}: {text}{more}"
 
 
-def _shapes(path: Path, raw: pd.DataFrame, hardware: str | None, on: Target) -> pd.DataFrame:
-    """Our columns of the rows that say all that their operator needs. Rows without a device, or of one that the hardware's fit is
-    not for, are taken as shapes to price on the hardware."""
+def _shapes(path: Path, raw: pd.DataFrame, hardware: str | None, on: Target) -> tuple[pd.DataFrame, pd.Series[str]]:
+    """Our columns of the rows that say all that their operator needs, and what the others lack, by line.
+
+    Rows without a device, or of one that the hardware's fit is not for, are taken as shapes to price on the hardware.
+    """
+    import pandas as pd
+
     blank: dict[str, Any] = {
         "latency_us": UNSEEN_LATENCY_US,
         "device": hardware or "",
@@ -123,11 +135,13 @@ def _shapes(path: Path, raw: pd.DataFrame, hardware: str | None, on: Target) -> 
     if hardware and on.devices:
         own = np.isin(chosen_devices(frame["device_id"], on.devices).astype(str), on.devices)
         frame["device_id"] = np.where(own, frame["device_id"], on.devices[0])
-    complete = np.ones(len(frame), dtype=bool)
+    missing = pd.Series("", index=frame["line"].to_numpy())
     for family, needs in NEEDS.items():
         mask = (frame["family"] == family).to_numpy()
-        if mask.any() and needs:
-            complete[mask] = (frame.loc[mask, list(needs)] > 0).all(axis=1)
-    frame = frame[complete].reset_index(drop=True)
+        for name in needs if mask.any() else ():
+            missing[mask & ~(frame[name] > 0).to_numpy() & (missing == "").to_numpy()] = (
+                f"'{name}' is empty or not positive"
+            )
+    frame = frame[(missing == "").to_numpy()].reset_index(drop=True)
     frame["flops"], frame["read_bytes"], frame["write_bytes"] = work(frame)
-    return frame
+    return frame, missing

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calib import carried, power
 from calib.carried import KERNELS
 from calib.devices import CHIPS, device_ids, peaks
-from calib.families.base import Floats, Physical
+from calib.families.base import Floats, Physical, family_of
 from calib.fit import Rows, judged, parts_of, priced
 from calib.held_values import columns_of
 from hwspecs import device
@@ -22,14 +22,17 @@ from sim.cost import BOUNDS
 from sim.fitted import Fitted, Part
 from sim.spread import ROW_EDGES
 from sim.spread import load as spreads
+from workloads.kind import ITEMSIZE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LEVELS = ("roofline", "physical", "calibrated")
-NO_FAMILY, NO_DEVICE, NO_DTYPE, NOT_ASKED = (
+NO_FAMILY, NO_DEVICE, NO_DTYPE, NOT_ASKED, UNKNOWN_DTYPE = (
     "no model prices this operator", "no hardware file for this device", "the device lacks this dtype", "another device",
+    "unknown dtype",
 )  # fmt: skip
+PRODUCTS = ("gemm", "conv", "attention")  # families whose dtype the device must have a rate for
 WIDE = float(np.log(2.0))  # half-width of the interval, in the logarithm, where no held-out row says how far off we are
 
 
@@ -112,19 +115,18 @@ def chosen_devices(names: pd.Series[Any], wanted: tuple[str, ...] | None) -> NDA
 
 def _refused(frame: pd.DataFrame, ids: NDArray[np.object_], on: Target, out: Predictions) -> None:
     known = set(device.device_names())
-    lacks = {id_: _lacks(id_) for id_ in set(ids) & known}
+    has = {id_: set(peaks(id_).flops) for id_ in set(ids) & known}
     dtypes = frame["dtype"].astype(str).to_numpy()
+    needs = np.isin(family_of(frame["op"]).astype(str), PRODUCTS) | np.isin(dtypes, device.DTYPES)
     for i, (id_, dtype) in enumerate(zip(ids, dtypes, strict=True)):
         if on.devices is not None and id_ not in on.devices:
             out.why[i] = NOT_ASKED
         elif id_ not in known:
             out.why[i] = NO_DEVICE
-        elif dtype in lacks[id_]:
+        elif dtype not in ITEMSIZE:
+            out.why[i] = UNKNOWN_DTYPE
+        elif needs[i] and dtype not in has[id_]:
             out.why[i] = NO_DTYPE
-
-
-def _lacks(id_: str) -> set[str]:
-    return set(device.DTYPES) - set(peaks(id_).flops)
 
 
 def _fill(out: Predictions, rows: Rows, fitted: Fitted | None, level: str) -> None:

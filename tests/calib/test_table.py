@@ -13,7 +13,7 @@ import pytest
 from calib.devices import device_ids, peaks
 from calib.make import predicted_table
 from calib.shapes import FAMILIES, At, rows_of
-from calib.table import read
+from calib.table import DTYPES, read
 from calib.work import NEEDS
 from hwspecs.device import device_names
 from hwspecs.errors import CalibrationError
@@ -269,3 +269,17 @@ def test_rows_of_an_unknown_device_are_one_line(tmp_path: Path) -> None:
     assert list(predicted_table(path, None, "physical")[1]) == [
         f"{path}:2: no hardware file for device 'H800' (and 2 more rows)"
     ]
+
+
+def test_predict_tells_a_dtype_that_there_is_not_and_an_extent_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.csv"
+    rows = ["op,dtype,device,batch,m,n,k", "linear,bf17,a100-sxm-80gb,1,64,64,64", "linear,bf16,a100-sxm-80gb,1,64,64,"]
+    rows += [f"linear,{dtype},a100-sxm-80gb,1,64,64,64" for dtype in ("bf16", "int64")]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    frame, why = predicted_table(path, None, "physical")
+    assert why == [
+        f"{path}:3: 'k' is empty or not positive",
+        f"{path}:2: unknown dtype 'bf17'; did you mean 'bf16'? (known: {', '.join(DTYPES)})",
+        f"{path}:5: the device lacks this dtype",
+    ]
+    assert frame["predicted_us"].isna().tolist() == [True, True, False, True]

@@ -51,12 +51,7 @@ def on_chip(rows: Rows, terms: Terms, share: float | None = None) -> Physical:
     if share is None:
         return priced(rows, terms, is_abroad=True)
     if rows.name in lanes.PARTS:
-        most = max(share, LANES)
-        boost = priced(rows, terms, lanes.at_clock(most), is_abroad=True)
-        if share == most:
-            return boost
-        long = priced(rows, terms, lanes.at_clock(share), is_abroad=True)
-        return replace(long, time=lanes.throttled(boost.time, long.time))
+        return _on_lanes(rows, terms, share)
 
     def change(on: Rates) -> Rates:
         if rows.family.name in STREAMS:
@@ -64,3 +59,16 @@ def on_chip(rows: Rows, terms: Terms, share: float | None = None) -> Physical:
         return replace(on, tensor_sustained=share)
 
     return priced(rows, terms, change, is_abroad=True)
+
+
+def _on_lanes(rows: Rows, terms: Terms, share: float) -> Physical:
+    """Kernels of the vector lanes at a sustained share of the clock. Where the power limit binds, the energies of lanes and of
+    memory add up, whichever of the two would pace the kernel without it."""
+    chip = device.load(str(rows.frame["device_id"].iat[0]))
+    most = max(share, LANES)
+    boost = priced(rows, terms, lanes.at_clock(most), is_abroad=True)
+    if share == most:
+        return boost
+    long = priced(rows, terms, lanes.at_clock(share), is_abroad=True)
+    moved = long.terms["hbm"] * chip.hbm.bandwidth * (terms.hbm_tile if rows.name == lanes.PRODUCTS else 1.0)
+    return replace(long, time=lanes.throttled(boost.time, long.time + lanes.per_byte(chip) * moved))

@@ -1,26 +1,55 @@
-"""Kernels of the vector lanes on a chip: the clock that its power leaves them, and what a benchmark of single calls sees of it.
+"""Kernels of the vector lanes on a chip: how fast shared memory feeds them, the clock that its power leaves them, and what a
+benchmark of single calls sees of it.
 
 Public fp32 rows are single calls with the host's dispatch between them, so a short kernel leaves the chip idle for most of the
-time and runs at the boost clock, while a long one, called again and again, runs at the clock that the power limit sustains.
+time and runs at the boost clock, while a long one, called again and again, may draw no more than the power limit in the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from calib.families.base import Floats
 from hwspecs.device import Device
-from hwspecs.power import LANES, lane_clock
+from hwspecs.power import LANES, lane_clock, memory_energy
 from hwspecs.rates import Rates, rates
 from hwspecs.silicon import anchor
+from sim.formulas import fourth, fourth_root
 
 PRODUCTS = "gemm/fp32"  # the part that keeps the lanes full, and meets the power limit
 PARTS = (PRODUCTS, "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
-IDLE = 200e-6  # s that a chip rests between two timed calls: dispatch and synchronisation. Public fp32 products on the T4, whose
+IDLE = 350e-6  # s that a chip rests between two timed calls: dispatch and synchronisation. Public fp32 products on the T4, whose
 # rate falls from 7 to 3 TFLOP/s as calls grow from 0.1 to 10 ms, give 50 to 230 us
+# B/cycle of an SM's shared memory: 128 since Volta, but for Turing ("128 bytes/clock per SM versus 64 bytes/clock in Turing":
+# NVIDIA Ampere GA102 whitepaper, GA10x SM), whose SM has 16 load and store units where Volta has 32 (their whitepapers' figures).
+SHARED, NARROW = 128.0, {"t4": 64.0}
+FRAGMENT, WARPS = 8.0, 4.0  # longest edge of what a thread computes of C (CUTLASS, SIMT kernels of 128 x 128); warps that a
+# block has at least: one for each scheduler of an SM, so that threads of small blocks hold less of C, and read more for it
+WARP = 32.0  # threads
+ITEM = 4.0  # B
+LARGE = (128.0, 128.0)  # the block that long products take
+
+
+def port(device_id: str) -> float:
+    """B/cycle of an SM's shared memory."""
+    return NARROW.get(device_id, SHARED)
+
+
+def feed(bm: Any, bn: Any, per_cycle: Any, width: float) -> Any:
+    """Time of fp32 blocks of bm x bn on lanes of `per_cycle` FLOP/cycle over that of LARGE ones that SHARED B/cycle feed: a thread
+    reads its fragments of A and B for every k, and the tiles pass the same port twice, into registers and out again."""
+
+    def time(m: Any, n: Any, through: float) -> Any:
+        held = np.minimum(FRAGMENT**2, m * n / (WARPS * WARP))
+        wide = np.exp2(np.ceil(np.log2(held) / 2.0))
+        per_flop = ITEM * ((wide + held / wide) / held + 2.0 * (m + n) / (m * n)) / 2.0
+        return fourth_root(1.0 + fourth(per_flop * per_cycle / through))
+
+    return time(bm, bn, width) / time(*LARGE, SHARED)
 
 
 def share(device: Device) -> float:
@@ -29,7 +58,8 @@ def share(device: Device) -> float:
     if device.silicon is None:
         return LANES
     on = rates(device)
-    return LANES * float(lane_clock(on, device.silicon, device.power.tdp, anchor(device))) / float(on.sm_clock)
+    busy = LANES / float(feed(*LARGE, device.vector.fp32, port(device.name)))
+    return LANES * float(lane_clock(on, device.silicon, device.power.tdp, anchor(device), busy)) / float(on.sm_clock)
 
 
 def at_clock(of: float) -> Callable[[Rates], Rates]:
@@ -37,7 +67,15 @@ def at_clock(of: float) -> Callable[[Rates], Rates]:
     return lambda on: replace(on, sm_clock=on.sm_clock * of, tensor_sustained=1.0)
 
 
+def per_byte(device: Device) -> float:
+    """s that a byte of device memory takes out of what the power limit leaves for work; 0 where the file does not say what the
+    device is made of."""
+    if device.silicon is None:
+        return 0.0
+    return float(memory_energy(rates(device), device.silicon, device.power.tdp, anchor(device)))
+
+
 def throttled(boost: Floats, sustained: Floats) -> Floats:
-    """Seconds of calls that take `boost` near the boost clock and `sustained` at the sustained one: in between by the share of
-    the time that a call keeps the chip busy, T / (T + IDLE)."""
-    return np.asarray(boost + (sustained - boost) * boost / (boost + IDLE))
+    """Seconds of calls that take `boost` at the boost clock and `sustained` at what the power limit pays for: the energy of the
+    rest between two calls (IDLE) is left over for the call, so that it takes the longer of `boost` and `sustained` - IDLE."""
+    return np.asarray(fourth_root(fourth(boost) + fourth(np.maximum(sustained - IDLE, 0.0))))

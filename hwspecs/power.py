@@ -181,17 +181,26 @@ def sustained_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0
     return _fastest(on, draws, cap)
 
 
-def lane_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:
-    """Hz at which long fp32 products on the vector lanes draw `cap` W: at most the boost clock. Their operands come from L2; the
-    memory is at rest, since a product long enough to be throttled reads little of it."""
+def lane_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0, busy: float = LANES) -> Any:
+    """Hz at which long fp32 products on the vector lanes draw `cap` W: at most the boost clock. Their operands come from L2, and
+    keep the lanes `busy` for that share of the time; what memory draws is apart (`memory_energy`)."""
 
     def draws(clock: Any) -> Any:
         volts = _volts(clock, silicon)
-        done = replace(_products(on, "fp32", LANES, clock), hbm_bytes=0.0)
+        done = replace(_products(on, "fp32", busy, clock), hbm_bytes=0.0)
         terms = work(done, on, silicon, volts) | {"idle": _idle(on, silicon, anchored, volts)}
         return at_board(terms, silicon).value
 
     return _fastest(on, draws, cap)
+
+
+def memory_energy(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:
+    """s that a byte of device memory takes out of the energy that `cap` W leave for work, at the lowest voltage, where a limit
+    that binds drives a chip: joules of the byte over watts above those of a device at rest."""
+    lowest = of(data("energy")["floor"])[1]
+    done = Activity({}, 0.0, 0.0, 0.0, 1.0)
+    byte = at_board(work(done, on, silicon, lowest), silicon).value
+    return byte / (cap - with_board(_idle(on, silicon, anchored, lowest)).value)
 
 
 def _fastest(on: Rates, draws: Callable[[Any], Any], cap: Any) -> Any:

@@ -92,7 +92,7 @@ class Priced:
 
 def price(
     shapes: Shapes, rates: Rates, terms: Terms, writes_stay: bool = False, least: Floats | None = None,
-    from_memory: bool = False,
+    from_memory: bool = False, feed: Floats | None = None,
 ) -> Priced:  # fmt: skip
     """Time of every product on one device, without the gap before the next kernel.
 
@@ -100,18 +100,21 @@ def price(
     `least`: edge (rows,) below which the library has no tile for a product, whose k it does not split either; 0: whole menu.
     `from_memory`: the library chooses as if operands came from memory: it splits k, or takes small tiles, only until reading them
     at the peak bandwidth would bind; so these choices take at least that long, wherever the operands are.
+    `feed`: for each choice of the menu, the time on the vector lanes over that at their rate; None: 1.
     """
     on = tiles.chip(rates, terms, rates.tensor[shapes.dtype], rates.vector[shapes.dtype])
     missing = traffic.miss(shapes.distance, rates, terms)
     hbm_bytes = shapes.reads * missing + shapes.writes * (missing if writes_stay else 1.0)
     hbm = hbm_bytes / (np.asarray(rates.hbm_bandwidth) * terms.hbm_tile)
     edge = np.zeros(len(shapes)) if least is None else least
+    slower = np.ones(len(tiles.MENU)) if feed is None else feed
+    every = on._replace(lanes=on.lanes * slower[:, None])
     cold = _cold(shapes, rates) if from_memory else np.zeros(len(shapes))
     parts = [slice(i, i + CHUNK) for i in range(0, len(shapes), CHUNK)]
-    chosen = [_best(shapes.part(some), hbm[some], cold[some], on, terms, edge[some]) for some in parts]
+    chosen = [_best(shapes.part(some), hbm[some], cold[some], every, terms, edge[some]) for some in parts]
     tile = np.concatenate([c for c, _ in chosen]) if chosen else np.zeros(0, dtype=np.int64)
     landscape = np.concatenate([seen for _, seen in chosen], axis=1) if chosen else np.zeros((len(LANDSCAPE), 0))
-    t = _terms(shapes, on, terms, tiles.MENU[tile].T)
+    t = _terms(shapes, on._replace(lanes=on.lanes * slower[tile]), terms, tiles.MENU[tile].T)
     time = np.maximum(tiles.combine(t.tensor, t.l2, t.latency, hbm) + t.fixed, np.where(USUAL[tile], 0.0, cold))
     peak = np.asarray(rates.sm_count * rates.sm_clock * rates.matmul(shapes.dtype))
     lower = np.maximum(shapes.flops / peak, hbm_bytes / np.asarray(rates.hbm_bandwidth))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calib import streaming
+from calib import lanes, streaming
 from calib.families.base import Family, Floats, Physical, floats, joined
 from hwspecs.rates import Rates
 from sim import gemm_reference as reference
+from sim import tiles
 from sim.calibration import Terms
 from sim.gemm_reference import LANDSCAPE
 from workloads.kind import ITEMSIZE
@@ -81,6 +82,13 @@ def _delivered(rates: Rates, dtype: str) -> Rates:
     return replace(rates, tensor={**rates.tensor, "fp16": A100_RATIO * np.asarray(rates.vector["fp32"])})
 
 
+def _feed(frame: pd.DataFrame, rates: Rates) -> Floats:
+    """How much longer each choice of tile takes on the lanes of the rows' device than what feeds them allows elsewhere."""
+    bm, bn, _ = tiles.MENU.T
+    width = lanes.port(str(frame["device_id"].iat[0]))
+    return np.asarray(lanes.feed(bm, bn, float(np.max(rates.vector["fp32"])), width))
+
+
 def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, delivered: bool = False) -> Physical:
     """Time of each product, and the gap to the next kernel where the row holds it. Products that a benchmark writes over and over
     stay in an L2 that holds them."""
@@ -88,7 +96,8 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, delivered: bool = 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         on = _delivered(rates, dtype) if delivered else rates
         least = least_edge(part) if delivered else None
-        found = reference.price(shapes(part, dtype), on, terms, writes_stay=True, least=least, from_memory=True)
+        feed = _feed(part, rates) if delivered and dtype == "fp32" else None
+        found = reference.price(shapes(part, dtype), on, terms, True, least, from_memory=True, feed=feed)
         columns = dict(vars(found))
         return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))
 

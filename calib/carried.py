@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import lanes
+from calib import lanes, streaming
 from calib.families.base import Floats, Physical
 from calib.fit import Rows, priced
 from hwspecs import device
@@ -48,6 +48,8 @@ def on_chip(rows: Rows, terms: Terms, share: float | None = None) -> Physical:
     bandwidth. None: as the device's file has it, and for products on the lanes as power leaves it."""
     if share is None and rows.name == lanes.PRODUCTS:
         share = lanes.share(device.load(str(rows.frame["device_id"].iat[0])))
+    if share is None and rows.family.name in STREAMS:
+        share = streaming.reached(str(rows.frame["device_id"].iat[0]))
     if share is None:
         return priced(rows, terms, is_abroad=True)
     if rows.name in lanes.PARTS:

@@ -22,14 +22,14 @@ from sim.formulas import fourth, fourth_root
 
 PRODUCTS = "gemm/fp32"  # the part that keeps the lanes full, and meets the power limit
 PARTS = (PRODUCTS, "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
-IDLE = 350e-6  # s that a chip rests between two timed calls: dispatch and synchronisation. Public fp32 products on the T4, whose
-# rate falls from 7 to 3 TFLOP/s as calls grow from 0.1 to 10 ms, give 50 to 230 us
+IDLE = 380e-6  # s that a chip rests between two timed calls, for dispatch and synchronisation: least squares with the T4's share
+# on its unbatched fp32 products, +- 16 us; its batched ones, which have no part in that, give 460 +- 30 us
 # B/cycle of an SM's shared memory: 128 since Volta, but for Turing ("128 bytes/clock per SM versus 64 bytes/clock in Turing":
 # NVIDIA Ampere GA102 whitepaper, GA10x SM), whose SM has 16 load and store units where Volta has 32 (their whitepapers' figures).
 SHARED, NARROW = 128.0, {"t4": 64.0}
-FRAGMENT, WARPS = 8.0, 4.0  # longest edge of what a thread computes of C (CUTLASS, SIMT kernels of 128 x 128); warps that a
-# block has at least: one for each scheduler of an SM, so that threads of small blocks hold less of C, and read more for it
-WARP = 32.0  # threads
+FRAGMENT = 8.0  # longest edge of what a thread computes of C (CUTLASS, SIMT kernels of 128 x 128)
+# A block has a warp for each scheduler of an SM at least, so that threads of small blocks hold less of C, and read more for it.
+THREADS = 128.0
 ITEM = 4.0  # B
 LARGE = (128.0, 128.0)  # the block that long products take
 
@@ -40,11 +40,12 @@ def port(device_id: str) -> float:
 
 
 def feed(bm: Any, bn: Any, per_cycle: Any, width: float) -> Any:
-    """Time of fp32 blocks of bm x bn on lanes of `per_cycle` FLOP/cycle over that of LARGE ones that SHARED B/cycle feed: a thread
-    reads its fragments of A and B for every k, and the tiles pass the same port twice, into registers and out again."""
+    """Time of fp32 blocks of bm x bn on lanes of `per_cycle` FLOP/cycle which `width` B/cycle feed, over that of LARGE ones which
+    SHARED feed: a thread reads its fragments of A and B for every k, and the tiles pass the same port twice, into registers
+    and out again."""
 
     def time(m: Any, n: Any, through: float) -> Any:
-        held = np.minimum(FRAGMENT**2, m * n / (WARPS * WARP))
+        held = np.minimum(FRAGMENT**2, m * n / THREADS)
         wide = np.exp2(np.ceil(np.log2(held) / 2.0))
         per_flop = ITEM * ((wide + held / wide) / held + 2.0 * (m + n) / (m * n)) / 2.0
         return fourth_root(1.0 + fourth(per_flop * per_cycle / through))
@@ -76,6 +77,8 @@ def per_byte(device: Device) -> float:
 
 
 def throttled(boost: Floats, sustained: Floats) -> Floats:
-    """Seconds of calls that take `boost` at the boost clock and `sustained` at what the power limit pays for: the energy of the
-    rest between two calls (IDLE) is left over for the call, so that it takes the longer of `boost` and `sustained` - IDLE."""
-    return np.asarray(fourth_root(fourth(boost) + fourth(np.maximum(sustained - IDLE, 0.0))))
+    """Seconds of calls that take `boost` at the boost clock and `sustained`, no less, at what the power limit pays for: energy of
+    the rest between two calls (IDLE) is left over for the call, so that it takes the longer of `boost` and `sustained` - IDLE. A
+    soft maximum, as overlapping times are combined, which is `boost` for short calls and where the limit just does not bind."""
+    spared, at_most = (np.maximum(time - IDLE, 0.0) for time in (sustained, boost))
+    return np.asarray(fourth_root(fourth(boost) + fourth(spared) - fourth(at_most)))

@@ -165,7 +165,7 @@ def on_new_device(rows: Rows) -> tuple[Physical, Floats]:
         borrowed = _floors(rows, None)
         bare = rows.name == "attention/encoder"
         alone = bare & (rows.frame["timing"] == "kernel").to_numpy()
-        return priced(rows, fits.base_terms(), is_abroad=True), _of_host(rows, np.where(alone, 0.0, borrowed))
+        return carried.on_chip(rows, fits.base_terms()), _of_host(rows, np.where(alone, 0.0, borrowed))
     floor, parts = np.zeros(len(rows)), []
     groups = carried.groups(rows)
     labels = np.array([name if name in known else "" for name in groups], dtype=object)

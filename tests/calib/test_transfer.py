@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib import accuracy_intervals, accuracy_transfer, cells, lanes, power, transfer, transfer_report
+from calib import accuracy_intervals, accuracy_transfer, cells, lanes, power, streaming, transfer, transfer_report
 from calib.carried import on_chip
 from calib.families.base import families
 from calib.families.gemm import EDGE
@@ -26,6 +26,7 @@ from hwspecs.rates import rates
 from sim.fitted import Part, base_terms
 from sim.intervals import Interval, size_of
 from sim.spread import load as load_spreads
+from sim.tiles import TILES
 
 LAW = power.Law(0.86e-9, 0.35e-9, 0.89)
 
@@ -120,9 +121,11 @@ def test_the_tiles_of_a_library_are_found(edge: float) -> None:
     assert set(found.frame[EDGE]) == {edge}
 
 
-def test_power_leaves_the_lanes_of_a_t4_half_of_their_clock() -> None:
+def test_power_leaves_the_lanes_of_a_t4_half_of_their_rate() -> None:
     share = {id_: lanes.share(device.load(id_)) for id_ in ("t4", "v100-pcie", "a100-sxm-80gb")}
-    assert 0.4 < share["t4"] < 0.6 < share["v100-pcie"] == share["a100-sxm-80gb"] == LANES
+    rate = share["t4"] / float(lanes.feed(*lanes.LARGE, 128.0, lanes.port("t4")))
+    assert 0.4 < rate < 0.6 < share["v100-pcie"] == share["a100-sxm-80gb"] == LANES
+    assert rate < share["t4"] < LANES  # lanes that wait for operands draw less, and keep more of the clock
     tdp = device.load("t4").power.tdp
     clocks = [
         lanes.share(replace(device.load("t4"), power=replace(device.load("t4").power, tdp=w))) for w in (tdp, 2 * tdp)
@@ -130,12 +133,47 @@ def test_power_leaves_the_lanes_of_a_t4_half_of_their_clock() -> None:
     assert clocks[0] < clocks[1]
 
 
-@given(st.floats(1e-7, 1.0), st.floats(1.0, 4.0))
-def test_a_long_call_is_throttled_and_a_short_one_is_not(boost: float, slower: float) -> None:
-    time = float(lanes.throttled(np.array(boost), np.array(boost * slower)))
-    assert boost <= time <= boost * slower * (1 + 1e-12)
-    if boost < 0.01 * lanes.IDLE:
-        assert time < boost * (1.0 + 0.03 * slower)
+@given(st.floats(1e-7, 1.0), st.floats(1.0, 4.0), st.floats(1.0, 2.0))
+def test_a_long_call_is_throttled_and_a_short_one_is_not(boost: float, slower: float, more: float) -> None:
+    first, limited = np.array(boost), np.array(boost * slower)
+    time = float(lanes.throttled(first, limited))
+    assert boost * (1 - 1e-12) <= time <= boost * slower * (1 + 1e-12)
+    # more power, or less to do, is never slower
+    assert time <= float(lanes.throttled(first, limited * more)) * (1 + 1e-12)
+    assert time <= float(lanes.throttled(np.minimum(first * more, limited), limited)) * (1 + 1e-12)
+    if boost * slower < lanes.IDLE:
+        assert time == pytest.approx(boost)
+    if boost > 100.0 * lanes.IDLE:
+        assert time > 0.95 * boost * slower
+
+
+@given(st.sampled_from(TILES), st.floats(16.0, 512.0), st.floats(16.0, 512.0), st.floats(1.0, 8.0))
+def test_wider_shared_memory_is_never_slower(tile: tuple[int, int], lanes_: float, width: float, more: float) -> None:
+    narrow, wide = (float(lanes.feed(*tile, lanes_, w)) for w in (width, width * more))
+    assert wide <= narrow * (1 + 1e-12)
+
+
+def test_half_the_shared_memory_slows_lanes_by_a_quarter() -> None:
+    """By hand: 8 x 8 of C in a thread take 16 operands of 4 B for 128 FLOP, and blocks of 128 x 128 pass twice 8 B for 256:
+    0.5625 B a FLOP, so that 128 FLOP a cycle want 72 B: 1.125 of 64 B, 0.5625 of 128 B."""
+    assert float(lanes.feed(128.0, 128.0, 128.0, 64.0)) == pytest.approx(((1 + 1.125**4) / (1 + 0.5625**4)) ** 0.25)
+    assert float(lanes.feed(128.0, 128.0, 128.0, 128.0)) == 1.0
+    small = [float(lanes.feed(*tile, 128.0, 128.0)) for tile in ((128, 128), (128, 64), (64, 64), (32, 64), (32, 32))]
+    assert small == sorted(small)  # threads of small blocks hold less of C, and read more for it
+
+
+def test_a_byte_of_memory_takes_power_from_the_lanes() -> None:
+    t4 = device.load("t4")
+    byte = 52e-12 * 1.3  # J: GDDR6, and what the board and rest draw of the power
+    assert t4.power.tdp * lanes.per_byte(t4) == pytest.approx(byte, rel=0.2)
+    assert lanes.per_byte(replace(t4, power=replace(t4.power, tdp=140.0))) < lanes.per_byte(t4)
+    assert lanes.per_byte(replace(t4, silicon=None)) == 0.0
+
+
+def test_check_bits_beside_the_data_take_bandwidth() -> None:
+    assert streaming.reached("t4") == streaming.reached("l40s") < 1.0 == streaming.reached("a100-sxm-80gb")
+    made_of = [device.load(id_).silicon for id_ in streaming.CHECKED]
+    assert {s.memory for s in made_of if s is not None} == {"GDDR6"}
 
 
 def test_floors_of_layers_follow_the_clock_and_those_of_hosts_do_not() -> None:

@@ -28,6 +28,7 @@ COUNTED = (
     1 << 62
 )  # FLOPs that a column of 64 bits holds; a larger call is priced as one head, which fills any device, times heads
 SPATIAL, TEMPORAL, JOINT = CALLS = ("spatial", "temporal", "joint")
+NETWORKS = ("decoder", "interpolation")  # of Make-A-Video
 FRAMES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 LONGER = (8192, 16384, 32768)  # for spatial and temporal attention alone, as long as the temporal one takes less time
 
@@ -40,6 +41,7 @@ class Shape:
 
     extra: keys of the spatial attention beyond its pixels (of a prompt). spatial, temporal: calls of one pass; repeats: passes.
     label: of the attention operators, which names the library that unfused attention follows (`workloads.baselines`).
+    interleaved: 1 where heads lie inside the tokens, so that an unfused product of several sequences copies them apart.
     """
 
     clips: int
@@ -52,6 +54,7 @@ class Shape:
     temporal: int
     repeats: int
     label: str = "attention"
+    interleaved: int = 1
 
     def scaled(self, side: int) -> Shape:
         """At `side` times the height and width."""
@@ -68,7 +71,7 @@ class Shape:
             "kv_heads": self.heads,
             "head_dim": self.head_dim,
             "causal": 0,
-            "interleaved": 1,
+            "interleaved": self.interleaved,
             "mask": 0,
         }
         batch, q_len, extra, role = {
@@ -114,6 +117,12 @@ def shapes(suite: Suite, component: str, model: str = VIDEO) -> tuple[Shape, ...
             )
         )  # fmt: skip
     return tuple(sorted(levels, key=lambda s: -s.pixels))
+
+
+def networks(suite: Suite) -> tuple[str, ...]:
+    """Make-A-Video's components that attend over space and time: without interpolation there is one fewer."""
+    names = {s.name for s in suite.member(VIDEO).trace.segments}
+    return tuple(name for name in NETWORKS if name in names)
 
 
 def exact_flops(found: Sequence[Shape]) -> tuple[int, int, int]:

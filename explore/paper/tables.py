@@ -13,7 +13,7 @@ import numpy as np
 from explore.paper import caches
 from explore.paper.claims_memory import over_calls
 from explore.paper.claims_shape import RESOLUTIONS, SIDES, UNET, lengths
-from explore.paper.frames import crossed_at, crossover, over_frames, shapes
+from explore.paper.frames import crossed_at, crossover, networks, over_frames, shapes
 from explore.paper.suite import (
     GROUPS,
     IMAGEN,
@@ -33,7 +33,6 @@ from workloads.ops.attention import ROLES
 from workloads.views import attention, histogram, intensities, matrix_bytes_per_pass, period
 
 PROFILED = (SD, IMAGEN, MUSE, PARTI)
-NETWORKS = ("decoder", "interpolation")
 BLOCKS = {
     "down": 2,
     "up": 3,
@@ -258,7 +257,7 @@ def temporal(suite: Suite) -> Sequence[Table]:
         for way in WAYS:
             cost = member.priced[way].cost
             time, hbm = cost.per_call(cost.time), cost.per_call(cost.hbm_bytes)
-            for network in NETWORKS:
+            for network in networks(suite):
                 at = [s.name for s in member.trace.segments].index(network)
                 for role in ("self", "temporal"):
                     mine = (segment == at) & (group == ROLES.index(role))

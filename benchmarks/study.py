@@ -39,13 +39,13 @@ class Other:
 
 CAUSES = (
     (
-        "Imagen's networks that upscale have most of its time, are convolutions, and attend at their lowest level alone; by its "
-        "published sizes its base network is more than half convolution too",
+        "Imagen's networks that upscale have most of its time, are convolutions, and attend at their lowest level alone; its "
+        "base network, by its published sizes, has more convolution than the study says too",
         ("C04", "C05", "C06", "C07", "C10"),
     ),
     (
-        "temporal attention has less than a tenth of the FLOPs of spatial attention, a fifth of its bytes, smaller scores, "
-        "and kernels that are not slow enough to make up for it",
+        "temporal attention has a small part of the FLOPs (C19) and bytes of spatial attention and smaller scores, and its "
+        "kernels are not slow enough to make up for that",
         ("C18", "C20", "C22"),
     ),
     (

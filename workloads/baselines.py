@@ -158,6 +158,14 @@ def told(part: Trace, stage: Stage) -> Trace:
     return replace(part, labels=tuple(labels), op_label=np.array([labels[label] for label in of], dtype=np.int64))
 
 
+def renamed(trace: Trace, name: str) -> Trace:
+    """The trace with every attention operator of a library said to be another's; the same where `name` is ''."""
+    if not name:
+        return trace
+    parts = (label.split(SEPARATOR) for label in trace.labels)
+    return replace(trace, labels=tuple(SEPARATOR.join(name if p in BASELINES else p for p in label) for label in parts))
+
+
 def _reads_held(part: Trace, ops: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which of some ops read keys and values that rest in memory, bool (ops,): a cache, or keys made once."""
     weights = np.add.reduceat(np.append(part.tensor_is_weight[part.input_ids], 0), part.input_offsets[:-1]) > 0

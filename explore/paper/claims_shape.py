@@ -13,7 +13,7 @@ import numpy as np
 
 from explore.paper import checks
 from explore.paper.finding import Finding, Times, exact, greatest, named
-from explore.paper.frames import Shape, crossover, exact_flops, shapes
+from explore.paper.frames import Shape, crossover, exact_flops, networks, shapes
 from explore.paper.suite import DIFFUSION_TTI, FLASH, LLM, MUSE, PARTI, SD, TITLE, TRANSFORMER_TTI, VIDEO, Suite
 from workloads.ops.attention import ROLES
 from workloads.views import Attention, attention, histogram, intensities, matrix_bytes_per_pass, period
@@ -175,7 +175,7 @@ def _convolution_attention(suite: Suite, projections: bool) -> dict[int, dict[st
 
 def c19(suite: Suite) -> Finding:
     """Temporal over spatial, FLOPs."""
-    by_network = {n: shapes(suite, n) for n in ("decoder", "interpolation")}
+    by_network = {n: shapes(suite, n) for n in networks(suite)}
     totals = {n: exact_flops(s) for n, s in by_network.items()}
     spatial, temporal = (sum(t[i] for t in totals.values()) for i in (0, 1))
     frames = {n: s[0].frames for n, s in by_network.items()}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from explore.paper import checks
 from explore.paper.finding import Finding, Times, greatest, listed, named, timed
-from explore.paper.frames import exact_flops, shapes
+from explore.paper.frames import exact_flops, networks, shapes
 from explore.paper.suite import (
     DIFFUSION,
     DIFFUSION_TTI,
@@ -31,7 +31,6 @@ from explore.paper.suite import (
 ATTENTION, CONVOLUTION, LINEAR, GROUP_NORM = "attention", "Convolution", "Linear", "GroupNorm"
 SEEN = 5.0  # %, from which a class of operators counts as one that a model has (C32)
 SELF, TEMPORAL = "attention, self", "attention, temporal"
-NETWORKS = ("decoder", "interpolation")  # of Make-A-Video, that attend over space and time
 _NAMES = (ATTENTION, LINEAR, *(g for g in GROUPS if not g.startswith((ATTENTION, LINEAR))))
 BASE = "base"  # Imagen's 64 x 64 network, which has most of its attention
 
@@ -141,8 +140,8 @@ def c18(suite: Suite) -> Finding:
         return _video(t, way, TEMPORAL, component) / _video(t, way, SELF, component)
 
     times = Times(suite)
-    parts = {n: ratio(times, component=n) for n in NETWORKS}
-    work = {g: sum(exact_flops(shapes(suite, n))[i] for n in NETWORKS) for i, g in enumerate((SELF, TEMPORAL))}
+    parts = {n: ratio(times, component=n) for n in networks(suite)}
+    work = {g: sum(exact_flops(shapes(suite, n))[i] for n in networks(suite)) for i, g in enumerate((SELF, TEMPORAL))}
     alone = Times(suite, projections=False)
     rates = {g: work[g] / _video(alone, UNFUSED, g) / 1e12 for g in work}
     why = (
@@ -242,7 +241,8 @@ def _sped(t: Times, model: str, component: str = "") -> float:
 
 
 def _video(t: Times, way: str, group: str, component: str = "") -> float:
-    return sum(t.of(VIDEO, way, group, n) for n in NETWORKS if n.startswith(component))
+    """Seconds of a group in Make-A-Video's networks that attend over space and time, or in one of them."""
+    return sum(t.of(VIDEO, way, group, n) for n in networks(t.suite) if n.startswith(component))
 
 
 def _latency(suite: Suite, model: str, way: str) -> float:
@@ -254,8 +254,9 @@ def _pixels(suite: Suite, group: str = CONVOLUTION, way: str = UNFUSED) -> str:
     t = Times(suite)
     base = t.share(IMAGEN, way, group, BASE)
     outside = 100 * (1 - t.total(IMAGEN, way, BASE) / t.total(IMAGEN, way))
-    video = sum(t.of(VIDEO, way, group, n) for n in NETWORKS) / sum(t.total(VIDEO, way, n) for n in NETWORKS)
-    upscaled = 100 * (1 - sum(t.total(VIDEO, way, n) for n in NETWORKS) / t.total(VIDEO, way))
+    attending = sum(t.total(VIDEO, way, n) for n in networks(suite))
+    video = _video(t, way, group) / attending
+    upscaled = 100 * (1 - attending / t.total(VIDEO, way))
     return (
         f"networks that upscale, which attend at their lowest level or not at all, take {outside:.0f} % of Imagen's time and "
         f"{upscaled:.0f} % of Make-A-Video's; without them {group.lower()} is {base:.1f} and {100 * video:.1f} %"

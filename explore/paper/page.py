@@ -31,7 +31,9 @@ NOTES = {
     "cross-attention, whose share goes with the square.",
     "fig6": "Instructions and cycles are modelled: the assumptions, and what each does when it is varied, "
     "are rows of fig6_caches.csv.",
-    "fig7": "FLOPs are exact: spatial F, temporal F squared, joint F squared times the square of the pixels.",
+    "fig7": "FLOPs are exact: spatial F, temporal F squared, joint F squared times the square of the pixels. Times cross twice "
+    "where temporal attention takes longer at a few frames already: each of its sequences fills a part of one block alone. "
+    "The last crossing is drawn; fig7_crossover says how many there are.",
 }
 
 

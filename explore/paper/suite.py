@@ -18,6 +18,7 @@ from hwspecs.software import Software
 from sim.result import Priced, call_class, call_role
 from sim.scenario import Scenario
 from sim.simulate import price
+from workloads import baselines
 from workloads.cache import trace_of
 from workloads.kind import REPORT_CLASSES, Ints
 from workloads.lower import Kernels
@@ -76,10 +77,14 @@ class Suite:
     """Members by model and the fields of the request that differ from its default, made when they are asked for.
 
     asked: fields of the request by model, where it is not the default's. left_out: components by model whose time does not
-    count.
+    count. device: an id. changed: fields of the software that are not the study's. baseline: whose unfused attention every model
+    runs (`workloads.baselines`), its own library's where none is named.
     """
 
     level: str = "physical"
+    device: str = DEVICE
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str = ""
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: ASKED)
     left_out: Mapping[str, Collection[str]] = field(default_factory=dict)
     _made: dict[Any, Member] = field(default_factory=dict)
@@ -87,7 +92,11 @@ class Suite:
     @cached_property
     def rates(self) -> Rates:
         """Of the study's device."""
-        return rates(device.load(DEVICE))
+        return rates(device.load(self.device))
+
+    def software(self, way: str) -> Software:
+        """The study's, with a way to run attention."""
+        return replace(with_attention(way), **self.changed)
 
     def scenario(self, model: str, way: str = FLASH, **request: Any) -> Scenario:
         """A model at the study's request with some fields changed."""
@@ -95,7 +104,7 @@ class Suite:
         return Scenario(
             name="-".join(part for part in (model, sizes) if part), model=model,
             request=find(model).request(**{**self.asked.get(model, {}), **request}),
-            device=device.load(DEVICE), software=with_attention(way), level=self.level,
+            device=device.load(self.device), software=self.software(way), level=self.level,
             path=f"{model}.yaml",
         )  # fmt: skip
 
@@ -104,8 +113,8 @@ class Suite:
         key = (model, *sorted(request.items()))
         if key not in self._made:
             scenario = self.scenario(model, **request)
-            trace = trace_of(model, scenario.request)
-            priced = {way: price(trace, with_attention(way), self.rates, self.level) for way in WAYS}
+            trace = baselines.renamed(trace_of(model, scenario.request), self.baseline)
+            priced = {way: price(trace, self.software(way), self.rates, self.level) for way in WAYS}
             self._made[key] = Member(scenario, trace, priced, self.left_out.get(model, ()))
         return self._made[key]
 
@@ -120,6 +129,10 @@ class Suite:
         left_out = left_out or {}
         made = {key: m for key, m in self._made.items() if key[0] not in asked and key[0] not in left_out}
         return replace(self, asked={**self.asked, **asked}, left_out=left_out, _made=made)
+
+    def otherwise(self, **fields: Any) -> Suite:
+        """The same at another level, on another device, with other software or unfused attention; nothing is shared."""
+        return replace(self, _made={}, **fields)
 
 
 def request_of(model: str, **fields: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from explore.paper import caches
 from explore.paper.claims_memory import over_calls
 from explore.paper.claims_shape import RESOLUTIONS, SIDES, UNET, lengths
-from explore.paper.frames import CALLS, crossover, exact_flops, shapes, times
+from explore.paper.frames import crossed_at, crossover, networks, over_frames, shapes
 from explore.paper.suite import (
     GROUPS,
     IMAGEN,
@@ -32,9 +32,7 @@ from explore.paper.suite import (
 from workloads.ops.attention import ROLES
 from workloads.views import attention, histogram, intensities, matrix_bytes_per_pass, period
 
-FRAMES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 PROFILED = (SD, IMAGEN, MUSE, PARTI)
-NETWORKS = ("decoder", "interpolation")
 BLOCKS = {
     "down": 2,
     "up": 3,
@@ -259,7 +257,7 @@ def temporal(suite: Suite) -> Sequence[Table]:
         for way in WAYS:
             cost = member.priced[way].cost
             time, hbm = cost.per_call(cost.time), cost.per_call(cost.hbm_bytes)
-            for network in NETWORKS:
+            for network in networks(suite):
                 at = [s.name for s in member.trace.segments].index(network)
                 for role in ("self", "temporal"):
                     mine = (segment == at) & (group == ROLES.index(role))
@@ -300,8 +298,6 @@ def temporal(suite: Suite) -> Sequence[Table]:
 
 def overtaking(suite: Suite) -> Sequence[Table]:
     """Figure 7: FLOPs and time of spatial, temporal and joint attention over frames and resolutions, and where they cross."""
-    from explore.project import crossings
-
     levels, scenario = shapes(suite, "decoder"), suite.member(VIDEO).scenario
     rows: list[tuple[Any, ...]] = []
     crossed: list[tuple[Any, ...]] = []
@@ -309,19 +305,16 @@ def overtaking(suite: Suite) -> Sequence[Table]:
         side = scenario.request.height // 12 * r
         scaled = [s.scaled(r) for s in levels]
         for way in WAYS:
-            each: dict[str, list[float]] = {call: [] for call in CALLS}
-            for n in FRAMES:
-                at = [s.at(n) for s in scaled]
-                seconds = times(at, CALLS, way, suite.rates, suite.level)
-                for call, flops in zip(CALLS, exact_flops(at), strict=True):
-                    each[call].append(seconds[call])
-                    rows.append((scenario.name, side, n, way, call, flops, seconds[call]))
-            found = crossings(FRAMES, each["spatial"], each["temporal"])
-            crossed.append((scenario.name, side, way, float(crossover(scaled)), found[-1] if found else ""))
+            found = over_frames(scaled, way, suite.rates, suite.level)
+            rows += [(scenario.name, side, n, way, call, flops, seconds) for n, call, flops, seconds in found]
+            at = crossed_at(found)
+            crossed.append((scenario.name, side, way, float(crossover(scaled)), at[-1] if at else "", len(at)))
     return (
         Table("fig7", ("scenario", "side_px", "frames", "attention_way", "attention", "flops", "time_s"), tuple(rows)),
         Table(
-            "fig7_crossover", ("scenario", "side_px", "attention_way", "flops_frames", "time_frames"), tuple(crossed)
+            "fig7_crossover",
+            ("scenario", "side_px", "attention_way", "flops_frames", "time_frames", "times_crossed"),
+            tuple(crossed),
         ),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.build import eager, trace
-from workloads.baselines import BASELINES, FOLLOWS, HELD, PLAIN, SEPARATOR, columns, followed
+from workloads.baselines import BASELINES, FOLLOWS, HELD, PLAIN, SEPARATOR, columns, followed, renamed
 from workloads.cache import trace_of
 from workloads.capture import capture
 from workloads.kind import ITEMSIZE, kinds
@@ -176,3 +176,10 @@ def test_transformers_runs_the_kernels_that_its_baseline_says(dtype: str) -> Non
     found = over_scores(module, x, position_embeddings=(turn, turn), attention_mask=mask)
     # On the CPU and on the meta device the cast inside softmax(dtype=float32) is an operator of its own for fp16 too.
     assert found == ours("transformers llama", "bf16", changes={"causal": 1})
+
+
+def test_a_trace_renamed_runs_the_attention_of_another_library_and_keeps_what_else_a_label_says() -> None:
+    told = replace(trace([("attention", OP)]), labels=("x, guided-diffusion, held keys",))
+    assert renamed(told, "plain").labels == ("x, plain, held keys",)
+    assert renamed(told, "") is told
+    assert renamed(replace(told, labels=("aten.mm",)), "plain").labels == ("aten.mm",)

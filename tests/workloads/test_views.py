@@ -41,6 +41,17 @@ def test_similarity_memory_of_sd_is_the_studys_sum(sd: Trace) -> None:
     assert found == sum(blocks * HEADS_SD * BATCH * BYTES * p * (p + TEXT) for p, blocks in LEVELS)
 
 
+def test_flops_of_sds_attention_are_the_studys_sum(sd: Trace) -> None:
+    """4 batch heads q kv head_dim, exactly: of a pass of the UNet, whose heads are an eighth of its 320, 640, 1280 channels."""
+    unet = next(s for s in sd.segments if s.name == "unet")
+    ops = sd.call_op[unet.start : unet.stop][sd.call_kind()[unet.start : unet.stop] == sd.kinds.index("attention")]
+    widths = (40, 80, 160, 160)
+    by_hand = sum(
+        4 * BATCH * HEADS_SD * p * (p + TEXT) * d * blocks for (p, blocks), d in zip(LEVELS, widths, strict=True)
+    )
+    assert sum(sd.op_flops()[ops].tolist()) == by_hand
+
+
 def test_histogram_of_sd(sd: Trace) -> None:
     found = histogram(attention(sd))
     unet = {p: 50 * 2 * blocks for p, blocks in LEVELS}

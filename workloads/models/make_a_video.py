@@ -9,8 +9,9 @@ blocks) without attention. Without time layers we count 730 M and 282 M for the 
 one digit), 1.2 B for the prior (1 B), and 2.3 B for the decoder; its published 3.5 B hold a text transformer of its own,
 which Make-A-Video's decoder does not read. After every 3 x 3 convolution comes one over 3 frames, after every spatial
 attention one over all frames. The interpolation is the decoder with 4 more input channels, over all frames in one pass.
-The prior's 64 steps and the upsamplers' 27 and 15 are unCLIP's; 50 for decoder and interpolation are assumed. Unfused attention
-is that of openai/guided-diffusion, whose UNet ours extends, and the prior's that of our Muse (`workloads.baselines`).
+The steps are unCLIP's too: 64 of the prior, 250 of the decoder and of the interpolation that is tuned from it, 27 and 15 of the
+upsamplers. Unfused attention is that of openai/guided-diffusion, whose UNet ours extends, and the prior's that of our Muse
+(`workloads.baselines`).
 """
 
 from __future__ import annotations

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explore.paper.frames import CALLS, JOINT, SPATIAL, TEMPORAL, Shape, crossover, exact_flops, times
+from explore.paper.frames import (
+    CALLS,
+    FRAMES,
+    JOINT,
+    LONGER,
+    SPATIAL,
+    TEMPORAL,
+    Shape,
+    crossed_at,
+    crossover,
+    exact_flops,
+    over_frames,
+    shapes,
+    times,
+)
+from explore.paper.suite import UNFUSED, VIDEO, Suite
 from explore.paper.tables import similarity_bytes, study_form
 from tests import build
 from workloads.kind import Dims
@@ -66,6 +83,34 @@ def test_a_call_that_overflows_64_bits_is_priced_as_its_heads() -> None:
     assert large[0].flops(JOINT) > 1 << 63
     ratio = times(large, (JOINT,), "flash-2", on)[JOINT] / times(small, (JOINT,), "flash-2", on)[JOINT]
     assert ratio == pytest.approx(64, rel=0.01)
+
+
+def test_unfused_attention_of_the_sweep_is_that_of_the_models_own_library() -> None:
+    """Its kernels are those that the model's trace is priced with, at the same shapes."""
+    suite = Suite()
+    member = suite.member(VIDEO)
+    (level, *_) = shapes(suite, "decoder")
+    assert "guided-diffusion" in level.label
+    cost, trace = member.priced[UNFUSED].cost, member.trace
+    d = trace.dims("attention", trace.call_op)
+    calls = (trace.call_kind() == trace.kinds.index("attention")) & (d.heads == level.heads) & (d.kv_len > 512)
+    calls &= np.array([s.name == "decoder" for s in trace.segments])[trace.call_segment()]
+    own = float((cost.per_call(cost.time) * trace.call_repeats())[calls].sum())
+    assert times([level], (SPATIAL,), UNFUSED, suite.rates)[SPATIAL] == pytest.approx(own, rel=0.02)
+    plain = replace(level, label="attention")
+    assert times([plain], (SPATIAL,), UNFUSED, suite.rates)[SPATIAL] < 0.8 * own  # no casts of the scores to fp32
+
+
+def test_a_sweep_goes_on_until_the_times_have_crossed() -> None:
+    on, early, late = build.a100(), Shape(2, 16, 256, 16, 64, 0, 3, 3, 1), Shape(2, 16, 8192, 16, 64, 0, 3, 3, 1)
+    rows = over_frames([early], "flash-2", on)
+    assert [n for n, call, _, _ in rows if call == JOINT] == list(FRAMES)
+    assert rows[-1][0] == FRAMES[-1]
+    rows = over_frames([late], "flash-2", on)
+    further = [n for n, call, _, _ in rows if call == TEMPORAL][len(FRAMES) :]
+    assert further == list(LONGER[: len(further)])
+    assert FRAMES[-1] < crossed_at(rows)[-1] < further[-1]
+    assert all(call != JOINT for n, call, _, _ in rows if n > FRAMES[-1])
 
 
 def test_similarity_memory() -> None:

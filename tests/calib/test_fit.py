@@ -170,7 +170,7 @@ def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> Non
     low, high = back.ends(
         condition, seconds, {"m": m, "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
     )
-    base, wanted = back.interval("made up", 1e-4), [back.stretches[f" | {new}"] for new in (INSIDE, ABOVE)]
+    base, wanted = back.interval("made up", 1e-4), [back.stretches[f" | n {new}"] for new in (INSIDE, ABOVE)]
     assert high.tolist() == pytest.approx([base.high, *(base.high * s.high for s in wanted)])
     assert low.tolist() == pytest.approx([base.low, *(-base.low * s.low for s in wanted)])
 
@@ -181,11 +181,11 @@ def test_a_fit_knows_of_which_rows_it_is_unsure(learned: Part, written: Path) ->
     assert back.residual is not None
     assert len(back.doubt.networks) == 2 < len(back.residual.layers)
     assert 0.0 < back.doubt.floor < back.doubt.typical
-    count, scale = 3, np.array([0.5, 1.0, 2.0])
+    count, scale = 3, np.array([[0.5, 1.0], [1.0, 3.0], [2.0, 0.1]])
     low, high = back.ends(np.full(count, "made up", dtype=object), np.full(count, 1e-4), None, scale)
     base = back.interval("made up", 1e-4)
-    assert high.tolist() == pytest.approx((base.high * scale).tolist())
-    assert low.tolist() == pytest.approx((base.low * scale).tolist())
+    assert high.tolist() == pytest.approx((base.high * scale[:, 1]).tolist())
+    assert low.tolist() == pytest.approx((base.low * scale[:, 0]).tolist())
 
 
 def test_coverage_counts_how_unsure_each_row_is(learned: Part) -> None:

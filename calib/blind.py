@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calib import forest
 from calib.families.base import Floats, Physical
-from calib.held_values import in_units
+from calib.held_values import Off, beside
 from calib.network import Inputs, Recipe, blind_to
 from sim.intervals import Doubt, Interval, disagreement, reads
 from sim.residual import Residual, averaged
@@ -73,15 +73,15 @@ def judged(correction: Residual, networks: tuple[int, ...], rows: Held) -> tuple
     return rows.physical.corrected(averaged(each)), spread
 
 
-def errors(
+def off(
     correction: Residual, networks: tuple[int, ...], rows: Held, doubts: Doubt | None, bands: Mapping[str, Interval]
-) -> Floats:
-    """Errors (rows,) of the mean of some of the networks, in units of the intervals (`bands`) that those give the rows."""
+) -> Off:
+    """How far the mean of some of the networks is off, and the ends that `bands` and those networks give the rows."""
     seconds, spread = judged(correction, networks, rows)
     column, ends = correction.columns(rows.condition), np.ones((len(seconds), 2))
     if doubts:
         ends = doubts.ends(spread, rows.inputs, column, seconds)
-    return in_units(np.log(rows.measured / seconds), bands, rows.condition, seconds, ends)
+    return beside(np.log(rows.measured / seconds), bands, rows.condition, seconds, ends)
 
 
 def doubt(spread: Floats, recipe: Recipe) -> Doubt | None:

@@ -243,14 +243,14 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
     intervals = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0, scale)
     columns, others, known = rows.family.values if plan.blind else (), correction(networks[count:]), plan.fold == 0
 
-    def units(index: int, mask: Mask) -> Floats:
-        return blind.errors(others, blind.judges(index, plan.recipe), held.take(mask), doubt, intervals)
+    def off(index: int, mask: Mask) -> held_values.Off:
+        return blind.off(others, blind.judges(index, plan.recipe), held.take(mask), doubt, intervals)
 
-    away = [held_values.against(units(i, mask), units(i, known & ~mask)) for i, mask in enumerate(plan.blind)]
+    more = [held_values.excess(off(i, mask), off(i, known & ~mask)) for i, mask in enumerate(plan.blind)]
     return replace(
         part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)}, intervals=intervals,
         known=held_values.measured_values(rows.frame, columns), doubt=doubt,
-        stretches=held_values.stretches(rows.frame, columns, plan.blind, away),
+        added=held_values.added(rows.frame, columns, plan.blind, more),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ OCTAVE = 2.0  # ratio of the outermost value to the first that a network sees: p
 ADJACENT = (2, 2, 1, 1)  # values next to each other that each network does not see of every column
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
-FACTORS = np.linspace(1.0, 5.0, 81)  # of a stretch that is made of few values
+LEVELS = np.linspace(COVERAGE, 0.995, 40)  # quantiles, the first of which that holds for the value left out is taken
 LEAST_END = 1e-3  # of an interval, in the logarithm, that errors are divided by
 SHORTER = 0.3  # of the epochs of the other networks
 
@@ -73,71 +73,76 @@ def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
     return {name: frame[name].to_numpy(dtype=np.float64) for name in part.known}
 
 
-def stretches(
+def added(
     frame: pd.DataFrame,
     columns: Sequence[str],
     masks: Sequence[Mask],
-    errors: Sequence[Floats],
-) -> dict[str, Interval]:
-    """Stretches by " | column what is new in it" and " | what is new", of the `errors` (rows of the mask,) of each pair of
-    networks in units of the interval of the row; of all softwares together, whose errors about the same values are alike, and of
-    rows that are new in one column alone."""
+    more: Sequence[Floats],
+) -> dict[str, float]:
+    """What intervals are wider by, in the logarithm, by "column what is new in it" and "what is new": of the `excess` (rows of
+    the mask,) of each pair of networks, of all softwares together, whose errors about the same values are alike, and of rows that
+    are new in one column alone."""
     cells: dict[str, list[tuple[NDArray[np.object_], Floats]]] = {}
-    for mask, error in zip(masks, errors, strict=True):
+    for mask, error in zip(masks, more, strict=True):
         mine = {c: frame.loc[mask, c].to_numpy(dtype=np.float64) for c in columns}
         what = news(mine, measured_values(frame[~mask], columns))
         alone = sum((w != "").astype(np.int64) for w in what.values()) == 1
         for name, labels in what.items():
             for label in sorted(set(labels[alone]) - {""}):
                 own = alone & (labels == label)
-                for cell in (f" | {name} {label}", f" | {label}"):
+                for cell in (f"{name} {label}", str(label)):
                     cells.setdefault(cell, []).append((_labels(name, mine[name][own]), error[own]))
     found = {cell: (np.concatenate(parts) for parts in zip(*own, strict=True)) for cell, own in cells.items()}
     return {cell: clustered(e, v) for cell, (v, e) in sorted(found.items()) if len(e) >= LEAST_ROWS}
 
 
-def in_units(
+Off: TypeAlias = tuple[Floats, Floats]  # errors of rows, and the ends of their intervals on that side, (rows,) each
+
+
+def beside(
     away: Floats,
     intervals: Mapping[str, Interval],
     condition: NDArray[np.object_],
     seconds: Floats,
     scale: Floats | float = 1.0,
-) -> Floats:
-    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted, `scale` is how much further its
-    interval reaches than that of a typical row, below and above (rows, 2)."""
+) -> Off:
+    """Errors, and the end of the row's interval on their side; `seconds` are predicted, `scale` is how much further its interval
+    reaches than that of a typical row, below and above (rows, 2)."""
     low, high = ends_of(intervals, condition, sizes(seconds))
     below, above = np.broadcast_to(scale, (len(away), 2)).T
-    return np.asarray(away / np.maximum(np.where(away > 0.0, above * high, -below * low), LEAST_END))
+    return away, np.maximum(np.where(away > 0.0, above * high, -below * low), LEAST_END)
 
 
-def against(errors: Floats, known: Floats) -> Floats:
-    """Errors (rows,) of networks about values that they did not see, over those of the same networks about values that they know
-    (other rows,), both in units of intervals: they are trained for less long, and what that costs says nothing of new values."""
-    return errors / max(float(np.quantile(np.abs(known), COVERAGE)), LEAST_END) if len(known) else errors
+def excess(new: Off, known: Off) -> Floats:
+    """What an interval lacks (rows,) to hold errors of networks about values that they did not see, in the logarithm: the root of
+    what their squares have on top. Errors are first divided by what the same networks miss values by that they know, in units of
+    intervals: they are trained for less long, and what that costs says nothing of new values."""
+    (away, end), (others, ends) = new, known
+    longer = max(float(np.quantile(np.abs(others) / ends, COVERAGE)), LEAST_END) if len(others) else 1.0
+    return np.asarray(np.sqrt(np.maximum((away / longer) ** 2 - end**2, 0.0)))
 
 
 def _labels(column: str, values: Floats) -> NDArray[np.object_]:
     return np.array([f"{column} {v:g}" for v in values], dtype=object)
 
 
-def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
-    """The stretch for errors, in units of an interval, that come in few values: a quantile of the sizes of all, each value with
-    the same weight, and further by the least factor with which that of all values but one covers, in the mean over values, the
-    wanted share of that one; where no factor does, the widest of any value. Both sides alike, since the side on which some values
-    err says nothing of others. Never less than 1: what is new is no surer.
+def clustered(more: Floats, value: NDArray[np.object_]) -> float:
+    """What is added to intervals where what they lack (rows,) comes in few values: the least quantile of all, each value with the
+    same weight, from that of the wanted share on, at which that of all values but one holds, in the mean over values, the wanted
+    share of that one; where none does, the most of any value. Both sides alike: on which some values err says nothing of others.
     """
-    each = [np.abs(error[value == v]) for v in sorted(set(value))]
-    end = _pooled(each)
-    others = [(own, _pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
+    each = [more[value == v] for v in sorted(set(value))]
+    if len(each) == 1:
+        return _pooled(each)
 
-    def covered(factor: float) -> float:
-        return float(np.mean([np.mean(own <= factor * other) for own, other in others] or [1.0]))
+    def held_by(level: float) -> float:
+        others = [_pooled(each[:i] + each[i + 1 :], level) for i in range(len(each))]
+        return float(np.mean([np.mean(own <= end) for own, end in zip(each, others, strict=True)]))
 
-    factor = next((float(f) for f in FACTORS if covered(f) >= COVERAGE), None)
-    end = max(_pooled([own]) for own in each) if factor is None else factor * end
-    return Interval(-max(end, 1.0), max(end, 1.0), len(error))
+    level = next((float(q) for q in LEVELS if held_by(float(q)) >= COVERAGE), None)
+    return _pooled(each, level) if level else max(_pooled([own]) for own in each)
 
 
-def _pooled(each: Sequence[Floats]) -> float:
+def _pooled(each: Sequence[Floats], level: float = COVERAGE) -> float:
     own = np.concatenate([np.quantile(sizes, np.linspace(0.005, 0.995, 100)) for sizes in each])
-    return float(np.quantile(own, COVERAGE))
+    return float(np.quantile(own, level))

@@ -23,7 +23,7 @@ from hwspecs.rates import Rates
 from sim.calibration import FOLDER, Parameter, Terms
 from sim.calibration import load as load_physical
 from sim.forest import Forest
-from sim.intervals import Doubt, Interval, ends_of, interval_of, news, size_of, sizes, stretched
+from sim.intervals import Doubt, Interval, ends_of, interval_of, news, size_of, sizes, widened
 from sim.residual import Kernel, Residual
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -57,7 +57,9 @@ class Part:
     known: Mapping[str, Floats] = field(
         default_factory=dict
     )  # measured values of columns, sorted, where they are a grid
-    stretches: Mapping[str, Interval] = field(default_factory=dict)  # of intervals, by column and what is new in it
+    added: Mapping[str, float] = field(
+        default_factory=dict
+    )  # to intervals, by what is new in a column, in the logarithm
     doubt: Doubt | None = None  # by which intervals of rows are wider or narrower
 
     def terms(self, base: Terms) -> Terms:
@@ -92,11 +94,11 @@ class Part:
         scale: Floats | float = 1.0,
     ) -> tuple[Floats, Floats]:
         """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software and time, times `scale`,
-        how unsure the correction is of each, below and above (rows, 2) (`doubt`), stretched by what is new of the values in their
-        columns; without columns nothing is."""
+        how unsure the correction is of each, below and above (rows, 2) (`doubt`), and wider for what is new of the values in
+        their columns; without columns nothing is."""
         low, high = ends_of(self.intervals, condition, sizes(seconds))
         below, above = np.broadcast_to(scale, (len(seconds), 2)).T
-        return stretched(below * low, above * high, self.stretches, news(columns, self.known) if columns else {})
+        return widened(below * low, above * high, self.added, news(columns, self.known) if columns else {})
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         residual=_residual(name, data["residual"], arrays) if data["residual"] else None,
         outliers=tuple(data.get("outliers", ())),
         known={key: np.array(values, dtype=np.float64) for key, values in data.get("known", {}).items()},
-        stretches={key: Interval(**value) for key, value in data.get("stretches", {}).items()},
+        added={key: float(value) for key, value in data.get("added", {}).items()},
         doubt=_doubt(name, data.get("doubt"), arrays),
     )
 
@@ -241,7 +243,7 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
         "known": {k: [float(v) for v in values] for k, values in part.known.items()},
-        "stretches": plain(part.stretches), "doubt": None,
+        "added": {k: _number(v) for k, v in part.added.items()}, "doubt": None,
         "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
     if part.doubt:

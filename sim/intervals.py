@@ -3,8 +3,8 @@
 An interval is a pair of quantiles of log(measured / predicted) over rows that no network saw, times how unsure the correction is
 of the row: how much networks differ that did not see it, and how far off they were, below and above, of rows like it. It is that
 of a row of measured values, of which only the combination may be new. Of a row with a value between measured ones, or beyond the
-outermost, it is stretched, by the column that is new: by quantiles, in units of that interval, of the errors of rows whose values
-were kept out of the fit altogether.
+outermost, it is wider by what errors of rows have on top whose values were kept out of the fit altogether, by the column that is
+new; errors add as independent ones do, by their squares.
 """
 
 from __future__ import annotations
@@ -78,7 +78,6 @@ def disagreement(each: Floats) -> Floats:
 
 
 WIDE = Interval(-float(np.log(2.0)), float(np.log(2.0)), 0)  # where no held-out row says how far off we are
-AS_IS = Interval(-1.0, 1.0, 0)  # of an interval that nothing stretches
 
 
 def size_of(seconds: float) -> str:
@@ -108,24 +107,20 @@ def ends_of(
     return low, high
 
 
-def stretched(
-    low: Floats,
-    high: Floats,
-    stretches: Mapping[str, Interval],
-    new: Mapping[str, NDArray[np.object_]],
+def widened(
+    low: Floats, high: Floats, added: Mapping[str, float], new: Mapping[str, NDArray[np.object_]]
 ) -> tuple[Floats, Floats]:
-    """The ends of rows, (rows,) each, stretched by what is new of them in each column ("" for nothing): the most of any."""
-    less, more = np.full(len(low), AS_IS.low), np.full(len(low), AS_IS.high)
+    """The ends of rows, (rows,) each, with what is added for what is new of them in each column ("" for nothing)."""
+    squared = np.zeros(len(low))
     for name, what in new.items():
         for label in sorted(set(what) - {""}):
-            own, rows = stretch_of(stretches, name, label), what == label
-            less[rows], more[rows] = np.minimum(less[rows], own.low), np.maximum(more[rows], own.high)
-    return -less * low, more * high
+            squared[what == label] += added_for(added, name, label) ** 2
+    return -np.sqrt(low**2 + squared), np.sqrt(high**2 + squared)
 
 
-def stretch_of(stretches: Mapping[str, Interval], column: str, what: str) -> Interval:
-    """Of what is new in a column, of that in any column, or none: the first that there is."""
-    return stretches.get(f" | {column} {what}", stretches.get(f" | {what}", AS_IS))
+def added_for(added: Mapping[str, float], column: str, what: str) -> float:
+    """Of what is new in a column, in the logarithm; of that in any column, or none: the first that there is."""
+    return added.get(f"{column} {what}", added.get(what, 0.0))
 
 
 def sizes(seconds: Floats) -> NDArray[np.object_]:

@@ -21,7 +21,7 @@ Inputs: TypeAlias = NDArray[np.float32]
 TAIL = 0.1  # of the errors of a leaf that lie beyond either end
 NEAR = 0.1  # of the median error, added to errors before their logarithm: of the least ones only chance says how small
 FAR = 3.0  # median errors, from which on all errors count alike in telling the sides apart
-LEAST_ROWS = 20  # of a leaf: its tails are then of two rows each
+LEAST_ROWS = 12  # of a leaf: its outermost row on either side then lies beyond its ends
 LEAST_END = 0.05  # of a typical end: a leaf whose rows all err to one side says little of the other
 MOST_DEPTH = 16
 
@@ -31,7 +31,7 @@ class Growth:
     """`trees` are grown without each of `groups`, each on at most `most` rows drawn at random; `tried`: splits that are drawn for
     a node; `least`: rows of a leaf."""
 
-    trees: int = 10
+    trees: int = 16
     groups: int = 4
     tried: int = 30
     least: int = LEAST_ROWS

@@ -56,11 +56,11 @@ def grown(inputs: Inputs, away: Floats, group: Ints, how: Growth) -> tuple[Fores
 
 
 def _without(inputs: Inputs, away: Floats, group: Ints, left: int, how: Growth) -> Forest:
-    rng, wanted = np.random.default_rng((how.seed, left)), targets(away)
+    rng = np.random.default_rng((how.seed, left))
     own, trees = np.flatnonzero(group != left), []
     for _ in range(how.trees):
         rows = rng.permutation(own)[: how.most]
-        trees.append(_tree(inputs[rows], away[rows], wanted[rows], how, rng))
+        trees.append(_tree(inputs[rows], away[rows], targets(away[rows]), how, rng))
     first = np.cumsum([0, *(len(t.child) for t in trees[:-1])])
     return Forest(
         roots=first.astype(np.int32),

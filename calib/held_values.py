@@ -129,20 +129,14 @@ def _labels(column: str, values: Floats) -> NDArray[np.object_]:
 def clustered(more: Floats, value: NDArray[np.object_]) -> float:
     """What is added to intervals where what they lack (rows,) comes in few values: the least quantile of all, each value with the
     same weight, from that of the wanted share on, at which that of all values but one holds, in the mean over values, the wanted
-    share of that one; where none does, the most of any value. Both sides alike: on which some values err says nothing of others.
+    share of that one; where none does, the most of any value. One of more than MOST_VALUES makes no difference to the others.
+    Both sides alike: on which some values err says nothing of others.
     """
     each = [more[value == v] for v in sorted(set(value))]
-    if len(each) == 1:
-        return _pooled(each)
-
-    def held_by(level: float) -> float:
-        others = [_pooled(each[:i] + each[i + 1 :], level) for i in range(len(each))]
-        return float(np.mean([np.mean(own <= end) for own, end in zip(each, others, strict=True)]))
-
-    level = next((float(q) for q in LEVELS if held_by(float(q)) >= COVERAGE), None)
-    return _pooled(each, level) if level else max(_pooled([own]) for own in each)
-
-
-def _pooled(each: Sequence[Floats], level: float = COVERAGE) -> float:
-    own = np.concatenate([np.quantile(sizes, np.linspace(0.005, 0.995, 100)) for sizes in each])
-    return float(np.quantile(own, level))
+    alike = np.stack([np.quantile(own, np.linspace(0.005, 0.995, 100)) for own in each])
+    if not 1 < len(each) <= MOST_VALUES:
+        return float(np.quantile(alike, COVERAGE))
+    others = [np.quantile(np.delete(alike, i, axis=0), LEVELS) for i in range(len(each))]
+    held_by = np.mean([(own[:, None] <= ends).mean(axis=0) for own, ends in zip(each, others, strict=True)], axis=0)
+    enough = np.flatnonzero(held_by >= COVERAGE)
+    return float(np.quantile(alike, LEVELS[enough[0]]) if len(enough) else np.quantile(alike, COVERAGE, axis=1).max())

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib import forest
+from calib.families.base import Floats
 from calib.forest import Growth, grown, growth
 from calib.intervals import conformal
 
 ROWS = 6000
 
 
-def skewed(seed: int) -> tuple[forest.Inputs, forest.Floats]:
+def skewed(seed: int) -> tuple[forest.Inputs, Floats]:
     """Errors that are five times as large where the first of three features is positive, and there three times as far above."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1.0, 1.0, (ROWS, 3)).astype(np.float32)

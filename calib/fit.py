@@ -145,13 +145,16 @@ def predicted(rows: Rows, part: Part) -> tuple[Floats, Physical]:
 
 
 def judged(rows: Rows, part: Part) -> tuple[Floats, Physical, Floats]:
-    """The same, and how much wider than that of a typical row the interval of each is, (rows,)."""
-    p = with_floor(rows, part)
+    """The same, and how much further than that of a typical row the interval of each reaches below and above, (rows, 2)."""
+    p, scale = with_floor(rows, part), np.ones((len(rows), 2))
     if part.residual is None:
-        return np.maximum(p.time, p.lower), p, np.ones(len(rows))
-    each = part.residual.each(part.residual.inputs(seen(rows, p)), rows.condition)
-    scale = part.doubt.scale(each) if part.doubt else np.ones(len(rows))
-    return p.corrected(averaged(each)), p, scale
+        return np.maximum(p.time, p.lower), p, scale
+    inputs = part.residual.inputs(seen(rows, p))
+    each = part.residual.each(inputs, rows.condition)
+    seconds = p.corrected(averaged(each))
+    if part.doubt:
+        scale = part.doubt.scale(each, inputs, part.residual.columns(rows.condition), seconds)
+    return seconds, p, scale
 
 
 def fit_part(rows: Rows, recipe: Recipe) -> Part:
@@ -175,7 +178,7 @@ def trained(rows: Rows, recipe: Recipe, known: Mapping[str, float] | None = None
 class Plan:
     """What is trained of a part: the correction without networks, what it reads, folds of the rows (rows,), a task for each
     network by `recipe`; `repeated` are the folds without which the whole fit is made again. The last tasks are of networks that
-    see no row of the masks of `blind`, for intervals alone: so many for each as are blind to a fold."""
+    see no row of the masks `blind`, for intervals alone: so many for each as are blind to a fold."""
 
     blank: Residual
     inputs: NDArray[np.float32]
@@ -183,7 +186,7 @@ class Plan:
     recipe: Recipe
     tasks: list[Task]
     repeated: tuple[int, ...]
-    blind: tuple[held_values.Blind, ...] = ()
+    blind: tuple[Mask, ...] = ()
 
 
 def planned(rows: Rows, part: Part, recipe: Recipe) -> Plan:
@@ -231,26 +234,23 @@ def finished(rows: Rows, physical: Part, plan: Plan, networks: Sequence[Network]
     part = replace(physical, residual=correction(networks[:count])) if networks else physical
     if (plan.repeated and not apart) or not (plan.repeated or networks):
         return replace(part, held_out=errors(*_compared(rows, part)))
-    guess, scale, doubt = np.zeros(len(rows)), np.ones(len(rows)), None
+    guess, scale, doubt = np.zeros(len(rows)), np.ones((len(rows), 2)), None
+    held = blind.Held(plan.inputs, rows.condition, plan.fold, rows.unit, rows.measured, p)
     for i, own in zip(plan.repeated, apart, strict=True):
         guess[plan.fold == i] = own
     if part.residual is not None and not plan.repeated:
-        guess, scale, doubt = blind.held_out(part.residual, plan.inputs, rows.condition, plan.fold, plan.recipe, p)
+        guess, scale, doubt = blind.held_out(part.residual, held, plan.recipe)
     intervals = conformal(rows.condition, rows.unit, rows.measured, guess, NEARER if networks else 1.0, scale)
-    masks, columns = [b.mask for b in plan.blind], rows.family.values if plan.blind else ()
+    columns, others, known = rows.family.values if plan.blind else (), correction(networks[count:]), plan.fold == 0
 
-    def units(index: int, mask: Mask) -> Floats:
-        condition, by = rows.condition[mask], blind.judges(index, plan.recipe)
-        own, spread = blind.judged(others, by, plan.inputs[mask], condition, p.take(mask))
-        error, wider = np.log(rows.measured[mask] / own), blind.scale(doubt, spread)
-        return held_values.in_units(error, intervals, condition, own, wider)
+    def off(index: int, mask: Mask) -> held_values.Off:
+        return blind.off(others, blind.judges(index, plan.recipe), held.take(mask), doubt, intervals)
 
-    others, known = correction(networks[count:]), plan.fold == 0
-    away = [held_values.against(units(i, mask), units(i, known & ~mask)) for i, mask in enumerate(masks)]
+    more = [held_values.excess(off(i, mask), off(i, known & ~mask)) for i, mask in enumerate(plan.blind)]
     return replace(
         part, held_out=errors(rows.measured, guess), rows={**physical.rows, "held_out": len(rows)}, intervals=intervals,
         known=held_values.measured_values(rows.frame, columns), doubt=doubt,
-        stretches=held_values.stretches(rows.frame, columns, plan.blind, away),
+        added=held_values.added(rows.frame, columns, plan.blind, more),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ trained for less long, give intervals alone, and have no part in predictions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from calib.families.base import Floats
 from calib.intervals import COVERAGE, LEAST_ROWS
 from calib.network import blind_to, spares
-from sim.intervals import ABOVE, BELOW, INSIDE, Interval, ends_of, news, sizes
+from sim.intervals import Interval, ends_of, news, sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 Mask: TypeAlias = NDArray[np.bool_]
 OCTAVE = 2.0  # ratio of the outermost value to the first that a network sees: powers of two lose one value
-ADJACENT = (2, 1)  # values next to each other that are held out, first for each column, then again
+ADJACENT = (2, 2, 1, 1)  # values next to each other that each network does not see of every column
 MOST_VALUES = 64  # of a column whose inner values are held out: of more, one has another within a few percent
 LEAST_VALUES = 8  # of a column of which any is held out
-FACTORS = np.linspace(1.0, 5.0, 81)  # of a stretch that is made of few values
+LEVELS = np.linspace(COVERAGE, 0.995, 40)  # quantiles, the first of which that holds for the value left out is taken
 LEAST_END = 1e-3  # of an interval, in the logarithm, that errors are divided by
 SHORTER = 0.3  # of the epochs of the other networks
 
@@ -40,37 +40,31 @@ def measured_values(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Fl
     return {name: np.unique(frame[name].to_numpy(dtype=np.float64)) for name in columns}
 
 
-@dataclass(frozen=True)
-class Blind:
-    """Rows (rows,) that a network does not see, and the column of which it misses inner values."""
-
-    mask: Mask
-    column: str
-
-
-def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Blind]:
-    """What each network does not see: in turn the outermost octave of every column at its upper or its lower end, since the next
-    value of some is nearer than a percent, and one or two values inside one of them, drawn at random."""
+def held(frame: pd.DataFrame, columns: Sequence[str], seed: int) -> list[Mask]:
+    """Rows (rows,) that each network does not see: in turn the outermost octave of every column at its upper or its lower end,
+    since the next value of some is nearer than a percent, and one or two values inside every column, drawn at random."""
     known = {name: v for name, v in measured_values(frame, columns).items() if len(v) >= LEAST_VALUES}
-    inner = [(name, count) for count in ADJACENT for name, v in known.items() if len(v) <= MOST_VALUES]
+    inner = {name: v for name, v in known.items() if len(v) <= MOST_VALUES}
     rng, out = np.random.default_rng(seed), []
-    for i, (name, count) in enumerate(inner):
+    for i, count in enumerate(ADJACENT if inner else ()):
         mask = np.zeros(len(frame), dtype=bool)
-        for other, values in known.items():
-            own = frame[other].to_numpy(dtype=np.float64)
+        for name, values in known.items():
+            own = frame[name].to_numpy(dtype=np.float64)
             mask |= (own > values[-1] / OCTAVE) if i % 2 == 0 else (own < values[0] * OCTAVE)
-        first = int(rng.integers(1, len(known[name]) - count - 1))
-        out.append(Blind(mask | np.isin(frame[name].to_numpy(), known[name][first : first + count]), name))
+            if name in inner:
+                first = int(rng.integers(1, len(values) - count - 1))
+                mask |= np.isin(own, values[first : first + count])
+        out.append(mask)
     return out
 
 
-def recipes(blind: Sequence[Blind], fold: NDArray[np.int64], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
+def recipes(masks: Sequence[Mask], fold: NDArray[np.int64], recipe: Recipe) -> list[tuple[Mask, Recipe]]:
     """Rows (rows,) that each network does not see, and its recipe: for each mask as many as are blind to a fold, and blind
     to what those are."""
     less = replace(
         recipe, epochs=int(SHORTER * recipe.epochs), least_steps=int(SHORTER * recipe.least_steps), folds=1, spared=1
     )
-    each = [b.mask | spares(fold, i, recipe) for b in blind for i in blind_to(0, recipe)]
+    each = [mask | spares(fold, i, recipe) for mask in masks for i in blind_to(0, recipe)]
     return [(mask, replace(less, seed=recipe.seed + recipe.folds + i)) for i, mask in enumerate(each)]
 
 
@@ -79,84 +73,70 @@ def columns_of(frame: pd.DataFrame, part: Part) -> dict[str, Floats]:
     return {name: frame[name].to_numpy(dtype=np.float64) for name in part.known}
 
 
-def stretches(
+def added(
     frame: pd.DataFrame,
     columns: Sequence[str],
-    blind: Sequence[Blind],
-    errors: Sequence[Floats],
-) -> dict[str, Interval]:
-    """Stretches by " | what is new", of the `errors` (rows of the mask,) of each pair of networks in units of the interval of the
-    row; of all softwares together, whose errors about the same values are alike."""
-    label, value = [], []
-    for own in blind:
-        out = frame[own.mask]
-        known, mine = (
-            measured_values(frame[~own.mask], columns),
-            {c: out[c].to_numpy(dtype=np.float64) for c in columns},
-        )
-        what = news(mine, known, len(out))
-        label.append(what)
-        value.append(np.where(what == INSIDE, _labels(own.column, mine[own.column]), _beyond(mine, known)))
-    if not blind:
-        return {}
-    return _grouped(np.concatenate(label), np.concatenate(value), np.concatenate(errors))
+    masks: Sequence[Mask],
+    more: Sequence[Floats],
+) -> dict[str, float]:
+    """What intervals are wider by, in the logarithm, by "column what is new in it" and "what is new": of the `excess` (rows of
+    the mask,) of each pair of networks, of all softwares together, whose errors about the same values are alike, and of rows that
+    are new in one column alone."""
+    cells: dict[str, list[tuple[NDArray[np.object_], Floats]]] = {}
+    for mask, error in zip(masks, more, strict=True):
+        mine = {c: frame.loc[mask, c].to_numpy(dtype=np.float64) for c in columns}
+        what = news(mine, measured_values(frame[~mask], columns))
+        alone = sum((w != "").astype(np.int64) for w in what.values()) == 1
+        for name, labels in what.items():
+            for label in sorted(set(labels[alone]) - {""}):
+                own = alone & (labels == label)
+                for cell in (f"{name} {label}", str(label)):
+                    cells.setdefault(cell, []).append((_labels(name, mine[name][own]), error[own]))
+    found = {cell: (np.concatenate(parts) for parts in zip(*own, strict=True)) for cell, own in cells.items()}
+    return {cell: clustered(e, v) for cell, (v, e) in sorted(found.items()) if len(e) >= LEAST_ROWS}
 
 
-def in_units(
+Off: TypeAlias = tuple[Floats, Floats]  # errors of rows, and the ends of their intervals on that side, (rows,) each
+
+
+def beside(
     away: Floats,
     intervals: Mapping[str, Interval],
     condition: NDArray[np.object_],
     seconds: Floats,
     scale: Floats | float = 1.0,
-) -> Floats:
-    """Errors (rows,) over the end of the row's interval on their side; `seconds` are predicted, `scale` is how much wider its
-    interval is than that of a typical row."""
-    low, high = (scale * end for end in ends_of(intervals, condition, sizes(seconds)))
-    return np.asarray(away / np.maximum(np.where(away > 0.0, high, -low), LEAST_END))
+) -> Off:
+    """Errors, and the end of the row's interval on their side; `seconds` are predicted, `scale` is how much further its interval
+    reaches than that of a typical row, below and above (rows, 2)."""
+    low, high = ends_of(intervals, condition, sizes(seconds))
+    below, above = np.broadcast_to(scale, (len(away), 2)).T
+    return away, np.maximum(np.where(away > 0.0, above * high, -below * low), LEAST_END)
 
 
-def against(errors: Floats, known: Floats) -> Floats:
-    """Errors (rows,) of networks about values that they did not see, over those of the same networks about values that they know
-    (other rows,), both in units of intervals: they are trained for less long, and what that costs says nothing of new values."""
-    return errors / max(float(np.quantile(np.abs(known), COVERAGE)), LEAST_END) if len(known) else errors
+def excess(new: Off, known: Off) -> Floats:
+    """What an interval lacks (rows,) to hold errors of networks about values that they did not see, in the logarithm: the root of
+    what their squares have on top. Errors are first divided by what the same networks miss values by that they know, in units of
+    intervals: they are trained for less long, and what that costs says nothing of new values."""
+    (away, end), (others, ends) = new, known
+    longer = max(float(np.quantile(np.abs(others) / ends, COVERAGE)), LEAST_END) if len(others) else 1.0
+    return np.asarray(np.sqrt(np.maximum((away / longer) ** 2 - end**2, 0.0)))
 
 
 def _labels(column: str, values: Floats) -> NDArray[np.object_]:
     return np.array([f"{column} {v:g}" for v in values], dtype=object)
 
 
-def _beyond(columns: Mapping[str, Floats], known: Mapping[str, Floats]) -> NDArray[np.object_]:
-    """The first column of each row, (rows,), that lies beyond the known values: those of one column are one piece of news."""
-    out = np.full(len(next(iter(columns.values()))), "", dtype=object)
-    for name in reversed(list(columns)):
-        outside = (columns[name] < known[name][0]) | (columns[name] > known[name][-1])
-        out = np.where(outside, name, out)
-    return out
-
-
-def _grouped(label: NDArray[np.object_], value: NDArray[np.object_], error: Floats) -> dict[str, Interval]:
-    rows = {new: label == new for new in (INSIDE, BELOW, ABOVE)}
-    return {f" | {new}": clustered(error[m], value[m]) for new, m in rows.items() if m.sum() >= LEAST_ROWS}
-
-
-def clustered(error: Floats, value: NDArray[np.object_]) -> Interval:
-    """The stretch for errors, in units of an interval, that come in few values: a quantile of the sizes of all, each value with
-    the same weight, and further by the least factor with which that of all values but one covers, in the mean over values, the
-    wanted share of that one; where no factor does, the widest of any value. Both sides alike, since the side on which some values
-    err says nothing of others. Never less than 1: what is new is no surer.
+def clustered(more: Floats, value: NDArray[np.object_]) -> float:
+    """What is added to intervals where what they lack (rows,) comes in few values: the least quantile of all, each value with the
+    same weight, from that of the wanted share on, at which that of all values but one holds, in the mean over values, the wanted
+    share of that one; where none does, the most of any value. One of more than MOST_VALUES makes no difference to the others.
+    Both sides alike: on which some values err says nothing of others.
     """
-    each = [np.abs(error[value == v]) for v in sorted(set(value))]
-    end = _pooled(each)
-    others = [(own, _pooled(each[:i] + each[i + 1 :])) for i, own in enumerate(each)] if len(each) > 1 else []
-
-    def covered(factor: float) -> float:
-        return float(np.mean([np.mean(own <= factor * other) for own, other in others] or [1.0]))
-
-    factor = next((float(f) for f in FACTORS if covered(f) >= COVERAGE), None)
-    end = max(_pooled([own]) for own in each) if factor is None else factor * end
-    return Interval(-max(end, 1.0), max(end, 1.0), len(error))
-
-
-def _pooled(each: Sequence[Floats]) -> float:
-    own = np.concatenate([np.quantile(sizes, np.linspace(0.005, 0.995, 100)) for sizes in each])
-    return float(np.quantile(own, COVERAGE))
+    each = [more[value == v] for v in sorted(set(value))]
+    alike = np.stack([np.quantile(own, np.linspace(0.005, 0.995, 100)) for own in each])
+    if not 1 < len(each) <= MOST_VALUES:
+        return float(np.quantile(alike, COVERAGE))
+    others = [np.quantile(np.delete(alike, i, axis=0), LEVELS) for i in range(len(each))]
+    held_by = np.mean([(own[:, None] <= ends).mean(axis=0) for own, ends in zip(each, others, strict=True)], axis=0)
+    enough = np.flatnonzero(held_by >= COVERAGE)
+    return float(np.quantile(alike, LEVELS[enough[0]]) if len(enough) else np.quantile(alike, COVERAGE, axis=1).max())

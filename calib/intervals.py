@@ -31,9 +31,11 @@ def conformal(
     """Intervals of log(measured / predicted) by "software | size", "software", " | size" and "" (all of them).
 
     `nearer`: how much nearer the prediction is that the intervals are for than `guess`, as a ratio of their errors. `scale`: how
-    much further off than a typical row each is taken to be (rows,); intervals are those of a typical one.
+    much further off than a typical row each is taken to be, below and above (rows, 2); intervals are those of a typical one.
     """
-    away = nearer * np.log(measured / guess) / scale
+    away = nearer * np.log(measured / guess)
+    below, above = np.broadcast_to(scale, (len(away), 2)).T
+    away = away / np.where(away > 0.0, above, below)
     return {
         label: _interval(away[rows])
         for label, rows in _groups(condition, guess)

@@ -22,12 +22,14 @@ from hwspecs.errors import CalibrationError, nearest
 from hwspecs.rates import Rates
 from sim.calibration import FOLDER, Parameter, Terms
 from sim.calibration import load as load_physical
-from sim.intervals import Doubt, Interval, ends_of, interval_of, news, size_of, sizes, stretched
+from sim.forest import Forest
+from sim.intervals import Doubt, Interval, ends_of, interval_of, news, size_of, sizes, widened
 from sim.residual import Kernel, Residual
 
 Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
 KIND = "fit"  # of the file, beside hardware and software files
+NODES = ("roots", "feature", "threshold", "child", "ends")  # arrays of a forest
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
 
 
@@ -55,9 +57,9 @@ class Part:
     known: Mapping[str, Floats] = field(
         default_factory=dict
     )  # measured values of columns, sorted, where they are a grid
-    stretches: Mapping[str, Interval] = field(
+    added: Mapping[str, float] = field(
         default_factory=dict
-    )  # of intervals, by software and what is new of a row
+    )  # to intervals, by what is new in a column, in the logarithm
     doubt: Doubt | None = None  # by which intervals of rows are wider or narrower
 
     def terms(self, base: Terms) -> Terms:
@@ -92,11 +94,11 @@ class Part:
         scale: Floats | float = 1.0,
     ) -> tuple[Floats, Floats]:
         """Both ends of the intervals of rows, (rows,) each, in the logarithm: by their software and time, times `scale`,
-        how unsure the correction is of each (`doubt`), stretched by what is new of the values in their columns; without columns
-        nothing is."""
-        low, high = (scale * end for end in ends_of(self.intervals, condition, sizes(seconds)))
-        new = news(columns or {}, self.known if columns else {}, len(seconds))
-        return stretched(low, high, self.stretches, condition, new)
+        how unsure the correction is of each, below and above (rows, 2) (`doubt`), and wider for what is new of the values in
+        their columns; without columns nothing is."""
+        low, high = ends_of(self.intervals, condition, sizes(seconds))
+        below, above = np.broadcast_to(scale, (len(seconds), 2)).T
+        return widened(below * low, above * high, self.added, news(columns, self.known) if columns else {})
 
 
 @dataclass(frozen=True)
@@ -184,13 +186,19 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         residual=_residual(name, data["residual"], arrays) if data["residual"] else None,
         outliers=tuple(data.get("outliers", ())),
         known={key: np.array(values, dtype=np.float64) for key, values in data.get("known", {}).items()},
-        stretches={key: Interval(**value) for key, value in data.get("stretches", {}).items()},
-        doubt=_doubt(data.get("doubt")),
+        added={key: float(value) for key, value in data.get("added", {}).items()},
+        doubt=_doubt(name, data.get("doubt"), arrays),
     )
 
 
-def _doubt(data: Mapping[str, Any] | None) -> Doubt | None:
-    return Doubt(tuple(data["networks"]), float(data["floor"]), float(data["typical"])) if data else None
+def _doubt(name: str, data: Mapping[str, Any] | None, arrays: Mapping[str, Any]) -> Doubt | None:
+    if not data:
+        return None
+    doubt = Doubt(tuple(data["networks"]), float(data["floor"]), float(data["typical"]))
+    if "depth" not in data:
+        return doubt
+    nodes = {key: arrays[f"{name}/forest/{key}"] for key in NODES}
+    return replace(doubt, forest=Forest(**nodes, depth=int(data["depth"])))
 
 
 def _residual(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Residual:
@@ -235,12 +243,15 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "extents": {k: [_number(v) for v in pair] for k, pair in part.extents.items()},
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
         "known": {k: [float(v) for v in values] for k, values in part.known.items()},
-        "stretches": plain(part.stretches), "doubt": None,
+        "added": {k: _number(v) for k, v in part.added.items()}, "doubt": None,
         "outliers": list(part.outliers), "residual": None,
     }  # fmt: skip
     if part.doubt:
         d = part.doubt
         data["doubt"] = {"networks": list(d.networks), "floor": _number(d.floor), "typical": _number(d.typical)}
+        if d.forest:
+            data["doubt"]["depth"] = d.forest.depth
+            arrays.update({f"{part.name}/forest/{key}": getattr(d.forest, key) for key in NODES})
     if part.residual:
         r = part.residual
         arrays[f"{part.name}/scaling"] = np.stack([r.centre, r.scale, r.low, r.high])

@@ -164,15 +164,15 @@ def test_a_fit_knows_the_values_that_it_saw(learned: Part, written: Path) -> Non
     back = fits.load(str(written)).parts[learned.name]
     assert set(back.known) == {"m", "n", "k"}
     assert back.known["n"].tolist() == [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-    assert {f" | {INSIDE}", f" | {ABOVE}"} <= set(back.stretches)
+    assert {f"{c} {what}" for c in ("n", "k") for what in (INSIDE, ABOVE)} <= set(back.added)
     condition, seconds = np.full(3, "made up", dtype=object), np.full(3, 1e-4)
     m = np.full(3, back.known["m"][5])
     low, high = back.ends(
         condition, seconds, {"m": m, "n": np.array([4096.0, 3000.0, 20000.0]), "k": np.full(3, 1024.0)}
     )
-    base, wanted = back.interval("made up", 1e-4), [back.stretches[f" | {new}"] for new in (INSIDE, ABOVE)]
-    assert high.tolist() == pytest.approx([base.high, *(base.high * s.high for s in wanted)])
-    assert low.tolist() == pytest.approx([base.low, *(-base.low * s.low for s in wanted)])
+    base, more = back.interval("made up", 1e-4), [0.0, *(back.added[f"n {new}"] for new in (INSIDE, ABOVE))]
+    assert high == pytest.approx(np.hypot(base.high, more))
+    assert low == pytest.approx(-np.hypot(base.low, more))
 
 
 def test_a_fit_knows_of_which_rows_it_is_unsure(learned: Part, written: Path) -> None:
@@ -181,11 +181,11 @@ def test_a_fit_knows_of_which_rows_it_is_unsure(learned: Part, written: Path) ->
     assert back.residual is not None
     assert len(back.doubt.networks) == 2 < len(back.residual.layers)
     assert 0.0 < back.doubt.floor < back.doubt.typical
-    count, scale = 3, np.array([0.5, 1.0, 2.0])
+    count, scale = 3, np.array([[0.5, 1.0], [1.0, 3.0], [2.0, 0.1]])
     low, high = back.ends(np.full(count, "made up", dtype=object), np.full(count, 1e-4), None, scale)
     base = back.interval("made up", 1e-4)
-    assert high.tolist() == pytest.approx((base.high * scale).tolist())
-    assert low.tolist() == pytest.approx((base.low * scale).tolist())
+    assert high.tolist() == pytest.approx((base.high * scale[:, 1]).tolist())
+    assert low.tolist() == pytest.approx((base.low * scale[:, 0]).tolist())
 
 
 def test_coverage_counts_how_unsure_each_row_is(learned: Part) -> None:

@@ -285,10 +285,11 @@ def test_ends_are_those_of_each_row() -> None:
 
 
 def test_cells_of_the_coverage_table() -> None:
+    fifths = {"alike": 2.04} | {f"fifth {i}": 78.0 + i for i in range(5)}
     numbers = {
         "": {"median": 2.0, "nearer": 0.94},
-        "a": {"median": 2.0, "rows": 2000.0, "inside": 79.0, "width": 3.0, "units": 40.0, "band": 5.0},
-        "b": {"median": 2.0, "rows": 100.0, "inside": 73.0, "width": 4.5, "units": 9.0, "band": 9.0},
+        "a": {"median": 2.0, "rows": 2000.0, "inside": 79.0, "width": 3.0, "units": 40.0, "band": 5.0, **fifths},
+        "b": {"median": 2.0, "rows": 100.0, "inside": 73.0, "width": 4.5, "units": 9.0, "band": 9.0, **fifths},
     }
     lines = accuracy_intervals.section([("some", numbers, 2100)]).splitlines()
     assert [cell.strip() for cell in lines[-2].split("|")[1:-1]] == [
@@ -301,6 +302,8 @@ def test_cells_of_the_coverage_table() -> None:
         "5.0",
         "3.0",
         "2.0",
+        "2.0",
+        "78 79 80 81 82",
         "yes",
     ]
     assert [cell.strip() for cell in lines[-1].split("|")[1:-1]] == [
@@ -313,6 +316,8 @@ def test_cells_of_the_coverage_table() -> None:
         "9.0",
         "4.5",
         "2.0",
+        "2.0",
+        "78 79 80 81 82",
         "no",
     ]
 

@@ -100,9 +100,9 @@ def section(found: Iterable[tuple[str, Mapping[str, Mapping[str, float]], int]])
             "have 1.9. A scale that is known and differs among rows adds to it: half-widths are then 2.1 median errors\n"
             "where it differs by e^0.7 (standard deviation), 2.4 where it differs without limit. Widths of 16-bit products\n"
             "and attention that hold as many of the surest rows as of the others thus come out above twice the median\n"
-            "error; trees grown by boosting for quantiles of the same features, and errors of the nearest rows, gave no\n"
-            "less (tried once, no part of this page's command). A narrower median is had by holding too few of the surest\n"
-            "rows, which the fifths of the width would show.",
+            "error; trees grown by boosting for quantiles of the same features gave no less (tried once on 16-bit products,\n"
+            "no part of this page's command). A narrower median is had by holding too few of the surest rows, which the\n"
+            "fifths of the width would show.",
             str(tabulate(lines, HEADS, tablefmt="github", disable_numparse=True)),
         ]
     )  # fmt: skip

@@ -1,9 +1,13 @@
-"""Writes docs/templates.md: `python -m benchmarks.traces` measures the templates that framecast carries, without torch."""
+"""Writes docs/templates.md: `python -m benchmarks.traces [MODEL ...]` measures the templates that framecast carries."""
 
 from __future__ import annotations
 
 import random
+import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +99,21 @@ at random, many of them tiny. ms: a trace, the first apart, on {machine}.
 """
 
 
-def main() -> None:
-    """Write the page."""
+def main(arguments: Sequence[str]) -> None:
+    """Write the page; with models, measure those alone and leave the other rows as they are."""
     from benchmarks.run import _machine
 
+    named = set(arguments) or set(models())
+    if unknown := named - set(models()):
+        raise SystemExit(f"error: unknown models: {', '.join(sorted(unknown))}")
     machine = _machine()
-    rows = ["| " + " | ".join(map(str, row(model))) + " |" for model in models().values()]
+    held = {line.split("`")[1]: line for line in PAGE.read_text().splitlines() if line.startswith("| `")}
+    rows = {m.id: "| " + " | ".join(map(str, row(m))) + " |" for m in models().values() if m.id in named}
+    lines = [{**held, **rows}[model] for model in models() if model in {*held, *rows}]
     distinct = sum(path.stat().st_size for path in file_of("").parent.glob("*.xz")) / 1e3
     total = f"\nAll files together: {distinct:,.0f} kB.\n"
     text = INTRO.format(drawn=DRAWN, machine=f"a core of an {machine['cpu']}")
-    PAGE.write_text(text + "\n".join(rows) + "\n" + total)
+    PAGE.write_text(text + "\n".join(lines) + "\n" + total)
 
 
 def row(model: Model) -> tuple[Any, ...]:
@@ -123,30 +132,45 @@ def row(model: Model) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+class Carried(IntEnum):
+    """Whether a stage has a template; of several the least counts."""
+
+    FAILS = 0  # the library itself cannot run it
+    NO = 1
+    YES = 2
+
+
 def usually(model: Model) -> tuple[str, str]:
-    """How many of a model's usual requests are carried, and of how many: in its own dtype, and in others."""
-    known: dict[Any, bool] = {}
-    counts = {True: [0, 0], False: [0, 0]}
+    """How many of a model's usual requests are carried, and of how many: in its own dtype, and in others.
+
+    Those that the library itself cannot run are counted apart: '58 of 58, 14 fail'.
+    """
+    known: dict[Any, Carried] = {}
+    counts = {True: Counter[Carried](), False: Counter[Carried]()}
     for request in usual(model):
         frames = getattr(request, "frames", None)
-        found = counts[request.dtype == model.request().dtype]
-        found[0] += all(_carried(stage, frames, known) for stage in model.stages(request))
-        found[1] += 1
-    own, others = (f"{held} of {asked}" for held, asked in counts.values())
+        found = [_carried(stage, frames, known) for stage in model.stages(request)]
+        counts[request.dtype == model.request().dtype][min(found)] += 1
+    own, others = (_counted(counts[mine]) for mine in (True, False))
     return own, others
 
 
-def _carried(stage: Stage, frames: int | None, known: dict[Any, bool]) -> bool:
+def _counted(found: Counter[Carried]) -> str:
+    fail = f", {found[Carried.FAILS]} fail" if found[Carried.FAILS] else ""
+    return f"{found[Carried.YES]} of {found[Carried.YES] + found[Carried.NO]}{fail}"
+
+
+def _carried(stage: Stage, frames: int | None, known: dict[Any, Carried]) -> Carried:
     """Whether a stage has a template; requests share stages, each of which is looked for once."""
     found = signature(stage, frames)
     if found is None:
-        return False
+        return Carried.NO
     which = found.key, found.numbers
     if which not in known:
         try:
-            known[which] = stage_trace(stage, frames) is not None
-        except SpecError:  # the library itself cannot run it
-            known[which] = False
+            known[which] = Carried.NO if stage_trace(stage, frames) is None else Carried.YES
+        except SpecError:
+            known[which] = Carried.FAILS
     return known[which]
 
 
@@ -163,4 +187,4 @@ def _structures(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -35,14 +35,17 @@ from workloads.verify import picked
 from workloads.within import Region, holds, merged, within
 
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
+SEVERAL = {"batch": 2}  # the least
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 # Of requests of all sizes, the least among them: where a decoder is one piece, its capture takes a second or two.
 _DECODER = "--stage vae_decoder"
 # Of one sample: below, each way in which numbers are 1 or 2 has other operators.
 _NO_LESS = "--from frames=2 --from height=128 --from width=128"
-# Of a transformer that takes its samples one by one, each number of them; with no fewer latents than tokens of text.
-_AS_LONG = "--stage transformer --shallow --from frames=13 --from height=128 --from width=128"
+# Of several samples, with no fewer latents than tokens of text.
+_AS_LONG = "--several --stage transformer --shallow --from frames=13 --from height=128 --from width=128 --draws 60"
+# Of a transformer that takes its samples one by one: a loop, which a sample alone does not have. Four latents along each axis.
+_ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from height=32 --from width=32 --draws 60"
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -64,9 +67,9 @@ OWN = {
         "--several --stage text_encoder",
         f"--several {_DECODER}",
         f"batch=2 {_DECODER}",
-        f"batch=2 {_AS_LONG}",
+        _AS_LONG,
     ),
-    "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
+    "mochi": (_ONE_BY_ONE, _DECODER),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
@@ -146,9 +149,11 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
 
 
 def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) -> Iterator[Sample]:
-    """Requests with one of the fields at the least that is asked for, and with all: the region begins there."""
+    """Requests with one of the fields at the least that is asked for, and with all: the region begins there. Of one batch and
+    of more, where that is not fixed."""
     for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
-        yield from _in_every_dtype(model, model.request(**{**fixed, **chosen}))
+        for batch in ({}, SEVERAL):
+            yield from _in_every_dtype(model, model.request(**{**batch, **fixed, **chosen}))
 
 
 def _known(group: Sequence[Sample]) -> set[tuple[int, ...]]:

@@ -6,8 +6,10 @@ differ elsewhere may be one: what was found of those alone is written in the sym
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,7 @@ def merged(whole: Family, region: Region, part: Family) -> Family:
     count = int(whole.places.max(initial=NONE)) + 1
     first = len(whole.templates)
     inside = _moved(part.tree, to, first)
-    tree = _under(region, inside, whole.tree)
+    tree = pruned(_under(region, inside, whole.tree))
     made = (*whole.templates, *(_lifted(t, to, count) for t in part.templates))
     used = sorted(_leaves(tree) - {NONE})
     return Family(whole.places, whole.fixed, numbered(tree, used), tuple(made[i] for i in used))
@@ -105,6 +107,23 @@ def _under(region: Region, inside: Any, outside: Any) -> Any:
         if value > 1:
             tree = [symbol, NONE, 0, value - 1, value, outside, tree]
     return tree
+
+
+def pruned(tree: Any, bounds: Mapping[int, tuple[int, float]] = MappingProxyType({})) -> Any:
+    """The same tree without conditions that those above it decide. bounds: least and greatest value of symbols, where known."""
+    if isinstance(tree, int):
+        return tree
+    symbol, other, modulus, low, high, yes, no = tree
+    if other != NONE or modulus:
+        return [*tree[:5], pruned(yes, bounds), pruned(no, bounds)]
+    least, most = bounds.get(symbol, (0, inf))
+    if most <= low:
+        return pruned(yes, bounds)
+    if least >= high:
+        return pruned(no, bounds)
+    below, above = ({**bounds, symbol: span} for span in ((least, min(most, low)), (max(least, high), most)))
+    sides = pruned(yes, below), pruned(no, above)
+    return sides[0] if sides[0] == sides[1] and low + 1 == high else [*tree[:5], *sides]
 
 
 def _divided_at_one(tree: Any) -> bool:

@@ -51,7 +51,8 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
 
 Templates that are there are proven with the code of today, which takes three captures a key, and stay; `--more` searches again
 where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL ...]` captures at sizes
-that lie between two structures, halves what is open, and moves the border.
+that lie between two structures, at any size and at the default one, halves what is open, and moves the border: decoders of
+images change theirs at 64 at once.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
 copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
@@ -62,9 +63,13 @@ value: below five frames, or latents a side, ModelScope's UNet of one sample has
 are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
 Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
 as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
-a dozen others. HunyuanVideo's and Mochi's transformers take their samples one by one, so that each number of samples is another
-sequence of operators: there are templates of one and two (HunyuanVideo's of two in fp16 alone, from 13 frames and 128 pixels a
-side on, where a clip has no fewer tokens than the text), and more are captured.
+a dozen others.
+
+Mochi's attention takes its samples one after the other, so that each number of them is another sequence of operators. What
+repeats is kept once, as in a decoder that takes a clip a few frames at a time: one template holds for any number of samples
+from two on, with an expression for how often a sample's calls run, each block's loop by itself, and the concatenation behind
+it that reads as many results as there are samples. HunyuanVideo's templates of several samples hold from 13 frames and 128
+pixels a side on, where a clip has no fewer tokens than the text.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
 time HunyuanVideo decodes. Of two clips its decoder has templates in fp16 and bf16 at every length; of more, but where the last
@@ -88,10 +93,11 @@ the code that a capture rests on has changed since.
 
 ## What is carried
 
-`python -m benchmarks.traces` writes this page. kB: the files of a model's stages (several models share text encoders and
+`python -m benchmarks.traces` writes this page (with models, their rows alone). kB: the files of a model's stages (several models share text encoders and
 decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the same without guidance, of
 batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or paper, batches of 1, 2
-and 4, with and without guidance), first in the dtype of the default, then in the two others. Drawn: of {drawn} requests drawn
+and 4, with and without guidance), first in the dtype of the default, then in the two others; `fail` are those that the library
+itself cannot run, counted apart. Drawn: of {drawn} requests drawn
 at random, many of them tiny. ms: a trace, the first apart, on {machine}.
 
 | model | kB | structures | default | one sample | usual | other dtypes | drawn | ms a trace |

@@ -225,7 +225,7 @@ def _extended(
     held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)
     try:
         if not held:
-            entries[name] = _entry(whole, region, key, mine, distant, entries, shallow=asked.shallow)
+            entries[name] = _entry(whole, region, key, mine, distant, entries, asked)
             found = templates.family(entries[name], entries)
             if "like" not in entries[name]:
                 found = _without_wrong(found, region, _covered(found, checks)[-2 * CHECKED :: 2])
@@ -295,20 +295,21 @@ def _entry(
     group: list[Sample],
     far: list[Sample],
     entries: Mapping[str, Any],
-    *,
-    shallow: bool,
+    asked: argparse.Namespace,
 ) -> dict[str, Any]:
     """An entry with templates in the region: those of fp16 by another name where captures say so, else found.
 
+    Where they are asked for anew, those of fp16 are found, and never those of bf16.
+
     Raises Contradicted.
     """
-    twin = _twin(key, group, entries)
+    twin = None if asked.anew and "fp16" in key else _twin(key, group, entries)
     if twin is not None and (whole.tree == NONE or region == Region((), ())):
         return twin
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
     cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
-    search = find_shallow if shallow else find_family
+    search = find_shallow if asked.shallow else find_family
     like = None if cousin is None else templates.family(cousin, entries)
     found = search(group, far, like, replace(BUILT_IN, near=_near(whole, region)), UNLIKE)
     print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)

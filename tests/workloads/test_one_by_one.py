@@ -1,0 +1,65 @@
+"""Templates of a module that takes its samples one after the other: one for any number of them, as a loop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.workloads import small
+from workloads import samples, shallow, templates
+from workloads.join import join
+from workloads.looped import Looped
+from workloads.model import find, models
+from workloads.samples import Sample
+from workloads.trace import same
+
+
+@pytest.fixture(autouse=True)
+def _known() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models(), small.ONE_BY_ONE.id, small.ONE_BY_ONE)
+        yield
+    samples.forget()
+
+
+def _of(batch: int, length: int) -> Sample:
+    (found,) = samples.of_request(
+        small.ONE_BY_ONE, small.ONE_BY_ONE.request(batch=batch, length=length, guidance=False)
+    )
+    return found
+
+
+def test_any_number_of_samples_is_one_structure() -> None:
+    drawn = samples.samples(small.ONE_BY_ONE, 60, random.Random(0))
+    group = [s for s in drawn if s.request.dtype == "fp16" and s.signature.numbers[0] > 1]
+    distinct = list({s.signature.numbers: s for s in group}.values())
+    family = shallow.find_shallow(distinct, [], None, unlike=12).family
+    most = max(s.signature.numbers[0] for s in distinct)
+    leaves = set()
+    for batch, length in ((2, 5), (3, 33), (most + 1, 7), (3 * most, 129)):
+        sample = _of(batch, length)
+        symbols = family.symbols(sample.signature.numbers)
+        assert symbols is not None
+        leaves.add(templates.chosen(family.tree, symbols))
+        trace = family.at(sample.signature.numbers)
+        assert trace is not None
+        assert same(join("", {}, [trace]), samples.captured(sample)), (batch, length)
+    (leaf,) = leaves
+    assert isinstance(family.templates[leaf], Looped)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "dtype"), [("mochi", 3, "fp16"), ("mochi", 4, "bf16"), ("hunyuanvideo", 5, "bf16")]
+)
+def test_transformers_of_three_samples_and_more_are_as_captured(model: str, batch: int, dtype: str) -> None:
+    own = find(model)
+    request = own.request(
+        batch=batch, dtype=dtype, guidance=False, frames=4 * own.frame_step + 1, height=160, width=208
+    )
+    (sample,) = (s for s in samples.of_request(own, request) if s.stage.name == "transformer")
+    found = templates.stage_trace(replace(sample.stage, name=""), sample.frames)
+    assert found is not None
+    assert same(join("", {}, [found]), samples.captured(sample))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,15 +52,22 @@ def test_any_number_of_samples_is_one_structure() -> None:
     assert isinstance(family.templates[leaf], Looped)
 
 
+SMALL = {"height": 160, "width": 208}
+
+
 @pytest.mark.parametrize(
-    ("model", "batch", "dtype"), [("mochi", 3, "fp16"), ("mochi", 4, "bf16"), ("hunyuanvideo", 5, "bf16")]
+    ("model", "asked"),
+    [
+        ("mochi", {"batch": 3, "dtype": "fp16", "guidance": False, "frames": 25, **SMALL}),
+        ("mochi", {"batch": 4, "dtype": "bf16", "guidance": True, "frames": 163}),
+        ("hunyuanvideo", {"batch": 5, "dtype": "fp32", "guidance": False, "frames": 17, **SMALL}),
+        ("hunyuanvideo", {"batch": 4, "dtype": "bf16", "guidance": True, "frames": 129}),
+    ],
 )
-def test_transformers_of_three_samples_and_more_are_as_captured(model: str, batch: int, dtype: str) -> None:
+def test_transformers_of_three_samples_and_more_are_as_captured(model: str, asked: dict[str, Any]) -> None:
+    """Small, and of the usual size."""
     own = find(model)
-    request = own.request(
-        batch=batch, dtype=dtype, guidance=False, frames=4 * own.frame_step + 1, height=160, width=208
-    )
-    (sample,) = (s for s in samples.of_request(own, request) if s.stage.name == "transformer")
+    (sample,) = (s for s in samples.of_request(own, own.request(**asked)) if s.stage.name == "transformer")
     found = templates.stage_trace(replace(sample.stage, name=""), sample.frames)
     assert found is not None
     assert same(join("", {}, [found]), samples.captured(sample))

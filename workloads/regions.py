@@ -46,6 +46,7 @@ _NO_LESS = "--from frames=2 --from height=128 --from width=128"
 _AS_LONG = "--several --stage transformer --shallow --from frames=13 --from height=128 --from width=128 --draws 60"
 # Of a transformer that takes its samples one by one: a loop, which a sample alone does not have. Four latents along each axis.
 _ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from height=32 --from width=32 --draws 60"
+_FOUR_LATENTS = "--stage transformer --shallow --from frames=9 --from height=32 --from width=32"  # along each side
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -56,7 +57,8 @@ ALONE = {
 # Arguments of the regions of single models, beside one sample; they come after that.
 OWN = {
     "cogvideox-2b": (
-        "batch=1 guidance=true --stage transformer",
+        f"batch=1 guidance=false {_FOUR_LATENTS}",
+        f"--several {_FOUR_LATENTS}",
         "height=480 width=720 frames=49 --stage transformer",
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         _DECODER,
@@ -103,12 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shallow", action="store_true", help="search with few of equal layers (`workloads.shallow`)")
     parser.add_argument("--kept", action="store_true", help="not where there are some that hold at the usual request")
     parser.add_argument(
-        "--least",
-        type=int,
-        default=0,
-        metavar="N",
+        "--least", type=int, default=0, metavar="N",
         help="only stages whose numbers are at least N each, where they vary",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--from", action="append", default=[], metavar="FIELD=VALUE", dest="floor",
         help="only requests whose field is at least that; the numbers of the region begin where theirs do",
@@ -149,8 +148,7 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
 
 
 def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) -> Iterator[Sample]:
-    """Requests with one of the fields at the least that is asked for, and with all: the region begins there. Of one batch and
-    of more, where that is not fixed."""
+    """Requests of two batches with one of the fields at the least that is asked for, and with all: the region begins there."""
     for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
         for batch in ({}, SEVERAL):
             yield from _in_every_dtype(model, model.request(**{**batch, **fixed, **chosen}))
@@ -177,20 +175,29 @@ def _line(error: Exception) -> str:
 
 
 def _groups(
-    model: Model,
-    fixed: Mapping[str, Any],
-    draws: int,
-    rng: random.Random,
-    *,
-    large: bool,
+    model: Model, fixed: Mapping[str, Any], draws: int, rng: random.Random, *, large: bool
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first."""
     first = [] if large else list(_in_every_dtype(model, model.request(**fixed)))
     edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
-    table = TABLES.get(model.id)
-    others = table if table and any(fixed.get(name) != value for name, value in table.items()) else None
-    return samples.by_key(s for s in (*first, *drawn, *edges) if others is None or not _is_of(s, others))
+    table = _table(model, fixed)
+    return samples.by_key(s for s in (*first, *drawn, *edges) if not table or not _is_of(s, table))
+
+
+def _table(model: Model, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fields at the size of a model's table, where that is not what is asked for."""
+    table = TABLES.get(model.id, {})
+    return {} if all(fixed.get(name) == value for name, value in table.items()) else table
+
+
+def _at_table(model: Model, whole: Family, key: str, fixed: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The values that symbols of a key have there: its templates are found by themselves, and stay."""
+    table = _table(model, fixed)
+    batches = range(1, 3) if table else ()
+    found = [s for n in batches for s in _in_every_dtype(model, model.request(**table, batch=n)) if _is_of(s, table)]
+    mine = [s for s in found if s.signature.key == key and whole.symbols(s.signature.numbers) is not None]
+    return within(whole, _numbers(mine)).values if mine else ()
 
 
 def _is_of(sample: Sample, table: Mapping[str, Any]) -> bool:
@@ -219,7 +226,8 @@ def _extended(
     if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
         mine, distant = [*mine, *distant[1:]], distant[:1]
     least = _least_of(whole, mine) if asked.floor else asked.least
-    region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, least)
+    but = _at_table(model, whole, key, _fields(asked.fields))
+    region = _above(replace(within(whole, _numbers(mine)), several=asked.several, but=but), whole, least)
     right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])
     enough = _covered(whole, mine[:1] if asked.kept else mine)
     held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)

@@ -109,7 +109,7 @@ def _cut_once(stage: Stage, sample: samples.Sample) -> Callable[[], Any]:
         if key not in _MODULES:
             if len(_MODULES) >= samples.KEPT:
                 _MODULES.clear()
-            _MODULES[key] = cut(stage.build())
+            _MODULES[key] = cut((stage.uncut or stage.build)())
         return _MODULES[key]
 
     return build

@@ -29,12 +29,14 @@ class Region:
         equal: (symbol, another that it equals), one pair for each that equals an earlier one.
         several: whether the first symbol, of samples, is more than 1; no matter where they share other values.
         least: (symbol, what it is at least), of some that have several values.
+        but: (symbol, value): where all of these have their value, the region does not hold.
     """
 
     values: tuple[tuple[int, int], ...]
     equal: tuple[tuple[int, int], ...]
     several: bool = False
     least: tuple[tuple[int, int], ...] = ()
+    but: tuple[tuple[int, int], ...] = ()
 
 
 def within(whole: Family, numbers: Ints) -> Region:
@@ -91,7 +93,7 @@ def _symbols(whole: Family, part: Family) -> list[int]:
 
 def _under(region: Region, inside: Any, outside: Any) -> Any:
     """A tree that is `inside` where the region's conditions hold."""
-    tree = inside
+    tree: Any = inside
     if region.several:
         alone = outside[5] if _divided_at_one(outside) else outside
         tree = [0, NONE, 0, 1, 2, alone, tree]
@@ -106,7 +108,14 @@ def _under(region: Region, inside: Any, outside: Any) -> Any:
         tree = [symbol, NONE, 0, value, value + 1, tree, upper]
         if value > 1:
             tree = [symbol, NONE, 0, value - 1, value, outside, tree]
-    return tree
+    if not region.but:
+        return tree
+    found: Any = outside
+    for symbol, value in region.but:
+        found = [symbol, NONE, 0, value, value + 1, found, tree]
+        if value > 0:
+            found = [symbol, NONE, 0, value - 1, value, tree, found]
+    return found
 
 
 def pruned(tree: Any, bounds: Mapping[int, tuple[int, float]] = MappingProxyType({})) -> Any:

@@ -68,7 +68,7 @@ OWN = {
     "hunyuanvideo": (
         "--several --stage text_encoder",
         f"--several {_DECODER}",
-        f"batch=2 {_DECODER}",
+        *(f"{clips} {_DECODER}" for clips in ("batch=2", "batch=3", "--from batch=4")),
         _AS_LONG,
     ),
     "mochi": (_ONE_BY_ONE, _DECODER),

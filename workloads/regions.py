@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ OWN = {
     "hunyuanvideo": (
         "--several --stage text_encoder",
         f"--several {_DECODER}",
-        *(f"{clips} {_DECODER}" for clips in ("batch=2", "batch=3", "--from batch=4")),
+        *(f"{clips} {_DECODER} --far" for clips in ("batch=2", "batch=3", "--from batch=4")),
         _AS_LONG,
     ),
     "mochi": (_ONE_BY_ONE, _DECODER),
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
     parser.add_argument("--shallow", action="store_true", help="search with few of equal layers (`workloads.shallow`)")
+    parser.add_argument("--far", action="store_true", help="as many draws again of numbers up to twice as large")
     parser.add_argument("--kept", action="store_true", help="not where there are some that hold at the usual request")
     parser.add_argument(
         "--least", type=int, default=0, metavar="N",
@@ -112,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         "--from", action="append", default=[], metavar="FIELD=VALUE", dest="floor",
         help="only requests whose field is at least that; the numbers of the region begin where theirs do",
     )  # fmt: skip
-    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
-    parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
+    for name, choices in (("stage", None), ("dtype", samples.DTYPES)):
+        parser.add_argument(f"--{name}", action="append", choices=choices, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
     return parser
 
@@ -131,14 +133,12 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
     groups = _groups(model, fixed, asked.draws, random.Random(0), large=False)
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
-    done = True
-    for key, more in samples.by_key(_at_floor(model, fixed, floor)).items():
-        groups[key] = [
-            *groups.get(key, []),
-            *(s for s in more if s.signature.numbers not in _known(groups.get(key, []))),
-        ]
+    more = _groups(model, fixed, asked.draws, random.Random(3), large=True) if asked.far else {}
+    drawn = chain.from_iterable([*groups.values(), *more.values()])
+    groups = samples.by_key(chain(drawn, _at_floor(model, fixed, floor)))
     for found in (groups, beyond, checks):
         _keep(found, floor)
+    done = True
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
         wanted = not asked.stage or first.stage.name in asked.stage
@@ -152,10 +152,6 @@ def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) 
     for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
         for batch in ({}, SEVERAL):
             yield from _in_every_dtype(model, model.request(**{**batch, **fixed, **chosen}))
-
-
-def _known(group: Sequence[Sample]) -> set[tuple[int, ...]]:
-    return {s.signature.numbers for s in group}
 
 
 def _keep(groups: dict[str, list[Sample]], floor: Mapping[str, int]) -> None:

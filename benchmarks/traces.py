@@ -72,9 +72,8 @@ it that reads as many results as there are samples. HunyuanVideo's templates of 
 pixels a side on, where a clip has no fewer tokens than the text.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
-time HunyuanVideo decodes. Of two clips its decoder has templates in fp16 and bf16 at every length; of more, but where the last
-of three and more stretches is one latent (25, 37, 49 ... frames): a copy there reads in runs of the lesser of twelve and three
-times the clips, and captures of few numbers of clips do not tell that from other rules.
+time HunyuanVideo decodes. Its decoder of two clips, of three, and of four and more are regions of their own: where the last
+stretch is one latent (25, 37, 49 ... frames), a copy reads in runs of the lesser of twelve and three times the clips.
 
 The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
 norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with
@@ -93,12 +92,12 @@ the code that a capture rests on has changed since.
 
 ## What is carried
 
-`python -m benchmarks.traces` writes this page (with models, their rows alone). kB: the files of a model's stages (several models share text encoders and
-decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the same without guidance, of
-batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or paper, batches of 1, 2
-and 4, with and without guidance), first in the dtype of the default, then in the two others; `fail` are those that the library
-itself cannot run, counted apart. Drawn: of {drawn} requests drawn
-at random, many of them tiny. ms: a trace, the first apart, on {machine}.
+`python -m benchmarks.traces` writes this page (with models, their rows alone). kB: the files of a model's stages (several models
+share text encoders and decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the
+same without guidance, of batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or
+paper, batches of 1, 2 and 4, with and without guidance), first in the dtype of the default, then in the two others; `fail` are
+those that the library itself cannot run, counted apart. Drawn: of {drawn} requests drawn at random, many of them tiny. ms: a
+trace, the first apart, on {machine}.
 
 | model | kB | structures | default | one sample | usual | other dtypes | drawn | ms a trace |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.workloads import small
 from workloads import samples, shallow, templates
+from workloads.fit import fit
 from workloads.join import join
 from workloads.looped import Looped
 from workloads.model import find, models
@@ -50,6 +52,14 @@ def test_any_number_of_samples_is_one_structure() -> None:
         assert same(join("", {}, [trace]), samples.captured(sample)), (batch, length)
     (leaf,) = leaves
     assert isinstance(family.templates[leaf], Looped)
+
+
+def test_how_often_a_loop_runs_is_a_count_before_it_is_anything_else() -> None:
+    """Of 19, 22 and 28 latents a fourth, rounded down, is as many as the stretches of three but three; of 31 it is not."""
+    symbols = np.array([[19, 7], [22, 8], [28, 10], [19, 7], [22, 8]])
+    found, missing = fit(symbols, np.array([[4, 5, 7, 4, 5]]).T, whole={1})
+    assert missing == []
+    assert found.at(np.array([31, 11])).tolist() == [8]
 
 
 SMALL = {"height": 160, "width": 208}

@@ -70,6 +70,7 @@ OWN = {
         "--several --stage text_encoder",
         f"--several {_DECODER}",
         *(f"{clips} {_DECODER} --far" for clips in ("batch=2", "batch=3", "--from batch=4")),
+        f"--from batch=4 --from frames=73 {_DECODER} --far --draws 500",  # of many stretches, met too rarely among all
         _AS_LONG,
     ),
     "mochi": (_ONE_BY_ONE, _DECODER),

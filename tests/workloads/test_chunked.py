@@ -122,7 +122,7 @@ def test_several_clips_have_templates(model: str, asked: dict[str, Any]) -> None
     samples.forget()
 
 
-@pytest.mark.parametrize(("clips", "frames"), [(2, 25), (2, 49), (4, 37), (7, 25)])
+@pytest.mark.parametrize(("clips", "frames"), [(2, 25), (2, 49), (4, 37), (7, 25), (8, 121)])
 def test_clips_have_templates_where_one_latent_is_left_for_the_last_stretch(clips: int, frames: int) -> None:
     """Of four and more clips a copy reads in runs of twelve, of fewer in runs of three a clip."""
     sample = decoder("hunyuanvideo", batch=clips, height=96, width=160, frames=frames)

@@ -73,7 +73,9 @@ pixels a side on, where a clip has no fewer tokens than the text.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
 time HunyuanVideo decodes. Its decoder of two clips, of three, and of four and more are regions of their own: where the last
-stretch is one latent (25, 37, 49 ... frames), a copy reads in runs of the lesser of twelve and three times the clips.
+stretch is one latent (25, 37, 49 ... frames), a copy reads in runs of the lesser of twelve and three times the clips. Four clips
+and more from 73 frames on are one more: among few lengths, the number of stretches could be taken for a fourth of the latents,
+and a template was wrong at 121 frames that three proofs had passed.
 
 The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
 norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with

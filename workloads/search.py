@@ -119,9 +119,7 @@ def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
         family = grown.family
         expected = {i: chosen(family.tree, pool.symbols[i]) for i in unlike_held(pool, unlike)}
         pool.capture(expected)
-        given = (
-            leaf == NONE or gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i]
-        )
+        given = (leaf == NONE or gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i])
         if all(given):
             break
         grown = _grow(pool, whole)

@@ -1,9 +1,13 @@
-"""Writes docs/templates.md: `python -m benchmarks.traces` measures the templates that framecast carries, without torch."""
+"""Writes docs/templates.md: `python -m benchmarks.traces [MODEL ...]` measures the templates that framecast carries."""
 
 from __future__ import annotations
 
 import random
+import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +51,8 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
 
 Templates that are there are proven with the code of today, which takes three captures a key, and stay; `--more` searches again
 where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL ...]` captures at sizes
-that lie between two structures, halves what is open, and moves the border.
+that lie between two structures, at any size and at the default one, halves what is open, and moves the border: decoders of
+images change theirs at 64 at once.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
 copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
@@ -58,14 +63,19 @@ value: below five frames, or latents a side, ModelScope's UNet of one sample has
 are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
 Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
 as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
-a dozen others. HunyuanVideo's and Mochi's transformers take their samples one by one, so that each number of samples is another
-sequence of operators: there are templates of one and two (HunyuanVideo's of two in fp16 alone, from 13 frames and 128 pixels a
-side on, where a clip has no fewer tokens than the text), and more are captured.
+a dozen others.
+
+Mochi's attention takes its samples one after the other, so that each number of them is another sequence of operators. What
+repeats is kept once, as in a decoder that takes a clip a few frames at a time: one template holds for any number of samples
+from two on, with an expression for how often a sample's calls run, each block's loop by itself, and the concatenation behind
+it that reads as many results as there are samples. HunyuanVideo's templates of several samples hold from 13 frames and 128
+pixels a side on, where a clip has no fewer tokens than the text.
 
 Where the operators follow numbers that its inputs do not show, a model's file says which (`Stage.counts`): how many stretches of
-time HunyuanVideo decodes. Of two clips its decoder has templates in fp16 and bf16 at every length; of more, but where the last
-of three and more stretches is one latent (25, 37, 49 ... frames): a copy there reads in runs of the lesser of twelve and three
-times the clips, and captures of few numbers of clips do not tell that from other rules.
+time HunyuanVideo decodes. Its decoder of two clips, of three, and of four and more are regions of their own: where the last
+stretch is one latent (25, 37, 49 ... frames), a copy reads in runs of the lesser of twelve and three times the clips. Four clips
+and more from 73 frames on are one more: among few lengths, the number of stretches could be taken for a fourth of the latents,
+and a template was wrong at 121 frames that three proofs had passed.
 
 The decoders of Mochi and CogVideoX cut a convolution that reads more than 2 GB into pieces of some frames, and Mochi's a group
 norm into pieces of eight: every number of pieces is another sequence of operators. Their templates are of the same module with
@@ -84,27 +94,33 @@ the code that a capture rests on has changed since.
 
 ## What is carried
 
-`python -m benchmarks.traces` writes this page. kB: the files of a model's stages (several models share text encoders and
-decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the same without guidance, of
-batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or paper, batches of 1, 2
-and 4, with and without guidance), first in the dtype of the default, then in the two others. Drawn: of {drawn} requests drawn
-at random, many of them tiny. ms: a trace, the first apart, on {machine}.
+`python -m benchmarks.traces` writes this page (with models, their rows alone). kB: the files of a model's stages (several models
+share text encoders and decoders). Structures: of all stages and dtypes. Default: the request without a word. One sample: the
+same without guidance, of batch 1. Usual: of the requests that `benchmarks/usual.py` lists (sizes and lengths of the model card or
+paper, batches of 1, 2 and 4, with and without guidance), first in the dtype of the default, then in the two others; `fail` are
+those that the library itself cannot run, counted apart. Drawn: of {drawn} requests drawn at random, many of them tiny. ms: a
+trace, the first apart, on {machine}.
 
 | model | kB | structures | default | one sample | usual | other dtypes | drawn | ms a trace |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
-def main() -> None:
-    """Write the page."""
+def main(arguments: Sequence[str]) -> None:
+    """Write the page; with models, measure those alone and leave the other rows as they are."""
     from benchmarks.run import _machine
 
+    named = set(arguments) or set(models())
+    if unknown := named - set(models()):
+        raise SystemExit(f"error: unknown models: {', '.join(sorted(unknown))}")
     machine = _machine()
-    rows = ["| " + " | ".join(map(str, row(model))) + " |" for model in models().values()]
+    held = {line.split("`")[1]: line for line in PAGE.read_text().splitlines() if line.startswith("| `")}
+    rows = {m.id: "| " + " | ".join(map(str, row(m))) + " |" for m in models().values() if m.id in named}
+    lines = [{**held, **rows}[model] for model in models() if model in {*held, *rows}]
     distinct = sum(path.stat().st_size for path in file_of("").parent.glob("*.xz")) / 1e3
     total = f"\nAll files together: {distinct:,.0f} kB.\n"
     text = INTRO.format(drawn=DRAWN, machine=f"a core of an {machine['cpu']}")
-    PAGE.write_text(text + "\n".join(rows) + "\n" + total)
+    PAGE.write_text(text + "\n".join(lines) + "\n" + total)
 
 
 def row(model: Model) -> tuple[Any, ...]:
@@ -123,30 +139,45 @@ def row(model: Model) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+class Carried(IntEnum):
+    """Whether a stage has a template; of several the least counts."""
+
+    FAILS = 0  # the library itself cannot run it
+    NO = 1
+    YES = 2
+
+
 def usually(model: Model) -> tuple[str, str]:
-    """How many of a model's usual requests are carried, and of how many: in its own dtype, and in others."""
-    known: dict[Any, bool] = {}
-    counts = {True: [0, 0], False: [0, 0]}
+    """How many of a model's usual requests are carried, and of how many: in its own dtype, and in others.
+
+    Those that the library itself cannot run are counted apart: '58 of 58, 14 fail'.
+    """
+    known: dict[Any, Carried] = {}
+    counts = {True: Counter[Carried](), False: Counter[Carried]()}
     for request in usual(model):
         frames = getattr(request, "frames", None)
-        found = counts[request.dtype == model.request().dtype]
-        found[0] += all(_carried(stage, frames, known) for stage in model.stages(request))
-        found[1] += 1
-    own, others = (f"{held} of {asked}" for held, asked in counts.values())
+        found = [_carried(stage, frames, known) for stage in model.stages(request)]
+        counts[request.dtype == model.request().dtype][min(found)] += 1
+    own, others = (_counted(counts[mine]) for mine in (True, False))
     return own, others
 
 
-def _carried(stage: Stage, frames: int | None, known: dict[Any, bool]) -> bool:
+def _counted(found: Counter[Carried]) -> str:
+    fail = f", {found[Carried.FAILS]} fail" if found[Carried.FAILS] else ""
+    return f"{found[Carried.YES]} of {found[Carried.YES] + found[Carried.NO]}{fail}"
+
+
+def _carried(stage: Stage, frames: int | None, known: dict[Any, Carried]) -> Carried:
     """Whether a stage has a template; requests share stages, each of which is looked for once."""
     found = signature(stage, frames)
     if found is None:
-        return False
+        return Carried.NO
     which = found.key, found.numbers
     if which not in known:
         try:
-            known[which] = stage_trace(stage, frames) is not None
-        except SpecError:  # the library itself cannot run it
-            known[which] = False
+            known[which] = Carried.NO if stage_trace(stage, frames) is None else Carried.YES
+        except SpecError:
+            known[which] = Carried.FAILS
     return known[which]
 
 
@@ -163,4 +194,4 @@ def _structures(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

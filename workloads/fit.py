@@ -1,10 +1,11 @@
 """Columns of whole numbers -> exact expressions of a few symbols, by search and rational arithmetic. For maintainers.
 
-A column holds the values of one quantity over the samples. It is tried, in this order, as a constant; as c m; as c m + b; as
-g (a m + b), for products g and m of at most one atom a symbol; as a m + b m' and a m + b m' + c, for products of symbols. An
-atom is a symbol x, or floor((p x + q) / r), such as an extent halved and rounded up, or padded, or the rest of a division. A
-sum found in one column (text tokens + image tokens) is an atom to the others. Nothing is taken that does not give every sample
-exactly; whether it is true is proven at samples that took no part.
+A column holds the values of one quantity over the samples. It is tried, in this order, as a constant; as a count that the stage
+says (such as how often a loop runs) and a constant; as c m; as c m + b; as g (a m + b), for products g and m of at most one atom
+a symbol; as a m + b m' and a m + b m' + c, for products of symbols. An atom is a symbol x, or floor((p x + q) / r), such as an
+extent halved and rounded up, or padded, or the rest of a division. A sum found in one column (text tokens + image tokens) is an
+atom to the others. Nothing is taken that does not give every sample exactly; whether it is true is proven at samples that took
+no part.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ def fit(symbols: Ints, columns: Ints, whole: Collection[int] = ()) -> tuple[Form
     for which, column in enumerate(columns.T):
         if (column == column[0]).all():
             found[which] = (((int(column[0]), ()),), 1)
+        for s in set(whole) & set(kept) if which not in found else ():
+            if (column - column[0] == symbols[:, s] - symbols[0, s]).all():  # how often a loop runs, most likely
+                found[which] = (((1, (s + 1,)), (int(column[0] - symbols[0, s]), ())), 1)
     if kept:
         _search(atoms, [k + 1 for k in kept], frozenset(k + 1 for k in whole), columns, found)
     missing = [i for i in range(columns.shape[1]) if i not in found]

@@ -28,6 +28,7 @@ from workloads.trace import Trace, same
 DRAWS = 300  # requests of a model
 MOST = 8  # captures of a border, at most
 PROOFS = 2  # captures that a border takes beside
+SIZE = ("height", "width")
 Path: TypeAlias = tuple[int, ...]  # to a node of a tree: positions within each
 
 
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _drawn(model: Model, draws: int) -> Iterator[Sample]:
-    """Stages of drawn requests; and of ones that have all but their numbers of samples and frames from the default."""
+    """Stages of drawn requests; of ones of the default size; and of ones of the default size and number of frames."""
     yield from samples.samples(model, draws, random.Random(3))
-    fields = {"height", "width"} & set(model.request.__dataclass_fields__)
-    usual = {name: getattr(model.request(), name) for name in fields}
-    yield from samples.samples(model, draws, random.Random(4), **usual)
+    for seed, names in ((4, SIZE), (5, (*SIZE, "frames"))):
+        usual = {name: getattr(model.request(), name) for name in names if hasattr(model.request(), name)}
+        yield from samples.samples(model, draws, random.Random(seed), **usual)
 
 
 def _narrow(key: str, group: Sequence[Sample]) -> None:

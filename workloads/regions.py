@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,18 @@ from workloads.verify import picked
 from workloads.within import Region, holds, merged, within
 
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
+SEVERAL = {"batch": 2}  # the least
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 # Of requests of all sizes, the least among them: where a decoder is one piece, its capture takes a second or two.
 _DECODER = "--stage vae_decoder"
 # Of one sample: below, each way in which numbers are 1 or 2 has other operators.
 _NO_LESS = "--from frames=2 --from height=128 --from width=128"
-# Of a transformer that takes its samples one by one, each number of them; with no fewer latents than tokens of text.
-_AS_LONG = "--stage transformer --shallow --from frames=13 --from height=128 --from width=128"
+# Of several samples, with no fewer latents than tokens of text.
+_AS_LONG = "--several --stage transformer --shallow --from frames=13 --from height=128 --from width=128 --draws 60"
+# Of a transformer that takes its samples one by one: a loop, which a sample alone does not have. Four latents along each axis.
+_ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from height=32 --from width=32 --draws 60"
+_FOUR_LATENTS = "--stage transformer --shallow --from frames=9 --from height=32 --from width=32"  # along each side
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -53,7 +58,8 @@ ALONE = {
 # Arguments of the regions of single models, beside one sample; they come after that.
 OWN = {
     "cogvideox-2b": (
-        "batch=1 guidance=true --stage transformer",
+        f"batch=1 guidance=false {_FOUR_LATENTS}",
+        f"--several {_FOUR_LATENTS}",
         "height=480 width=720 frames=49 --stage transformer",
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         _DECODER,
@@ -63,10 +69,11 @@ OWN = {
     "hunyuanvideo": (
         "--several --stage text_encoder",
         f"--several {_DECODER}",
-        f"batch=2 {_DECODER}",
-        f"batch=2 {_AS_LONG}",
+        *(f"{clips} {_DECODER} --far" for clips in ("batch=2", "batch=3", "--from batch=4")),
+        f"--from batch=4 --from frames=73 {_DECODER} --far --draws 500",  # of many stretches, met too rarely among all
+        _AS_LONG,
     ),
-    "mochi": ("batch=1 guidance=true --stage transformer", _DECODER),
+    "mochi": (_ONE_BY_ONE, _DECODER),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
 }
@@ -98,20 +105,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--several", action="store_true", help="only stages of more than one sample")
     parser.add_argument("--anew", action="store_true", help="find them anew where there are some that cover the region")
     parser.add_argument("--shallow", action="store_true", help="search with few of equal layers (`workloads.shallow`)")
+    parser.add_argument("--far", action="store_true", help="as many draws again of numbers up to twice as large")
     parser.add_argument("--kept", action="store_true", help="not where there are some that hold at the usual request")
     parser.add_argument(
-        "--least",
-        type=int,
-        default=0,
-        metavar="N",
+        "--least", type=int, default=0, metavar="N",
         help="only stages whose numbers are at least N each, where they vary",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--from", action="append", default=[], metavar="FIELD=VALUE", dest="floor",
         help="only requests whose field is at least that; the numbers of the region begin where theirs do",
     )  # fmt: skip
-    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
-    parser.add_argument("--dtype", action="append", choices=samples.DTYPES, help="only these (may be repeated)")
+    for name, choices in (("stage", None), ("dtype", samples.DTYPES)):
+        parser.add_argument(f"--{name}", action="append", choices=choices, help="only these (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
     return parser
 
@@ -129,14 +134,12 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
     groups = _groups(model, fixed, asked.draws, random.Random(0), large=False)
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
-    done = True
-    for key, more in samples.by_key(_at_floor(model, fixed, floor)).items():
-        groups[key] = [
-            *groups.get(key, []),
-            *(s for s in more if s.signature.numbers not in _known(groups.get(key, []))),
-        ]
+    more = _groups(model, fixed, asked.draws, random.Random(3), large=True) if asked.far else {}
+    drawn = chain.from_iterable([*groups.values(), *more.values()])
+    groups = samples.by_key(chain(drawn, _at_floor(model, fixed, floor)))
     for found in (groups, beyond, checks):
         _keep(found, floor)
+    done = True
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
         first = groups[key][0]
         wanted = not asked.stage or first.stage.name in asked.stage
@@ -146,13 +149,10 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
 
 
 def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) -> Iterator[Sample]:
-    """Requests with one of the fields at the least that is asked for, and with all: the region begins there."""
+    """Requests of two batches with one of the fields at the least that is asked for, and with all: the region begins there."""
     for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
-        yield from _in_every_dtype(model, model.request(**{**fixed, **chosen}))
-
-
-def _known(group: Sequence[Sample]) -> set[tuple[int, ...]]:
-    return {s.signature.numbers for s in group}
+        for batch in ({}, SEVERAL):
+            yield from _in_every_dtype(model, model.request(**{**batch, **fixed, **chosen}))
 
 
 def _keep(groups: dict[str, list[Sample]], floor: Mapping[str, int]) -> None:
@@ -172,20 +172,29 @@ def _line(error: Exception) -> str:
 
 
 def _groups(
-    model: Model,
-    fixed: Mapping[str, Any],
-    draws: int,
-    rng: random.Random,
-    *,
-    large: bool,
+    model: Model, fixed: Mapping[str, Any], draws: int, rng: random.Random, *, large: bool
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first."""
     first = [] if large else list(_in_every_dtype(model, model.request(**fixed)))
     edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
-    table = TABLES.get(model.id)
-    others = table if table and any(fixed.get(name) != value for name, value in table.items()) else None
-    return samples.by_key(s for s in (*first, *drawn, *edges) if others is None or not _is_of(s, others))
+    table = _table(model, fixed)
+    return samples.by_key(s for s in (*first, *drawn, *edges) if not table or not _is_of(s, table))
+
+
+def _table(model: Model, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fields at the size of a model's table, where that is not what is asked for."""
+    table = TABLES.get(model.id, {})
+    return {} if all(fixed.get(name) == value for name, value in table.items()) else table
+
+
+def _at_table(model: Model, whole: Family, key: str, fixed: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The values that symbols of a key have there: its templates are found by themselves, and stay."""
+    table = _table(model, fixed)
+    batches = range(1, 3) if table else ()
+    found = [s for n in batches for s in _in_every_dtype(model, model.request(**table, batch=n)) if _is_of(s, table)]
+    mine = [s for s in found if s.signature.key == key and whole.symbols(s.signature.numbers) is not None]
+    return within(whole, _numbers(mine)).values if mine else ()
 
 
 def _is_of(sample: Sample, table: Mapping[str, Any]) -> bool:
@@ -214,13 +223,14 @@ def _extended(
     if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
         mine, distant = [*mine, *distant[1:]], distant[:1]
     least = _least_of(whole, mine) if asked.floor else asked.least
-    region = _above(replace(within(whole, _numbers(mine)), several=asked.several), whole, least)
+    but = _at_table(model, whole, key, _fields(asked.fields))
+    region = _above(replace(within(whole, _numbers(mine)), several=asked.several, but=but), whole, least)
     right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])
     enough = _covered(whole, mine[:1] if asked.kept else mine)
     held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)
     try:
         if not held:
-            entries[name] = _entry(whole, region, key, mine, distant, entries, shallow=asked.shallow)
+            entries[name] = _entry(whole, region, key, mine, distant, entries, asked)
             found = templates.family(entries[name], entries)
             if "like" not in entries[name]:
                 found = _without_wrong(found, region, _covered(found, checks)[-2 * CHECKED :: 2])
@@ -290,20 +300,21 @@ def _entry(
     group: list[Sample],
     far: list[Sample],
     entries: Mapping[str, Any],
-    *,
-    shallow: bool,
+    asked: argparse.Namespace,
 ) -> dict[str, Any]:
     """An entry with templates in the region: those of fp16 by another name where captures say so, else found.
 
+    Where they are asked for anew, those of fp16 are found, and never those of bf16.
+
     Raises Contradicted.
     """
-    twin = _twin(key, group, entries)
+    twin = None if asked.anew and "fp16" in key else _twin(key, group, entries)
     if twin is not None and (whole.tree == NONE or region == Region((), ())):
         return twin
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}
     cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
-    search = find_shallow if shallow else find_family
+    search = find_shallow if asked.shallow else find_family
     like = None if cousin is None else templates.family(cousin, entries)
     found = search(group, far, like, replace(BUILT_IN, near=_near(whole, region)), UNLIKE)
     print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)

@@ -119,9 +119,7 @@ def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
         family = grown.family
         expected = {i: chosen(family.tree, pool.symbols[i]) for i in unlike_held(pool, unlike)}
         pool.capture(expected)
-        given = (
-            leaf == NONE or _gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i]
-        )
+        given = (leaf == NONE or gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i])
         if all(given):
             break
         grown = _grow(pool, whole)
@@ -169,7 +167,7 @@ def _grow(pool: Pool, whole: frozenset[int]) -> _Grown:
         pool.capture(wanted[:A_ROUND])
         made = grown.family.templates
         settled = bool(expected) and all(
-            pool.held[i] is None or _gives(made[leaf], pool, i) for i, leaf in expected.items()
+            pool.held[i] is None or gives(made[leaf], pool, i) for i, leaf in expected.items()
         )
         grown = _grown(pool, whole, fitted)
     return grown
@@ -228,12 +226,12 @@ def _absorb(pool: Pool, made: Sequence[Template | Looped], leaves: dict[int, int
             continue
         for other in {*leaves.values()} - {m}:
             theirs = [i for i, leaf in leaves.items() if leaf == other]
-            given = [i for i in theirs if _gives(made[m], pool, i)] if other == NONE or len(theirs) <= len(mine) else []
+            given = [i for i in theirs if gives(made[m], pool, i)] if other == NONE or len(theirs) <= len(mine) else []
             if other == NONE or len(given) == len(theirs):
                 leaves.update(dict.fromkeys(given, m))
 
 
-def _gives(found: Template | Looped, pool: Pool, sample: int) -> bool:
+def gives(found: Template | Looped, pool: Pool, sample: int) -> bool:
     """Whether a template gives a capture."""
     held = pool.held[sample]
     assert held is not None

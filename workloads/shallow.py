@@ -7,6 +7,7 @@ few sizes, fitted, and proven at other captures of whole modules.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,15 +19,15 @@ from workloads.cache import captured_stage
 from workloads.looped import Looped
 from workloads.model import Stage
 from workloads.pool import BUILT_IN, ENOUGH, Pool, Sample, Ways, counts_of, unlike_held
-from workloads.search import PROOFS, Contradicted, Found, find_family, prove
-from workloads.structure import template
+from workloads.search import PROOFS, Contradicted, Found, find_family, gives, prove
+from workloads.structure import Form, template
 from workloads.templates import NONE, Family, Template, chosen
 from workloads.trace import Trace
 from workloads.within import numbered
 
 LAYERS = 3  # that are left of a list of equal ones: the first two and the last
 MORE = 2  # times as many samples unlike those held, that cut modules take little time for
-WHOLE = 7  # captures of whole modules that make a template
+WHOLE = 7  # captures of whole modules that make a template; twice as many where a loop that runs once is among them
 
 
 def find_shallow(
@@ -60,17 +61,29 @@ def _of_whole(pool: Pool, family: Family, leaf: int) -> Template | Looped | None
     if len(mine) < ENOUGH:
         return None
     part = Pool(pool.empty, pool.ways, [pool.samples[i] for i in mine], [pool.symbols[i] for i in mine])
-    picked = [mine[i] for i in ([0, *_others(part)])][:WHOLE]
-    pool.capture(picked)
-    forms = {i: held for i in picked if (held := pool.held[i]) is not None}
-    keys = {held.key for held in forms.values()}
+    picked = [mine[i] for i in [0, *_others(part)]]
+    pool.capture(picked[:WHOLE])
+    forms = _forms(pool, picked)
+    if len(forms) < ENOUGH:  # the others are of a loop that runs once, which the template has to give as well
+        pool.capture(picked[WHOLE : 2 * WHOLE])
+        forms = _forms(pool, picked)
     found = None
-    if len(keys) == 1 and len(forms) >= ENOUGH:
+    if len(forms) >= ENOUGH:
         hints = min(pool.samples[i].signature.hints for i in forms)
         symbols = np.array([pool.symbols[i] for i in forms])
         found, _ = template(symbols, list(forms.values()), counts_of(family.places, hints))
-    print(f"  {len(forms)} whole captures of {len(keys)} structures{'' if found else ', no template'}", flush=True)
+    held = [i for i in picked if pool.held.get(i) is not None]
+    if found is not None and not all(gives(found, pool, i) for i in held):
+        found = None
+    print(f"  {len(forms)} of {len(held)} whole captures of a structure{'' if found else ', no template'}", flush=True)
     return found
+
+
+def _forms(pool: Pool, picked: Sequence[int]) -> dict[int, Form]:
+    """The captures of the structure that most of them have."""
+    forms = {i: held for i in picked if (held := pool.held.get(i)) is not None}
+    most = Counter(held.key for held in forms.values()).most_common(1)
+    return {i: held for i, held in forms.items() if held.key == most[0][0]}
 
 
 def _others(part: Pool) -> list[int]:
@@ -96,7 +109,7 @@ def _cut_once(stage: Stage, sample: samples.Sample) -> Callable[[], Any]:
         if key not in _MODULES:
             if len(_MODULES) >= samples.KEPT:
                 _MODULES.clear()
-            _MODULES[key] = cut(stage.build())
+            _MODULES[key] = cut((stage.uncut or stage.build)())
         return _MODULES[key]
 
     return build

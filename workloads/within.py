@@ -6,8 +6,10 @@ differ elsewhere may be one: what was found of those alone is written in the sym
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,14 @@ class Region:
         equal: (symbol, another that it equals), one pair for each that equals an earlier one.
         several: whether the first symbol, of samples, is more than 1; no matter where they share other values.
         least: (symbol, what it is at least), of some that have several values.
+        but: (symbol, value): where all of these have their value, the region does not hold.
     """
 
     values: tuple[tuple[int, int], ...]
     equal: tuple[tuple[int, int], ...]
     several: bool = False
     least: tuple[tuple[int, int], ...] = ()
+    but: tuple[tuple[int, int], ...] = ()
 
 
 def within(whole: Family, numbers: Ints) -> Region:
@@ -70,7 +74,7 @@ def merged(whole: Family, region: Region, part: Family) -> Family:
     count = int(whole.places.max(initial=NONE)) + 1
     first = len(whole.templates)
     inside = _moved(part.tree, to, first)
-    tree = _under(region, inside, whole.tree)
+    tree = pruned(_under(region, inside, whole.tree))
     made = (*whole.templates, *(_lifted(t, to, count) for t in part.templates))
     used = sorted(_leaves(tree) - {NONE})
     return Family(whole.places, whole.fixed, numbered(tree, used), tuple(made[i] for i in used))
@@ -89,7 +93,7 @@ def _symbols(whole: Family, part: Family) -> list[int]:
 
 def _under(region: Region, inside: Any, outside: Any) -> Any:
     """A tree that is `inside` where the region's conditions hold."""
-    tree = inside
+    tree: Any = inside
     if region.several:
         alone = outside[5] if _divided_at_one(outside) else outside
         tree = [0, NONE, 0, 1, 2, alone, tree]
@@ -104,7 +108,31 @@ def _under(region: Region, inside: Any, outside: Any) -> Any:
         tree = [symbol, NONE, 0, value, value + 1, tree, upper]
         if value > 1:
             tree = [symbol, NONE, 0, value - 1, value, outside, tree]
-    return tree
+    if not region.but:
+        return tree
+    found: Any = outside
+    for symbol, value in region.but:
+        found = [symbol, NONE, 0, value, value + 1, found, tree]
+        if value > 0:
+            found = [symbol, NONE, 0, value - 1, value, tree, found]
+    return found
+
+
+def pruned(tree: Any, bounds: Mapping[int, tuple[int, float]] = MappingProxyType({})) -> Any:
+    """The same tree without conditions that those above it decide. bounds: least and greatest value of symbols, where known."""
+    if isinstance(tree, int):
+        return tree
+    symbol, other, modulus, low, high, yes, no = tree
+    if other != NONE or modulus:
+        return [*tree[:5], pruned(yes, bounds), pruned(no, bounds)]
+    least, most = bounds.get(symbol, (0, inf))
+    if most <= low:
+        return pruned(yes, bounds)
+    if least >= high:
+        return pruned(no, bounds)
+    below, above = ({**bounds, symbol: span} for span in ((least, min(most, low)), (max(least, high), most)))
+    sides = pruned(yes, below), pruned(no, above)
+    return sides[0] if sides[0] == sides[1] and low + 1 == high else [*tree[:5], *sides]
 
 
 def _divided_at_one(tree: Any) -> bool:

@@ -5,6 +5,8 @@ Of one sample its operators are others: no copy is made. Tokens and text change 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -30,14 +32,14 @@ class Request:
     dtype: Dtype = "fp16"
 
 
-def stages(request: Request) -> tuple[Stage, ...]:
-    """One stage, of tokens that are mixed by position."""
+def stages(request: Request, build: Callable[[str], Any] | None = None) -> tuple[Stage, ...]:
+    """One stage, of tokens that are mixed by position; or of what else builds it."""
     rows = passes(request.guidance).rows * request.batch
 
     def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (meta(request.dtype, rows, request.length, WIDTH),), {}
 
-    return (Stage("net", "net", 1, partial(net, request.dtype), inputs, frames=0),)
+    return (Stage("net", "net", 1, partial(build or net, request.dtype), inputs, frames=0),)
 
 
 def net(dtype: str) -> Any:
@@ -61,6 +63,26 @@ def net(dtype: str) -> Any:
     return on_meta(Net, dtype)
 
 
+def one_by_one(dtype: str) -> Any:
+    """Layers that take a sample after the other, as Mochi's attention does; on the meta device."""
+    import torch
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        """[rows, length, WIDTH] -> the same."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))
+
+        def forward(self, x: Any) -> Any:
+            for layer in self.layers:
+                rows = layer(x).split(1)
+                x = torch.cat([torch.nn.functional.silu(torch.cat([row, row], 1))[:, ::2] for row in rows])
+            return x
+
+    return on_meta(Net, dtype)
+
+
 MODEL = Model(
     id="small",
     title="A small model",
@@ -70,3 +92,4 @@ MODEL = Model(
     sources="",
     libraries=("torch",),
 )
+ONE_BY_ONE = replace(MODEL, id="one-by-one", stages=partial(stages, build=one_by_one))

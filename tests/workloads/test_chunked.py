@@ -122,10 +122,10 @@ def test_several_clips_have_templates(model: str, asked: dict[str, Any]) -> None
     samples.forget()
 
 
-@pytest.mark.parametrize("frames", [25, 49])
-def test_two_clips_have_templates_where_one_latent_is_left_for_the_last_stretch(frames: int) -> None:
-    """Of more clips there are none there."""
-    sample = decoder("hunyuanvideo", batch=2, height=96, width=160, frames=frames)
+@pytest.mark.parametrize(("clips", "frames"), [(2, 25), (2, 49), (4, 37), (7, 25), (8, 121)])
+def test_clips_have_templates_where_one_latent_is_left_for_the_last_stretch(clips: int, frames: int) -> None:
+    """Of four and more clips a copy reads in runs of twelve, of fewer in runs of three a clip."""
+    sample = decoder("hunyuanvideo", batch=clips, height=96, width=160, frames=frames)
     found = templates.stage_trace(replace(sample.stage, name=""), sample.frames)
     assert found is not None
     assert same(join("", {}, [found]), samples.captured(sample))

@@ -30,9 +30,6 @@ SIDES = {
 FRAMES = {"animatediff": (7, 18, 26), "svd-xt": (6, 11, 19), "latte": (6, 11, 19), "modelscope-t2v": (6, 11, 19)}
 # Models of which some stage at the default request has no template yet: they are captured.
 CAPTURED: set[str] = set()
-# With templates of one clip alone: CogVideoX 2B's transformer, HunyuanVideo's, and Mochi's, which attends to one sample after the
-# other.
-ONE_CLIP = {"cogvideox-2b", "hunyuanvideo", "mochi"}
 LENGTHS = ({"prompt_len": 37, "output_len": 9}, {"prompt_len": 150, "output_len": 2})
 
 
@@ -52,7 +49,7 @@ def sizes(model: str) -> Iterator[dict[str, Any]]:
     step = find(model).frame_step
     counts = FRAMES.get(model, (1 + 3 * step, 1 + 8 * step, 1 + 13 * step) if step > 1 else (5, 9, 14))
     for (h, w), frames in zip((*sides, sides[0]), counts, strict=True):
-        yield {"height": h, "width": w, "frames": frames, "batch": 1 if model in ONE_CLIP else UNSEEN}
+        yield {"height": h, "width": w, "frames": frames, "batch": UNSEEN}
     yield {"height": sides[1][0], "width": sides[1][1], "frames": counts[0], "batch": 1, **alone}
 
 
@@ -113,6 +110,11 @@ def test_every_default_request_is_carried(model: str) -> None:
         ("cogvideox-5b", {"height": 768, "width": 1360}),
         ("cogvideox-2b", {"height": 768, "width": 1360, "frames": 81}),
         ("cogvideox-2b", {"batch": 4}),
+        ("cogvideox-2b", {"batch": 4, "height": 480, "width": 832, "frames": 9, "dtype": "bf16"}),
+        ("animatediff", {"batch": 4}),
+        ("hunyuanvideo", {"batch": 4, "frames": 85, "dtype": "fp32"}),
+        ("latte", {"batch": 4}),
+        ("mochi", {"batch": 4, "guidance": True}),
         ("modelscope-t2v", {"guidance": False}),
         ("pixart-alpha", {"height": 768, "width": 768}),
     ],

@@ -16,7 +16,7 @@ from workloads.model import find, models
 from workloads.pool import BUILT_IN, Pool, unlike_held
 from workloads.search import Contradicted
 from workloads.templates import NONE, Family, Template, chosen
-from workloads.within import Region, holds, merged, within
+from workloads.within import Region, holds, merged, pruned, within
 
 FUNCTION = "workloads.models.stable_diffusion_1_5.vae_decoder"
 
@@ -69,6 +69,26 @@ def test_a_part_holds_within_its_region_alone(whole: Family, part: Family) -> No
     formulas = found.templates[1].formulas  # type: ignore[union-attr]
     assert formulas.at(_ints(1, 9, 9)).tolist() == [3 * 9 * 5]
     assert found.templates[0].formulas.at(_ints(2, 8, 9)).tolist() == [2 * 2 * 8 * 9]  # type: ignore[union-attr]
+
+
+def test_a_region_leaves_out_where_others_are_found_by_themselves(whole: Family, part: Family) -> None:
+    region = Region(((0, 1),), ((2, 1),), but=((1, 9), (2, 9)))
+    found = merged(whole, region, part)
+    leaves = {size: chosen(found.tree, _ints(1, size, size)) for size in (0, 8, 9, 10)}
+    assert leaves == {0: 1, 8: 1, 9: 0, 10: 1}
+    assert not holds(region, _ints(1, 9, 9))
+    at_none = merged(whole, Region((), (), but=((1, 0),)), part)
+    assert [chosen(at_none.tree, _ints(1, size, 8)) for size in (0, 1, 2)] == [0, 1, 1]
+
+
+def test_conditions_that_those_above_decide_are_left_out() -> None:
+    inner = [0, NONE, 0, 3, 5, 1, [1, 0, 0, 0, 1, 2, [0, NONE, 0, 1, 2, NONE, 3]]]
+    tree = [0, NONE, 0, 1, 2, inner, [1, NONE, 0, 0, 1, inner, inner]]
+    found = pruned(tree)
+    assert found == [0, NONE, 0, 1, 2, 1, [0, NONE, 0, 3, 5, 1, [1, 0, 0, 0, 1, 2, 3]]]
+    at = [_ints(n, m) for n in range(8) for m in range(8)]
+    assert [chosen(tree, s) for s in at] == [chosen(found, s) for s in at]
+    assert pruned([0, NONE, 0, 3, 5, 1, 1]) == [0, NONE, 0, 3, 5, 1, 1], "between the two nothing was proven"
 
 
 def test_what_a_search_draws_near_a_sample_is_of_its_region() -> None:

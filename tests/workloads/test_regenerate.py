@@ -25,7 +25,7 @@ OTHER = "0" * 16  # the digest of another key, or of other code
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     """What the command wrote where there was nothing."""
-    folder = tmp_path_factory.mktemp("found")
+    folder = tmp_path_factory.mktemp("found") / "traces"
     with pytest.MonkeyPatch.context() as patch:
         _only_small(patch, folder)
         assert regenerate.main(["small"]) == 0
@@ -37,10 +37,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
 @pytest.fixture
 def path(found: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file that was written, where the command finds it."""
-    _only_small(monkeypatch, tmp_path)
-    (tmp_path / FILE).write_bytes(found)
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    _only_small(monkeypatch, folder)
+    (folder / FILE).write_bytes(found)
     templates.families.cache_clear()
-    yield tmp_path / FILE
+    yield folder / FILE
     templates.families.cache_clear()
 
 
@@ -48,6 +50,7 @@ def _only_small(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setitem(models(), "small", small.MODEL)
     patch.setattr(regenerate, "models", lambda: {"small": small.MODEL})
     patch.setattr(templates, "FOLDER", folder)
+    patch.setenv("FRAMECAST_CACHE", str(folder.with_name("cache")))
 
 
 def _changed(path: Path, **entries: dict[str, Any]) -> None:

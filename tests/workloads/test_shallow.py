@@ -68,7 +68,7 @@ def test_a_structure_that_is_too_rare_has_no_template_of_whole_modules(found: Fo
     group = _drawn("fp16", 0)[: ENOUGH - 1]
     pool = Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)
     pool.add(group)
-    assert shallow._of_whole(pool, replace(found.family, tree=0), 0) is None
+    assert shallow.of_whole(pool, replace(found.family, tree=0), 0) is None
     assert capsys.readouterr().out == ""
 
 

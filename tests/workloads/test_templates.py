@@ -223,8 +223,8 @@ def test_a_contradicted_template_is_not_written(tmp_path: Path, monkeypatch: pyt
         return replace(trace, tensor_bytes=trace.tensor_bytes + next(count) // 4)
 
     monkeypatch.setattr(samples, "captured", odd)
-    monkeypatch.setattr(templates, "FOLDER", tmp_path)
+    monkeypatch.setattr(templates, "FOLDER", tmp_path / "traces")
     key = next(iter(drawn))
-    assert not regenerate._regenerated("workloads.models.stable_diffusion_1_5.text_encoder", {key: drawn[key]}, {})
-    assert list(tmp_path.iterdir()) == []
+    assert not regenerate._regenerated("workloads.models.stable_diffusion_1_5.text_encoder", key, {key: drawn[key]}, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["unfound.json"]
     assert "no structure could be proven in" in capfd.readouterr().err

@@ -144,7 +144,7 @@ def _proven(pool: Pool, family: Family, leaf: int, far: Sequence[Sample]) -> boo
     picked = [part.samples[i] for i in dict.fromkeys([*unlike, *part.rest])][:PROOFS]
     beyond = [s for s in far if _leaf_at(family, s) == leaf]
     try:
-        return prove(family, [*picked, *beyond[:1]], pool.ways) > 0
+        return prove(family, [*picked, *beyond[: 1 + PROOFS - len(picked)]], pool.ways) > 0
     except Contradicted as error:
         print(f"  {error}", flush=True)
         return False

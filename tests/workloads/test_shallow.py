@@ -133,6 +133,6 @@ def test_the_command_writes_narrower_gaps(
 def test_a_border_that_a_capture_contradicts_is_not_moved(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where proofs fail that took no part in moving it."""
     group = _drawn("fp16", 2)
-    monkeypatch.setattr(gaps, "_gives", lambda *_: True)  # whatever is captured counts as the first structure
+    monkeypatch.setattr(gaps, "gives", lambda *_: True)  # whatever is captured counts as the first structure
     with pytest.raises(Contradicted, match="the template is not the capture"):
         gaps._closed(_with_gap(found, 10, 200), (6,), group)

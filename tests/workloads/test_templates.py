@@ -183,7 +183,7 @@ def test_without_torch_a_thousand_sizes_take_milliseconds_each() -> None:
     assert done.stderr == ""
 
 
-NONE = "stable-diffusion-1.5 520x520: no template holds for unet"
+NONE = "stable-diffusion-1.5 520x520 batch 1 guidance on fp16: no template holds for unet"
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 Where a structure was met too rarely, a tree has no template; yet one that was found elsewhere may give what captures give there
 (a size that a table was made for stands among draws of others, and parts them). This draws requests that fall into such a hole,
 captures those most unlike each other, and where a template gives them all, it is the hole's from then on. A condition both sides
-of which are one template by then goes, where captures between its ends are as that template says.
+of which are one template by then goes, where captures between its ends are as that template says. What is left between two
+structures is narrowed as by `workloads.gaps`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _write_filled(key: str, group: Sequence[Sample]) -> None:
     if name not in entries or "like" in entries[name]:
         return
     before = family(entries[name], entries)
-    after = filled(before, group)
+    after = gaps.narrowed(filled(before, group), group)
     held = [sum(f.at(s.signature.numbers) is not None for s in group) for f in (before, after)]
     print(f"{key[:100]}: {held[0]} -> {held[1]} of {len(group)} sizes", flush=True)
     if held[1] > held[0]:

@@ -86,12 +86,11 @@ def _of_regions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
     for model in wanted:
         stages = [s for dtype in samples.DTYPES for s in samples.of_request(model, model.request(dtype=dtype))]
         for region in regions.regions_of(model, *(() if more else ("--kept",))):
-            mine = [s for s in stages if not region.stage or s.stage.name in region.stage]
-            functions = tuple(dict.fromkeys(s.signature.function for s in mine))
-            calls = sum(_calls(s.signature.function, s.signature.key, [s]) for s in mine)
-            yield Part(
-                f"{regions.title(region)}{' more' * more}", functions, calls, partial(regions.extended, model, region)
-            )
+            mine = samples.by_key(s for s in stages if not region.stage or s.stage.name in region.stage)
+            functions = tuple(dict.fromkeys(group[0].signature.function for group in mine.values()))
+            calls = sum(_calls(group[0].signature.function, key, group) for key, group in mine.items())
+            name = f"{regions.title(region)}{' more' * more}"
+            yield Part(name, functions, calls, partial(regions.extended, model, region))
 
 
 def _short(key: str) -> str:

@@ -14,6 +14,7 @@ from workloads import regenerate, samples, templates
 from workloads.digest import code_of
 from workloads.join import join
 from workloads.model import models
+from workloads.search import Contradicted
 from workloads.templates import NONE, stage_trace
 from workloads.trace import same
 
@@ -123,3 +124,37 @@ def test_more_is_looked_for_only_where_asked_and_less_is_not_taken(path: Path, m
     monkeypatch.setattr(regenerate, "_found", lambda *_: {**entry, "tree": NONE})
     assert regenerate.main(["small", "--more"]) == 0
     assert path.read_bytes() == more
+
+
+def test_what_is_not_found_is_searched_for_once(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise Contradicted("no end in 400 captures (small)")
+
+    name, _ = _own(path, "fp32")
+    families = templates.load(path)["families"]
+    templates.write(path, {"function": FUNCTION, "families": {n: e for n, e in families.items() if n != name}})
+    for search in ("find_family", "find_kin"):
+        monkeypatch.setattr(regenerate, search, none)
+    monkeypatch.setattr(regenerate.regions, "extended", lambda *_: True)
+    assert regenerate.main(["small"]) == 1
+    assert "no end in 400 captures" in capsys.readouterr().err
+    assert regenerate.main(["small"]) == 0
+    assert "none, as is known: no end in 400 captures (small)" in capsys.readouterr().out
+    assert name not in templates.load(path)["families"]
+
+
+@pytest.mark.usefixtures("path")
+def test_a_search_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def stop(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    extended = regenerate.regions.extended
+    monkeypatch.setattr(regenerate.regions, "extended", stop)
+    with pytest.raises(KeyboardInterrupt):
+        regenerate.main(["small"])
+    assert "4 parts of 1 functions, about " in capsys.readouterr().out
+    monkeypatch.setattr(regenerate.regions, "extended", extended)
+    assert regenerate.main(["small"]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 4 parts were done before" in said
+    assert "[4 of 4] small batch=1 guidance=false" in said

@@ -2,7 +2,7 @@
 
 The journal is a file of `$FRAMECAST_CACHE`, a line a part as it is done, with the digests of the code that its captures rest on
 and of the files that it wrote. A command that starts again leaves out what is there, unless the code has changed, or such a file
-has been written by another since. It is removed where a command comes to its end.
+has been written by another since. The parts of a command that comes to its end are taken out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from workloads.cache import folder
 from workloads.digest import code_of
 from workloads.templates import file_of
 
-SECONDS_A_CALL = 1.0e-3  # of a capture, an assumption until the first part has been measured
+SECONDS_A_CALL = 1.0e-3  # s of a capture, an assumption (one core of a server of 2024) until parts have been measured
+ASSUMED = 30.0  # s for which that assumption counts beside what is measured: the first part imports torch
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run(parts: Sequence[Part], *, anew: bool = False, say: Callable[[str], None]
     anew: without what it holds.
     """
     if anew:
-        journal().unlink(missing_ok=True)
+        _forget(parts)
     known = done(parts)
     if known:
         say(f"{len(known)} of {len(parts)} parts were done before ({journal()})")
@@ -86,7 +87,7 @@ def run(parts: Sequence[Part], *, anew: bool = False, say: Callable[[str], None]
         say(
             f"{place} {part.name}: {now - begun:.0f} s; {_minutes(now - start)} so far, {_left(now - start, calls, rest)}"
         )
-    journal().unlink(missing_ok=True)
+    _forget(parts)
     return well
 
 
@@ -96,7 +97,8 @@ def estimate(parts: Sequence[Part]) -> str:
 
 
 def _left(seconds: float, calls: int, rest: int) -> str:
-    return f"about {_minutes(seconds * rest / max(calls, 1))} left" if rest else "done"
+    a_call = (seconds + ASSUMED) / (calls + ASSUMED / SECONDS_A_CALL)
+    return f"about {_minutes(a_call * rest)} left" if rest else "done"
 
 
 def _minutes(seconds: float) -> str:
@@ -120,6 +122,18 @@ def _add(line: _Done) -> None:
     journal().parent.mkdir(parents=True, exist_ok=True)
     with journal().open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(line)) + "\n")
+
+
+def _forget(parts: Iterable[Part]) -> None:
+    """Take parts out of the journal; those of another command, which was stopped, stay."""
+    names = {part.name for part in parts}
+    rest = [line for name, line in _read().items() if name not in names]
+    if rest:
+        half = journal().with_suffix(".half")
+        half.write_text("".join(json.dumps(asdict(line)) + "\n" for line in rest), encoding="utf-8")
+        half.replace(journal())
+    else:
+        journal().unlink(missing_ok=True)
 
 
 def _read() -> dict[str, _Done]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.workloads import small
-from workloads import regenerate, samples, templates
+from workloads import regenerate, regions, samples, templates
 from workloads.digest import code_of
 from workloads.join import join
 from workloads.model import models
@@ -135,7 +135,7 @@ def test_what_is_not_found_is_searched_for_once(path: Path, monkeypatch: pytest.
     templates.write(path, {"function": FUNCTION, "families": {n: e for n, e in families.items() if n != name}})
     for search in ("find_family", "find_kin"):
         monkeypatch.setattr(regenerate, search, none)
-    monkeypatch.setattr(regenerate.regions, "extended", lambda *_: True)
+    monkeypatch.setattr(regions, "extended", lambda *_: True)
     assert regenerate.main(["small"]) == 1
     assert "no end in 400 captures" in capsys.readouterr().err
     assert regenerate.main(["small"]) == 0
@@ -148,12 +148,12 @@ def test_a_search_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch, caps
     def stop(*_: Any) -> bool:
         raise KeyboardInterrupt
 
-    extended = regenerate.regions.extended
-    monkeypatch.setattr(regenerate.regions, "extended", stop)
+    extended = regions.extended
+    monkeypatch.setattr(regions, "extended", stop)
     with pytest.raises(KeyboardInterrupt):
         regenerate.main(["small"])
     assert "4 parts of 1 functions, about " in capsys.readouterr().out
-    monkeypatch.setattr(regenerate.regions, "extended", extended)
+    monkeypatch.setattr(regions, "extended", extended)
     assert regenerate.main(["small"]) == 0
     said = capsys.readouterr().out
     assert "3 of 4 parts were done before" in said

@@ -90,3 +90,10 @@ def test_from_the_start_where_asked_and_a_line_cut_short_is_left_out() -> None:
 def test_the_estimate_is_by_calls() -> None:
     assert rounds.estimate(_parts([])) == "about 0 s"
     assert rounds.estimate([Part("a", (), 600_000, lambda: True)]) == "about 10 min"
+
+
+def test_another_command_leaves_what_was_stopped() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rounds.run(_parts([], killed="b"))
+    assert rounds.run(_parts([])[2:])
+    assert set(rounds.done(_parts([]))) == {"a"}

@@ -55,15 +55,15 @@ where they cover little of what is drawn, and takes what covers more. `python -m
 that lie between two structures, halves what is open, and moves the border. `python -m workloads.holes [MODEL ...]` captures where
 no template was found, and takes one that was found elsewhere where it gives all of them.
 
-The command says what is to do, how long that takes about, and after each part (a key, or a region below) how long is left. It can
-be stopped: a journal in the cache folder holds the parts that are done with the digests of code and files, and the same command
-goes on from there; `--anew` starts again. A search ends after 400 captures. What was not found is written down with the reason
-(`workloads/unfound.json`), and searched for again only by other code or with `--more`. Exit code 0: everything is proven, or known
-not to be found. For all models it
-has 231 parts and some 1.8 million operator calls to capture, half an hour on a quiet core by its own estimate. Seen on two cores
-with six other processes: `dit-xl-2` 163 s and `llama-2-7b` 216 s to the end, of which drawing requests takes a minute; of the 184
-parts of 21 models together 117 in 12 minutes, all proven, after which it was killed and went on with the 118th. Not run to the
-end in one go: all 27 models, HunyuanVideo, Mochi and CogVideoX among them.
+The command says what is to do, how long that takes about, and after each part (a key, or a region below) how long is left. It
+can be stopped: a journal in the cache folder holds the parts that are done with the digests of code and files, and the same
+command goes on from there; `--anew` starts again. A search ends after 400 captures. What was not found is written down with the
+reason (`workloads/unfound.json`), and searched for again only by other code or with `--more`. Exit code 0: everything is
+proven, or known not to be found. For all models it has 231 parts and some 1.8 million operator calls to capture, half an hour
+on a quiet core by its own estimate. Seen on two cores with six other processes: `dit-xl-2` 163 s and `llama-2-7b` 216 s to the
+end, of which drawing requests takes a minute; of the 184 parts of 21 models together 117 in 12 minutes, all proven, after which
+it was killed and went on with the 118th. Not run to the end in one go: all 27 models, HunyuanVideo, Mochi and CogVideoX among
+them.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
 copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests

@@ -58,6 +58,8 @@ _CODE = (
     "parts/*.py",
     "models/*.py",
 )  # decide what a capture holds
+LENGTHS = ("prompt_len", "output_len", "text_len")  # fields of a request that are lengths of a text
+TILES = (1024, 768, 512, 256)  # sides of tiles, in pixels, that are proposed where a decoder cannot run whole
 NAMED = 3  # stages that a message names
 _SECONDS = 8  # a capture with its imports, on two CPU cores; for the line on the terminal
 
@@ -74,7 +76,7 @@ def trace_of(model_id: str, request: Any) -> Trace:
     if model.trace is not None:
         return model.trace(request)
     stages, alone = model.stages(request), plain(request)
-    data, parts = to_data(alone), _parts(model, alone)
+    data, parts = to_data(alone), _parts_or_tile(model, alone)
     if all(part is not None for part in parts):
         trace = _joined(model, alone, data, parts)
     else:
@@ -122,6 +124,30 @@ def _parts(model: Model, request: Any) -> list[Trace | None]:
     """The trace of each stage from its template, None where there is none."""
     frames = getattr(request, "frames", None)
     return [stage_trace(stage, frames) for stage in model.stages(request)]
+
+
+def _parts_or_tile(model: Model, request: Any) -> list[Trace | None]:
+    """As `_parts`; where a library cannot run the request, SpecError names a tile to decode in with which it can."""
+    try:
+        return _parts(model, request)
+    except SpecError as error:
+        tile = _tile_that_runs(model, request)
+        raise SpecError(f"{error}{f', or set vae_tile: {tile}' if tile else ''}") from None
+
+
+def _tile_that_runs(model: Model, request: Any) -> int | None:
+    """The largest of TILES with which a request that decodes whole can be run; None where it has no such field, or none is."""
+    if getattr(request, "vae_tile", 0) is not None:
+        return None
+    tiles = (tile for tile in TILES if tile < max(request.height, request.width))
+    return next((tile for tile in tiles if _runs(model, replace(request, vae_tile=tile))), None)
+
+
+def _runs(model: Model, request: Any) -> bool:
+    try:
+        return bool(_parts(model, request))
+    except SpecError:
+        return False
 
 
 def _captured_once(model: Model, request: Any, parts: Sequence[Trace | None]) -> Trace:
@@ -225,12 +251,25 @@ def _announce(model: Model, missing: Sequence[Stage], request: Mapping[str, Any]
     names = ", ".join(
         [stage.name for stage in missing[:NAMED]] + [f"{len(missing) - NAMED} more"] * (len(missing) > NAMED)
     )
-    size = "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request)
-    text = f"{model.id}{' ' if size else ''}{size}: no template holds for {names}"
+    text = f"{' '.join([model.id, *_asked_for(request)])}: no template holds for {names}"
     absent = [name for name in model.libraries if importlib.util.find_spec(name) is None]
     if absent:
         raise SpecError(f"{text}; to capture it needs {', '.join(absent)}: pip install 'framecast[capture]'")
     say(f"note: {text}; captured once with torch (about {_SECONDS} s)")
+
+
+def _asked_for(request: Mapping[str, Any]) -> Iterator[str]:
+    """What of a request templates depend on: '16x512x512', 'batch 2', 'guidance none', 'fp16'."""
+    if size := "x".join(str(request[name]) for name in ("frames", "height", "width") if name in request):
+        yield size
+    yield from (f"{name} {request[name]}" for name in LENGTHS if name in request)
+    if "batch" in request:
+        yield f"batch {request['batch']}"
+    if "guidance" in request:
+        own = request["guidance"]
+        yield f"guidance {own if isinstance(own, str) else 'on' if own else 'none'}"
+    if "dtype" in request:
+        yield request["dtype"]
 
 
 def captured_stage(stage: Stage, other: Stage, frames: int | None) -> Trace:

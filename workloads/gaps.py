@@ -110,34 +110,35 @@ def _closed(family: Family, path: Path, group: Sequence[Sample]) -> Family:
     """The family with one gap narrowed. Raises Contradicted where it is neither structure, or a template is wrong in it then."""
     start, tried = family, set()
     for _ in range(MOST):
-        inside = [s for s in group if gap(family.tree, _symbols(family, s)) == path]
+        inside = [s for s in group if gap(family.tree, symbols_of(family, s)) == path]
         if not inside:
             break
-        symbol = _node(family.tree, path)[0]
-        inside.sort(key=lambda s: int(_symbols(family, s)[symbol]))
+        symbol = at_path(family.tree, path)[0]
+        inside.sort(key=lambda s: int(symbols_of(family, s)[symbol]))
         sample = inside[len(inside) // 2]
         tried.add(sample.signature.numbers)
         family = _on_a_side(family, path, sample)
     more = [s for s in group if s.signature.numbers not in tried and family.at(s.signature.numbers) is not None]
     prove(family, more[:: max(1, len(more) // PROOFS)])
-    print(f"  {_node(start.tree, path)[:5]} is {_node(family.tree, path)[:5]}", flush=True)
+    print(f"  {at_path(start.tree, path)[:5]} is {at_path(family.tree, path)[:5]}", flush=True)
     return family
 
 
 def _on_a_side(family: Family, path: Path, sample: Sample) -> Family:
     """The family with a gap's end moved to a sample, by what its capture is. Raises Contradicted where it is neither."""
-    symbols, node = _symbols(family, sample), _node(family.tree, path)
+    symbols, node = symbols_of(family, sample), at_path(family.tree, path)
     fresh = capture(sample, BUILT_IN)
     value = int(symbols[node[0]])
     for at, end in ((YES, 3), (NO, 4)):
         leaf = chosen(node[at], symbols)
-        if fresh is not None and leaf != NONE and _gives(family, leaf, symbols, fresh):
+        if fresh is not None and leaf != NONE and gives(family, leaf, symbols, fresh):
             moved = [*node[:end], value, *node[end + 1 :]]
-            return replace(family, tree=_with(family.tree, path, moved))
+            return replace(family, tree=put(family.tree, path, moved))
     raise Contradicted(f"neither structure at {sample.signature.numbers} ({sample.model})")
 
 
-def _gives(family: Family, leaf: int, symbols: Ints, fresh: Trace) -> bool:
+def gives(family: Family, leaf: int, symbols: Ints, fresh: Trace) -> bool:
+    """Whether a template of a family gives a capture."""
     try:
         trace = family.templates[leaf].at(symbols)
     except (ArithmeticError, IndexError, ValueError):  # made for other sizes
@@ -145,24 +146,26 @@ def _gives(family: Family, leaf: int, symbols: Ints, fresh: Trace) -> bool:
     return trace is not None and same(join("", {}, [trace]), fresh)
 
 
-def _symbols(family: Family, sample: Sample) -> Ints:
+def symbols_of(family: Family, sample: Sample) -> Ints:
+    """The values of a family's symbols for one of its samples."""
     found = family.symbols(sample.signature.numbers)
     assert found is not None
     return found
 
 
-def _node(tree: Any, path: Path) -> Any:
+def at_path(tree: Any, path: Path) -> Any:
+    """The part of a tree at a path."""
     for at in path:
         tree = tree[at]
     return tree
 
 
-def _with(tree: Any, path: Path, node: Any) -> Any:
+def put(tree: Any, path: Path, node: Any) -> Any:
     """A tree with another node at a path."""
     if not path:
         return node
     at = path[0]
-    return [*tree[:at], _with(tree[at], path[1:], node), *tree[at + 1 :]]
+    return [*tree[:at], put(tree[at], path[1:], node), *tree[at + 1 :]]
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Ways:
     """How samples are captured (SpecError, RuntimeError or ValueError where one cannot be), and drawn near another.
 
     Where a library cuts up what a template has in one piece, proofs are of what it runs: `proof` captures that, `whole` makes it
-    of what a template gives.
+    of what a template gives. most: captures that a search may take, 0: any number.
     """
 
     capture: Callable[[Any], Trace] = lambda sample: samples.uncut(sample)
@@ -50,6 +50,7 @@ class Ways:
     quiet: bool = False  # about sizes that cannot be captured
     proof: Callable[[Any], Trace] | None = None  # None: `capture`
     whole: Callable[[Any, Trace], Trace] = lambda _, trace: trace
+    most: int = 0
 
 
 BUILT_IN = Ways(

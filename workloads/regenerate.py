@@ -1,11 +1,16 @@
-"""`python -m workloads.regenerate [--more] [MODEL ...]`: find, prove and write the templates of the models (all without a name).
+"""`python -m workloads.regenerate [--more] [--anew] [MODEL ...]`: find, prove and write the templates of the models (all of
+them without a name).
 
 For every function that builds modules: stages of drawn requests are captured, sorted by structure, and each structure is fitted
-(`workloads.fit`); then it is proven at captures that took no part. Nothing is written that one of those contradicts. Templates
-that are there are proven first, and found anew where they no longer hold; with `--more` also where they cover little of what is
-drawn (or not all of a region), and what is found takes their place if it covers more. At the end come the regions of each model
-(`workloads.regions`), where captures of other requests would be mixed in. What other code made and none of this proves is taken
-out.
+(`workloads.fit`); then it is proven at captures that took no part. Nothing is written that one of those contradicts. Where a key
+differs from another in dtypes alone, its borders are tried first (`workloads.kin`). Templates that are there are proven first,
+and found anew where they no longer hold; with `--more` also where they cover little of what is drawn (or not all of a region),
+and what is found takes their place if it covers more. At the end come the regions of each model (`workloads.regions`), where
+captures of other requests would be mixed in. What other code made and none of this proves is taken out.
+
+A line a part says how long it took and how long the rest will; after a kill the same command goes on with the part that was not
+done (`workloads.rounds`; `--anew`: from the start). What a search did not find is written down with the reason
+(`workloads.unfound`), and not searched for again by the same code.
 """
 
 from __future__ import annotations
@@ -14,85 +19,127 @@ import argparse
 import random
 import re
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
 
 from hwspecs.errors import FramecastError
-from workloads import regions, samples, templates
+from workloads import regions, rounds, samples, templates, unfound
 from workloads.digest import code_of
-from workloads.model import find, models
+from workloads.kin import filled, find_kin, kin_of
+from workloads.model import Model, find, models
+from workloads.pool import BUILT_IN
+from workloads.rounds import Part
 from workloads.samples import Sample
-from workloads.search import PROOFS, Contradicted, find_family, prove
+from workloads.search import PROOFS, Contradicted, Found, find_family, prove
 from workloads.templates import digest, file_of
 
 MOST = 0.9  # of the drawn sizes: a family that covers less is found anew
+CAPTURES = 400  # of a search, at most
+SEARCH = 40  # captures that a search takes, about: for the estimate
+CALLS = 1000  # of a capture that no template says the calls of: for the estimate
+Groups: TypeAlias = Mapping[str, Sequence[Sample]]  # by key
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Regenerate the templates of the models named, or of all. Returns the exit code: 1 where some function has none to write."""
+    """Regenerate the templates of the models named, or of all.
+
+    Returns the exit code: 1 where a search came to nothing that was not known to; 2 for an unknown model.
+    """
     parser = argparse.ArgumentParser(prog="python -m workloads.regenerate", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--more", action="store_true", help="search again where templates hold and cover little")
+    parser.add_argument("--anew", action="store_true", help="from the start, where it was stopped before")
     asked = parser.parse_args(arguments)
     try:
         wanted = [find(name) for name in asked.models] or list(models().values())
     except FramecastError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    parts = [*_of_functions(wanted, asked.more), *_of_regions(wanted, asked.more)]
+    functions = dict.fromkeys(f for part in parts for f in part.functions)
+    print(f"{len(parts)} parts of {len(functions)} functions, {rounds.estimate(parts)} on a quiet core", flush=True)
+    well = rounds.run(parts, anew=asked.anew, say=lambda line: print(line, flush=True))
+    for function in functions:
+        _without_old(function)
+    return 0 if well else 1
+
+
+def _of_functions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
+    """A part for every key of every function that the models use."""
     pools = samples.pool(models().values(), random.Random(0), large=False)
     beyond = samples.pool(models().values(), random.Random(1), large=True)
     functions = dict.fromkeys(s.signature.function for m in wanted for s in samples.of_request(m, m.request()))
     functions.update(dict.fromkeys(f for f in pools if any(_drawn_of(m.id, pools[f]) for m in wanted)))
-    failed = [f for f in functions if not _regenerated(f, pools[f], beyond.get(f, {}), more=asked.more)]
-    for function in failed:
-        print(f"error: {function}: templates of some key contradict captures, and were not written", file=sys.stderr)
-    kept = () if asked.more else ("--kept",)
-    apart = [regions.extended(model, region) for model in wanted for region in regions.regions_of(model, *kept)]
     for function in functions:
-        _without_old(function)
-    return 1 if failed or not all(apart) else 0
+        keys, far = pools[function], beyond.get(function, {})
+        for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
+            do = partial(_regenerated, function, key, keys, far.get(key, []), more=more)
+            yield Part(
+                f"{_short(key)} {digest(key)}{' more' * more}", (function,), _calls(function, key, keys[key]), do
+            )
 
 
-def _drawn_of(model: str, keys: Mapping[str, Sequence[Sample]]) -> bool:
+def _of_regions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
+    """A part for every region of the models."""
+    for model in wanted:
+        stages = [s for dtype in samples.DTYPES for s in samples.of_request(model, model.request(dtype=dtype))]
+        for region in regions.regions_of(model, *(() if more else ("--kept",))):
+            mine = samples.by_key(s for s in stages if not region.stage or s.stage.name in region.stage)
+            functions = tuple(dict.fromkeys(group[0].signature.function for group in mine.values()))
+            calls = sum(_calls(group[0].signature.function, key, group) for key, group in mine.items())
+            name = f"{regions.title(region)}{' more' * more}"
+            yield Part(name, functions, calls, partial(regions.extended, model, region))
+
+
+def _short(key: str) -> str:
+    """A key's function and what it is called with: "llama_2.language_model('7b','fp16')"."""
+    return key.partition(" ")[0].removeprefix("workloads.").removeprefix("models.")
+
+
+def _calls(function: str, key: str, group: Sequence[Sample]) -> int:
+    """Operator calls that are captured for a key, about."""
+    family = templates.families(function).get(digest(key))
+    trace = None if family is None else family.at(group[0].signature.numbers)
+    return (PROOFS if family is not None else SEARCH) * (CALLS if trace is None else trace.calls)
+
+
+def _drawn_of(model: str, keys: Groups) -> bool:
     return any(s.model == model for found in keys.values() for s in found)
 
 
-def _regenerated(
-    function: str, keys: Mapping[str, list[Sample]], beyond: Mapping[str, list[Sample]], *, more: bool = False
-) -> bool:
-    """Prove or find and write the templates of a function, key by key; False where some contradict captures.
+def _regenerated(function: str, key: str, keys: Groups, far: Sequence[Sample], *, more: bool = False) -> bool:
+    """Prove or find and write the templates of a key of a function; False where there are none that was not known.
 
-    more: those that hold and cover little are found anew, and replaced by what covers more.
+    keys: samples of all keys of the function. more: templates that hold and cover little are found anew, and replaced by what
+    covers more.
     """
-    start, path = time.perf_counter(), file_of(function)
+    path, name, code = file_of(function), digest(key), code_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
-    contradicted = False
-    for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
-        held = _held(key, keys[key], entries)
-        if held is None and digest(key) in entries:
-            _drop_likes(entries, digest(key))
+    held = _held(key, keys[key], entries)
+    known = unfound.reason(unfound.name_of(key), code)
+    if held is None and name in entries:
+        _drop_likes(entries, name)
+    entry, well = held, True
+    if held is None and known and not more:
+        print(f"  {key[:100]}: none, as is known: {known}", flush=True)
+    elif held is None or (more and _share(held, keys[key], entries) < MOST):
+        try:
+            entry = _alias(key, keys[key], entries) or _found(key, keys, far, entries, held)
+        except Contradicted as error:
+            print(f"{function}: {error}", file=sys.stderr)
+            well = held is not None
+            if held is None:
+                unfound.record(unfound.name_of(key), key, code, str(error))
+    if held is not None and entry is not None and _share(entry, keys[key], entries) <= _share(held, keys[key], entries):
         entry = held
-        if held is None or (more and _share(held, keys[key], entries) < MOST):
-            try:
-                entry = _alias(key, keys[key], entries) or _found(key, keys[key], beyond.get(key, []), entries)
-            except Contradicted as error:
-                print(f"{function}: {error}", file=sys.stderr)
-                contradicted = contradicted or held is None
-        if (
-            held is not None
-            and entry is not None
-            and _share(entry, keys[key], entries) <= _share(held, keys[key], entries)
-        ):
-            entry = held
-        if entry is not None:
-            entries[digest(key)] = {**entry, "code": code_of(function)}
-        elif entries.pop(digest(key), None) is None:
-            continue
+    if entry is not None:
+        entries[name] = {**entry, "code": code}
+        unfound.forget(unfound.name_of(key))
+    if entry is not None or entries.pop(name, None) is not None:
         _write(function, entries)
-    if path.exists():
-        print(f"{path.name}: {path.stat().st_size / 1e3:.1f} kB, {time.perf_counter() - start:.0f} s", flush=True)
-    return not contradicted
+    return well
 
 
 def _share(entry: Mapping[str, Any], group: Sequence[Sample], entries: Mapping[str, Any]) -> float:
@@ -177,13 +224,29 @@ def _like(
     return entry if covered and len(promised) >= least * len(group) else None
 
 
-def _found(key: str, group: list[Sample], far: list[Sample], entries: Mapping[str, Any]) -> dict[str, Any]:
-    """A new entry. Raises Contradicted."""
-    like = entries.get(digest(key)) or (entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None)
-    found = find_family(group, far, templates.family(like, entries) if like else None)
-    count, share = len(found.family.templates), f"{found.covered} of {found.drawn}"
+def _found(
+    key: str, keys: Groups, far: Sequence[Sample], entries: Mapping[str, Any], held: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A new entry; what is held stays where nothing new is found. Raises Contradicted."""
+    own = templates.family(entries[digest(key)], entries) if digest(key) in entries else None
+    search = partial(find_family, keys[key], far, own, replace(BUILT_IN, most=CAPTURES))
+    found = _by_kin(key, keys, far, entries) or search()
+    family = found.family if held is None else filled(found.family, templates.family(held, entries))
+    count, share = len(family.templates), f"{found.covered} of {found.drawn}"
     print(f"  {key[:100]}: {count} structures, {share} drawn sizes", flush=True)
-    return {"key": key[:200], **templates.family_data(found.family)}
+    return {"key": key[:200], **templates.family_data(family)}
+
+
+def _by_kin(key: str, keys: Groups, far: Sequence[Sample], entries: Mapping[str, Any]) -> Found | None:
+    """Templates by the borders of a key that differs in dtypes alone; None where there is none, or they hold nowhere usual."""
+    kin = kin_of(key, list(keys), keys[key], entries)
+    try:
+        found = None if kin is None else find_kin(keys[key], far, kin)
+    except Contradicted as error:
+        print(f"  {error}", flush=True)
+        return None
+    usual = keys[key][0].signature.numbers
+    return found if found is not None and found.family.at(usual) is not None else None
 
 
 if __name__ == "__main__":

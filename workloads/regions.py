@@ -23,20 +23,35 @@ import yaml
 from pydantic import ValidationError
 
 from hwspecs.errors import FramecastError
-from workloads import samples, templates
+from workloads import samples, templates, unfound
 from workloads.digest import code_of
-from workloads.kind import Ints
+from workloads.in_region import (
+    above,
+    agrees,
+    at_least,
+    entries_of,
+    least_of,
+    mine_of,
+    numbers_of,
+    of_family,
+    shared_by,
+    without_wrong,
+    write_entry,
+)
+from workloads.kin import covered
 from workloads.model import Model, find
 from workloads.pool import BUILT_IN, ENOUGH, places_of
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, find_family, prove
 from workloads.shallow import find_shallow
-from workloads.templates import NONE, Family, digest, file_of
+from workloads.templates import NONE, Family, digest
 from workloads.verify import picked
 from workloads.within import Region, holds, merged, within
 
 DRAWS, LARGE_DRAWS, CHECKED = 120, 20, 6  # requests drawn of the region; far ones; captures that prove it once more
 SEVERAL = {"batch": 2}  # the least
+KEPT_DRAWS, KEPT_CAPTURES = 20, 3  # draws of the region, and captures of a key, that prove what is there with --kept
+MOST_CAPTURES = 400  # of a search with --kept, at most
 UNLIKE = 12  # captures at values that were not captured before, which templates must give
 MOST = 0.9  # of the drawn sizes: what fp16 covers, so that it is tried for bf16
 # Of requests of all sizes, the least among them: where a decoder is one piece, its capture takes a second or two.
@@ -128,9 +143,26 @@ def regions_of(model: Model, *more: str) -> list[argparse.Namespace]:
     return [_parser().parse_args([model.id, *words.split(), *more]) for words in wanted]
 
 
+def title(asked: argparse.Namespace) -> str:
+    """A region as the command takes it, but for what says how it is searched: 'mochi batch=1 --stage vae_decoder'."""
+    words = [
+        asked.model,
+        *asked.fields,
+        *(f"--from {f}" for f in asked.floor),
+        *(f"--stage {s}" for s in asked.stage or ()),
+    ]
+    return " ".join([*words, *["--several"] * asked.several, *[f"--least {asked.least}"] * bool(asked.least)])
+
+
 def extended(model: Model, asked: argparse.Namespace) -> bool:
-    """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field."""
+    """Find, prove and write the templates of a region. Returns whether every key has some there; ValueError for a wrong field.
+
+    With --kept also where a search is known to find none.
+    """
     fixed, floor = _fields(asked.fields), _fields(asked.floor)
+    kept = _kept(model, asked, fixed, floor) if asked.kept else None
+    if kept is not None and all(kept.values()):
+        return True
     groups = _groups(model, fixed, asked.draws, random.Random(0), large=False)
     beyond = _groups(model, fixed, LARGE_DRAWS, random.Random(1), large=True)
     checks = _groups(model, fixed, asked.draws, random.Random(2), large=False)
@@ -141,11 +173,47 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
         _keep(found, floor)
     done = True
     for key in sorted(groups, key=lambda k: ("fp16" not in k, k)):
-        first = groups[key][0]
-        wanted = not asked.stage or first.stage.name in asked.stage
-        if wanted and (not asked.dtype or first.request.dtype in asked.dtype):
+        if _asked_for(groups[key][0], asked) and not (kept and kept.get(key)):
             done &= _extended(model, key, groups[key], beyond.get(key, []), checks.get(key, []), asked)
     return done
+
+
+def _asked_for(sample: Sample, asked: argparse.Namespace) -> bool:
+    wanted = not asked.stage or sample.stage.name in asked.stage
+    return wanted and (not asked.dtype or sample.request.dtype in asked.dtype)
+
+
+def _kept(
+    model: Model, asked: argparse.Namespace, fixed: Mapping[str, Any], floor: Mapping[str, int]
+) -> dict[str, bool]:
+    """By key of the region whether captures are as its templates say, or it is known to have none; the usual request first.
+
+    Those that are proven are written as of the code of today.
+    """
+    groups = _groups(model, fixed, KEPT_DRAWS, random.Random(2), large=False, edges=False)
+    _keep(groups, floor)
+    wanted = {key: group for key, group in groups.items() if _asked_for(group[0], asked)}
+    return {key: _kept_key(model, key, group, asked) for key, group in sorted(wanted.items())}
+
+
+def _kept_key(model: Model, key: str, group: list[Sample], asked: argparse.Namespace) -> bool:
+    function = group[0].signature.function
+    entries = entries_of(function)
+    whole = _whole(model, key, group, entries)
+    mine = mine_of(whole, group, asked.several, asked.least)
+    why = unfound.reason(unfound.name_of(key, title(asked)), code_of(function))
+    if not mine:
+        return True
+    if not covered(whole, mine[:1]):
+        if why:
+            print(f"  {key[:100]}: none, as is known: {why}", flush=True)
+        return why is not None
+    picked_ = [mine[0], *picked(whole, mine[1:], random.Random(0))][:KEPT_CAPTURES]
+    if not agrees(whole, picked_):
+        return False
+    print(f"  {key[:100]}: {len(covered(whole, mine))} of {len(mine)} drawn, {len(picked_)} captures agree", flush=True)
+    write_entry(function, entries, digest(key))
+    return True
 
 
 def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) -> Iterator[Sample]:
@@ -172,14 +240,16 @@ def _line(error: Exception) -> str:
 
 
 def _groups(
-    model: Model, fixed: Mapping[str, Any], draws: int, rng: random.Random, *, large: bool
+    model: Model, fixed: Mapping[str, Any], draws: int, rng: random.Random, *, large: bool, edges: bool = True
 ) -> dict[str, list[Sample]]:
-    """Samples of the region by key, those of the default request first."""
+    """Samples of the region by key, those of the default request first. edges: the least values of every number among them."""
     first = [] if large else list(_in_every_dtype(model, model.request(**fixed)))
-    edges = [] if large else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
+    least = (
+        [] if large or not edges else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
+    )
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
     table = _table(model, fixed)
-    return samples.by_key(s for s in (*first, *drawn, *edges) if not table or not _is_of(s, table))
+    return samples.by_key(s for s in (*first, *drawn, *least) if not table or not _is_of(s, table))
 
 
 def _table(model: Model, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -194,7 +264,7 @@ def _at_table(model: Model, whole: Family, key: str, fixed: Mapping[str, Any]) -
     batches = range(1, 3) if table else ()
     found = [s for n in batches for s in _in_every_dtype(model, model.request(**table, batch=n)) if _is_of(s, table)]
     mine = [s for s in found if s.signature.key == key and whole.symbols(s.signature.numbers) is not None]
-    return within(whole, _numbers(mine)).values if mine else ()
+    return within(whole, numbers_of(mine)).values if mine else ()
 
 
 def _is_of(sample: Sample, table: Mapping[str, Any]) -> bool:
@@ -211,86 +281,45 @@ def _extended(
 ) -> bool:
     """Write the templates of a key in the region; whether it has some there now."""
     function, name = group[0].signature.function, digest(key)
-    path = file_of(function)
-    entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
+    entries = entries_of(function)
     whole, stored = _whole(model, key, group, entries), name in entries
-    mine, distant, checks = (_of_family(whole, found, asked.several) for found in (group, far, checks))
+    mine, distant, checks = (of_family(whole, found, asked.several) for found in (group, far, checks))
     if asked.least and mine:
-        shared = {symbol for symbol, _ in within(whole, _numbers(mine)).values}
-        mine, distant, checks = (_at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
+        shared = shared_by(whole, mine)
+        mine, distant, checks = (at_least(whole, found, shared, asked.least) for found in (mine, distant, checks))
     if not mine:
         return True
     if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
         mine, distant = [*mine, *distant[1:]], distant[:1]
-    least = _least_of(whole, mine) if asked.floor else asked.least
+    least = least_of(whole, mine) if asked.floor else asked.least
     but = _at_table(model, whole, key, _fields(asked.fields))
-    region = _above(replace(within(whole, _numbers(mine)), several=asked.several, but=but), whole, least)
-    right = _right(whole, [mine[0], *picked(whole, checks, random.Random(0))])
-    enough = _covered(whole, mine[:1] if asked.kept else mine)
-    held = not asked.anew and right and len(enough) == len(mine[:1] if asked.kept else mine)
+    region = above(replace(within(whole, numbers_of(mine)), several=asked.several, but=but), whole, least)
+    right = agrees(whole, [mine[0], *picked(whole, checks, random.Random(0))])
+    held = not asked.anew and right and len(covered(whole, mine)) == len(mine)
     try:
         if not held:
             entries[name] = _entry(whole, region, key, mine, distant, entries, asked)
             found = templates.family(entries[name], entries)
             if "like" not in entries[name]:
-                found = _without_wrong(found, region, _covered(found, checks)[-2 * CHECKED :: 2])
+                found = without_wrong(found, region, covered(found, checks)[-2 * CHECKED :: 2])
                 entries[name] = {"key": key[:200], **templates.family_data(found)}
             prove(found, [mine[0], *picked(found, checks, random.Random(0))])
     except Contradicted as error:
         print(f"  {key[:100]}: {error}", file=sys.stderr)
+        unfound.record(unfound.name_of(key, title(asked)), key, code_of(function), str(error))
         if stored and not right:
             none = merged(whole, region, Family(whole.places, whole.fixed, NONE, ()))
-            _write(function, {**entries, name: {"key": key[:200], **templates.family_data(none)}}, name)
+            write_entry(function, {**entries, name: {"key": key[:200], **templates.family_data(none)}}, name)
         return False
     whole = whole if held else found
-    covered = len(_covered(whole, mine))
-    print(f"  {key[:100]}: {covered} of {len(mine)} sizes as captures say", flush=True)
-    _write(function, entries, name)
-    return covered > 0
-
-
-def _write(function: str, entries: dict[str, Any], name: str) -> None:
-    """Write the templates of a function, of which those of one key were found or proven now."""
-    entries[name] = {**entries[name], "code": code_of(function)}
-    templates.write(file_of(function), {"function": function, "families": entries})
-
-
-def _right(whole: Family, found: Sequence[Sample]) -> bool:
-    """Whether a family contradicts no capture: not where a region that was found later lies over another."""
-    try:
-        prove(whole, found)
-    except Contradicted as error:
-        print(f"  found anew: {error}", flush=True)
-        return False
-    return True
-
-
-def _covered(whole: Family, found: Sequence[Sample]) -> list[Sample]:
-    return [s for s in found if whole.at(s.signature.numbers) is not None]
-
-
-def _without_wrong(whole: Family, region: Region, checks: Sequence[Sample]) -> Family:
-    """The family without templates of the region where some number is 1, if that tells what is wrong from what is right.
-
-    Raises Contradicted where something is wrong that no such number tells.
-    """
-    right, wrong, last = [], [], None
-    for sample in checks:
-        symbols = whole.symbols(sample.signature.numbers)
-        try:
-            prove(whole, [sample])
-            right.append(symbols)
-        except Contradicted as error:
-            last = error
-            wrong.append(symbols)
-    if last is None:
-        return whole
-    ones = np.all(np.array(wrong) == 1, axis=0) & ~np.any(np.array(right or wrong) == 1, axis=0)
-    if not ones.any():
-        raise last
-    print(f"  none where symbol {int(np.flatnonzero(ones)[0])} is 1: {last}", flush=True)
-    none = Family(whole.places, whole.fixed, NONE, ())
-    return merged(whole, replace(region, values=(*region.values, (int(np.flatnonzero(ones)[0]), 1))), none)
+    count, record = len(covered(whole, mine)), unfound.name_of(key, title(asked))
+    if covered(whole, mine[:1]):
+        unfound.forget(record)
+    else:
+        unfound.record(record, key, code_of(function), "no template at the usual request")
+    print(f"  {key[:100]}: {count} of {len(mine)} sizes as captures say", flush=True)
+    write_entry(function, entries, name)
+    return count > 0
 
 
 def _entry(
@@ -316,7 +345,8 @@ def _entry(
     cousin = entries.get(digest(key.replace("fp32", "fp16"))) if "fp32" in key else None
     search = find_shallow if asked.shallow else find_family
     like = None if cousin is None else templates.family(cousin, entries)
-    found = search(group, far, like, replace(BUILT_IN, near=_near(whole, region)), UNLIKE)
+    ways = replace(BUILT_IN, near=_near(whole, region), most=MOST_CAPTURES if asked.kept else 0)
+    found = search(group, far, like, ways, UNLIKE)
     print(f"  {len(found.family.templates)} structures, {found.covered} of {found.drawn} drawn sizes", flush=True)
     return {"key": key[:200], **templates.family_data(merged(whole, region, found.family))}
 
@@ -361,36 +391,6 @@ def _whole(model: Model, key: str, group: Sequence[Sample], entries: Mapping[str
     every = samples.pool([model], random.Random(0), large=False)[group[0].signature.function][key]
     places, fixed = places_of(np.array([s.signature.numbers for s in [*every, *group]], dtype=np.int64))
     return Family(places, fixed, NONE, ())
-
-
-def _of_family(whole: Family, found: Sequence[Sample], several: bool) -> list[Sample]:
-    """Samples whose numbers the family may have; of several samples at a time, those of more than one."""
-    symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
-    return [s for s, values in symbols if values is not None and (not several or values[0] > 1)]
-
-
-def _at_least(whole: Family, found: Sequence[Sample], shared: set[int], least: int) -> list[Sample]:
-    """Samples of which no number that varies is less than that; `shared` are the symbols that do not."""
-    symbols = [(s, whole.symbols(s.signature.numbers)) for s in found]
-    return [s for s, v in symbols if v is not None and all(v[i] >= least for i in range(len(v)) if i not in shared)]
-
-
-def _least_of(whole: Family, found: Sequence[Sample]) -> Ints:
-    """Of every symbol the least that samples have."""
-    symbols = [v for s in found if (v := whole.symbols(s.signature.numbers)) is not None]
-    return np.min(symbols, axis=0)  # type: ignore[no-any-return]
-
-
-def _above(region: Region, whole: Family, least: int | Ints) -> Region:
-    """The region where every symbol that varies in it is at least that much (one number, or each its own)."""
-    shared = {symbol for symbol, _ in region.values}
-    count = int(whole.places.max(initial=NONE)) + 1
-    bounds = np.broadcast_to(least, count).tolist()
-    return replace(region, least=tuple((s, n) for s, n in enumerate(bounds) if n and s not in shared))
-
-
-def _numbers(group: Sequence[Sample]) -> Ints:
-    return np.array([s.signature.numbers for s in group], dtype=np.int64)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def requests(model: Model, rng: random.Random, *, large: bool = False, **fixed: 
         known = {name: value for name, value in {**drawn, **fixed}.items() if value is not None}
         if "height" in known and rng.random() < 0.2 and "width" not in fixed:
             known["width"] = known["height"]
-        request = _valid(model, known)
+        request = valid(model, known)
         refused = refused + 1 if request is None else 0
         if request is not None:
             yield request
@@ -122,7 +122,7 @@ def siblings(sample: Sample, rng: random.Random) -> Iterator[Sample]:
                     f.path: _around(model, f, rng, given[f.path]) if turn % 2 else _drawn(model, f, rng, 1)
                     for f in others
                 }
-                request = _valid(model, {n: v for n, v in {**given, **drawn}.items() if v is not None})
+                request = valid(model, {n: v for n, v in {**given, **drawn}.items() if v is not None})
                 if request is not None:
                     yield from (s for s in of_request(model, request) if s.signature.key == sample.signature.key)
 
@@ -154,13 +154,14 @@ def _around(model: Model, field: spec.Field, rng: random.Random, own: Any) -> An
 @cache
 def progression(model: Model, name: str) -> tuple[int, int]:
     """(least, step) of the values that a whole number of a request may have."""
-    taken = [n for n in range(SCANNED) if _valid(model, {name: n, **({"width": n} if name == "height" else {})})]
+    taken = [n for n in range(SCANNED) if valid(model, {name: n, **({"width": n} if name == "height" else {})})]
     if not taken and name == "width":
         return progression(model, "height")
     return taken[0], (taken[1] - taken[0] if len(taken) > 1 else 1)
 
 
-def _valid(model: Model, values: dict[str, Any]) -> Any:
+def valid(model: Model, values: dict[str, Any]) -> Any:
+    """A request with those values; None where the model takes none such."""
     try:
         return model.request(**values)
     except (FramecastError, ValueError):

@@ -149,6 +149,11 @@ def _promised(family: Family, sample: Sample) -> bool:
     return symbols is not None and chosen(family.tree, symbols) != NONE
 
 
+def grown_from(pool: Pool, whole: frozenset[int]) -> Family:
+    """A family from what a pool holds, after more captures: see `find_family`. Nothing has proven it. Raises Contradicted."""
+    return _grow(pool, whole).family
+
+
 def _grow(pool: Pool, whole: frozenset[int]) -> _Grown:
     """A family from what is held, after captures where structures are rare or their border is not yet known."""
     fitted: dict[tuple[int, ...], Template | Looped | None] = {}
@@ -156,6 +161,8 @@ def _grow(pool: Pool, whole: frozenset[int]) -> _Grown:
     grown = _grown(pool, whole, fitted)
     settled = False
     for _ in range(ROUNDS):
+        if pool.ways.most and len(pool.held) > pool.ways.most:
+            raise Contradicted(f"no end in {len(pool.held)} captures ({pool.samples[0].model})")
         wanted = _wanted(pool, grown, whole, rng)
         if not wanted:
             wanted = [] if settled else _doubtful(pool, grown)[:MORE]

@@ -40,7 +40,7 @@ def find_shallow(
         _MODULES.clear()
     pool = Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)
     pool.add([*group, *found.samples])
-    made = [_of_whole(pool, found.family, leaf) for leaf in range(len(found.family.templates))]
+    made = [of_whole(pool, found.family, leaf) for leaf in range(len(found.family.templates))]
     used = [leaf for leaf, one in enumerate(made) if one is not None]
     family = replace(
         found.family, tree=numbered(found.family.tree, used), templates=tuple(one for one in made if one is not None)
@@ -55,7 +55,7 @@ def find_shallow(
     return Found(family, len(covered), len(pool.samples), len(pool.held))
 
 
-def _of_whole(pool: Pool, family: Family, leaf: int) -> Template | Looped | None:
+def of_whole(pool: Pool, family: Family, leaf: int) -> Template | Looped | None:
     """The template of whole modules where a family has one of cut ones; None where it is not one structure, or has none."""
     mine = [i for i in range(len(pool.samples)) if chosen(family.tree, pool.symbols[i]) == leaf]
     if len(mine) < ENOUGH:

@@ -182,10 +182,12 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, data: Mapping[str, Any]) -> None:
-    """The same data give the same bytes."""
+    """The same data give the same bytes. Who is stopped while writing leaves the file as it was."""
     text = json.dumps(data, separators=(",", ":"), sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    half = path.with_name(f".{path.name}.half")
+    half.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    half.replace(path)
 
 
 def family_data(found: Family) -> dict[str, Any]:

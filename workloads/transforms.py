@@ -174,7 +174,7 @@ def _under(trace: Trace, segment: Segment, paths: Sequence[str]) -> np.ndarray[A
     for path in paths:
         for one in _written_out(path):
             if one not in known:
-                text = f"found '{path}'" if one == path else f"found '{path}', of which '{one}'"
+                text = f"found '{path}', which" if one == path else f"found '{path}', of which '{one}'"
                 raise SpecError(f"{FIELD}: {text} is no module that a step of {segment.name} runs{nearest(one, known)}")
             wanted.add(one)
     chosen = [p for p, step in steps.items() if any(".".join(step[:n]) in wanted for n in range(1, len(step) + 1))]

@@ -87,8 +87,10 @@ def test_what_the_library_cuts_too_small_is_told(model: str, frames: int) -> Non
     assert where.startswith("vae_decoder.vae.decoder.")
     assert said == (
         f"the library cuts this convolution, which takes 3 frames at a time, into pieces of {frames}, and cannot run it; "
-        "ask for a smaller height, width or batch"
+        "ask for a smaller height, width or batch, or set vae_tile: 1024"
     )
+    tiled = find(model).request(height=2048, width=2048, frames=25, vae_tile=1024)
+    assert "vae_decoder_1024x1024" in {segment.name for segment in trace_of(model, tiled).segments}
     assert not carried(model, find(model).request(height=2048, width=2048, frames=25))
     with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
         samples.captured(decoder(model, height=2048, width=2048, frames=25))

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.workloads import small
-from workloads import regenerate, samples, templates
+from workloads import regenerate, regions, samples, templates
 from workloads.digest import code_of
 from workloads.join import join
 from workloads.model import models
+from workloads.search import Contradicted
 from workloads.templates import NONE, stage_trace
 from workloads.trace import same
 
@@ -25,7 +26,7 @@ OTHER = "0" * 16  # the digest of another key, or of other code
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     """What the command wrote where there was nothing."""
-    folder = tmp_path_factory.mktemp("found")
+    folder = tmp_path_factory.mktemp("found") / "traces"
     with pytest.MonkeyPatch.context() as patch:
         _only_small(patch, folder)
         assert regenerate.main(["small"]) == 0
@@ -37,10 +38,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
 @pytest.fixture
 def path(found: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file that was written, where the command finds it."""
-    _only_small(monkeypatch, tmp_path)
-    (tmp_path / FILE).write_bytes(found)
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    _only_small(monkeypatch, folder)
+    (folder / FILE).write_bytes(found)
     templates.families.cache_clear()
-    yield tmp_path / FILE
+    yield folder / FILE
     templates.families.cache_clear()
 
 
@@ -48,6 +51,7 @@ def _only_small(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setitem(models(), "small", small.MODEL)
     patch.setattr(regenerate, "models", lambda: {"small": small.MODEL})
     patch.setattr(templates, "FOLDER", folder)
+    patch.setenv("FRAMECAST_CACHE", str(folder.with_name("cache")))
 
 
 def _changed(path: Path, **entries: dict[str, Any]) -> None:
@@ -120,3 +124,37 @@ def test_more_is_looked_for_only_where_asked_and_less_is_not_taken(path: Path, m
     monkeypatch.setattr(regenerate, "_found", lambda *_: {**entry, "tree": NONE})
     assert regenerate.main(["small", "--more"]) == 0
     assert path.read_bytes() == more
+
+
+def test_what_is_not_found_is_searched_for_once(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise Contradicted("no end in 400 captures (small)")
+
+    name, _ = _own(path, "fp32")
+    families = templates.load(path)["families"]
+    templates.write(path, {"function": FUNCTION, "families": {n: e for n, e in families.items() if n != name}})
+    for search in ("find_family", "find_kin"):
+        monkeypatch.setattr(regenerate, search, none)
+    monkeypatch.setattr(regions, "extended", lambda *_: True)
+    assert regenerate.main(["small"]) == 1
+    assert "no end in 400 captures" in capsys.readouterr().err
+    assert regenerate.main(["small"]) == 0
+    assert "none, as is known: no end in 400 captures (small)" in capsys.readouterr().out
+    assert name not in templates.load(path)["families"]
+
+
+@pytest.mark.usefixtures("path")
+def test_a_search_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def stop(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    extended = regions.extended
+    monkeypatch.setattr(regions, "extended", stop)
+    with pytest.raises(KeyboardInterrupt):
+        regenerate.main(["small"])
+    assert "4 parts of 1 functions, about " in capsys.readouterr().out
+    monkeypatch.setattr(regions, "extended", extended)
+    assert regenerate.main(["small"]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 4 parts were done before" in said
+    assert "[4 of 4] small batch=1 guidance=false" in said

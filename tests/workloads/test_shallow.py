@@ -68,7 +68,7 @@ def test_a_structure_that_is_too_rare_has_no_template_of_whole_modules(found: Fo
     group = _drawn("fp16", 0)[: ENOUGH - 1]
     pool = Pool(replace(found.family, tree=NONE, templates=()), BUILT_IN)
     pool.add(group)
-    assert shallow._of_whole(pool, replace(found.family, tree=0), 0) is None
+    assert shallow.of_whole(pool, replace(found.family, tree=0), 0) is None
     assert capsys.readouterr().out == ""
 
 
@@ -133,6 +133,6 @@ def test_the_command_writes_narrower_gaps(
 def test_a_border_that_a_capture_contradicts_is_not_moved(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where proofs fail that took no part in moving it."""
     group = _drawn("fp16", 2)
-    monkeypatch.setattr(gaps, "_gives", lambda *_: True)  # whatever is captured counts as the first structure
+    monkeypatch.setattr(gaps, "gives", lambda *_: True)  # whatever is captured counts as the first structure
     with pytest.raises(Contradicted, match="the template is not the capture"):
         gaps._closed(_with_gap(found, 10, 200), (6,), group)

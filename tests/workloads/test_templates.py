@@ -185,7 +185,7 @@ def test_without_torch_a_thousand_sizes_take_milliseconds_each() -> None:
     assert done.stderr == ""
 
 
-NONE = "stable-diffusion-1.5 520x520: no template holds for unet"
+NONE = "stable-diffusion-1.5 520x520 batch 1 guidance on fp16: no template holds for unet"
 
 
 @pytest.fixture
@@ -225,8 +225,8 @@ def test_a_contradicted_template_is_not_written(tmp_path: Path, monkeypatch: pyt
         return replace(trace, tensor_bytes=trace.tensor_bytes + next(count) // 4)
 
     monkeypatch.setattr(samples, "captured", odd)
-    monkeypatch.setattr(templates, "FOLDER", tmp_path)
+    monkeypatch.setattr(templates, "FOLDER", tmp_path / "traces")
     key = next(iter(drawn))
-    assert not regenerate._regenerated("workloads.models.stable_diffusion_1_5.text_encoder", {key: drawn[key]}, {})
-    assert list(tmp_path.iterdir()) == []
+    assert not regenerate._regenerated("workloads.models.stable_diffusion_1_5.text_encoder", key, {key: drawn[key]}, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["unfound.json"]
     assert "no structure could be proven in" in capfd.readouterr().err

@@ -70,7 +70,10 @@ def test_refuses(model: str, given: dict[str, Any], message: str) -> None:
             ["unit.mid_block"],
             "found 'unit.mid_block', expected a path that begins with a denoising stage: unet; did you mean 'unet'?",
         ),
-        (["unet.mid_blocks"], "found 'unet.mid_blocks' is no module that a step of unet runs; did you mean 'unet.mid_block'?"),
+        (
+            ["unet.mid_blocks"],
+            "found 'unet.mid_blocks', which is no module that a step of unet runs; did you mean 'unet.mid_block'?",
+        ),
         (
             ["unet.mid_block", "unet.up_blocks.2-4"],
             "found 'unet.up_blocks.2-4', of which 'unet.up_blocks.4' is no module that a step of unet runs; "

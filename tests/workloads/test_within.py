@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workloads import regions, samples, templates
+from workloads import in_region, regions, samples, templates, unfound
 from workloads.formulas import Formulas
 from workloads.kind import Ints
 from workloads.model import find, models
@@ -160,7 +160,8 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
     }
     path = tmp_path / "encoder.json.xz"
     templates.write(path, {"function": function, "families": own})
-    monkeypatch.setattr(regions, "file_of", lambda _: path)
+    monkeypatch.setattr(in_region, "file_of", lambda _: path)
+    monkeypatch.setattr(unfound, "path", lambda: tmp_path / "unfound.json")
     asked = ["stable-diffusion-1.5", "batch=1", "--stage", "text_encoder", "--dtype", "fp16", "--draws", "4"]
     assert regions.main(asked) == 0
     assert "1 of 1 sizes as captures say" in capsys.readouterr().out
@@ -172,7 +173,8 @@ def test_a_region_is_found_proven_and_written(monkeypatch: Any, tmp_path: Any, c
 
 def test_a_stage_without_fields_is_a_region_of_all_requests(monkeypatch: Any, tmp_path: Any, capsys: Any) -> None:
     path = tmp_path / "encoder.json.xz"
-    monkeypatch.setattr(regions, "file_of", lambda _: path)
+    monkeypatch.setattr(in_region, "file_of", lambda _: path)
+    monkeypatch.setattr(unfound, "path", lambda: tmp_path / "unfound.json")
     asked = ["stable-diffusion-1.5", "--stage", "text_encoder", "--dtype", "fp16", "--dtype", "bf16", "--draws", "12"]
     assert regions.main(asked) == 0
     assert " sizes" in capsys.readouterr().out
@@ -225,7 +227,8 @@ def test_samples_unlike_those_held_come_first(whole: Family) -> None:
 
 def test_what_captures_contradict_is_not_written(monkeypatch: Any, tmp_path: Any, capsys: Any) -> None:
     path = tmp_path / "encoder.json.xz"
-    monkeypatch.setattr(regions, "file_of", lambda _: path)
+    monkeypatch.setattr(in_region, "file_of", lambda _: path)
+    monkeypatch.setattr(unfound, "path", lambda: tmp_path / "unfound.json")
 
     def refuse(*_: Any) -> int:
         raise Contradicted("the template is not the capture")

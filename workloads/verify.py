@@ -1,9 +1,10 @@
-"""`python -m workloads.verify [--seed N] [--mend] [MODEL ...]`: hold stored templates against captures of requests drawn anew.
+"""`python -m workloads.verify [--seed N] [--far] [--mend] [MODEL ...]`: hold stored templates against fresh captures.
 
-`workloads.regenerate` proves a template at a few requests. This looks for one that is wrong elsewhere: of every key it captures
-the smallest stages that were drawn, where structures change most, and others at random. With `--mend` a key that is wrong where
-some number is 1, and right elsewhere, has no template there any more; one that is wrong elsewhere too is taken out of its file.
-Either is then captured in a run, which says so.
+`workloads.regenerate` proves a template at a few requests. This looks for one that is wrong elsewhere, at requests drawn anew: of
+every key it captures the smallest stages that were drawn, where structures change most, and others at random; with `--far`, of
+sizes beyond those that templates are found at. With `--mend` a key that is wrong where some number is 1, and right elsewhere, has
+no template there any more; one that is wrong elsewhere too is taken out of its file. Either is then captured in a run, which says
+so.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m workloads.verify", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--seed", type=int, default=2, help="of the requests that are drawn (default: 2)")
+    parser.add_argument(
+        "--far", action="store_true", help="draw numbers up to twice as large, none around the usual request"
+    )
     parser.add_argument("--mend", action="store_true", help="take contradicted templates out of their files")
     asked = parser.parse_args(arguments)
     wanted = [find(name) for name in asked.models] or list(models().values())
     rng = random.Random(asked.seed)
     wrong = [
-        _checked(function, keys, rng, asked.mend) for function, keys in samples.pool(wanted, rng, large=False).items()
+        _checked(function, keys, rng, asked.mend)
+        for function, keys in samples.pool(wanted, rng, large=asked.far).items()
     ]
     return 1 if any(wrong) else 0
 

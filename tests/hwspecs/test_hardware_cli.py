@@ -28,7 +28,7 @@ def test_list() -> None:
     assert "unsure: values that no source backs" in lines[-1]
     t4 = next(line for line in lines if line.startswith("t4 "))
     assert "65.13 TFLOP/s" in t4
-    assert t4.endswith(f"{len(device.load('t4').doubts())} of 42")
+    assert t4.endswith(f"{len(device.load('t4').doubts())} of 43")
     found = json.loads(run("list", "--format", "json"))
     assert found["schema_version"] == 1
     assert [row["name"] for row in found["devices"]] == device.device_names()
@@ -51,7 +51,7 @@ def test_show_marks_what_no_source_backs() -> None:
     assert clock.split()[3:5] == ["?", "unsure:"]
     assert next(line for line in lines if line.startswith("hbm.bandwidth")).split()[3] != "?"
     assert (
-        f"?: {len(device.load('b200').doubts())} of 42 values that no source backs (unsure, or an assumption)" in lines
+        f"?: {len(device.load('b200').doubts())} of 43 values that no source backs (unsure, or an assumption)" in lines
     )
 
 

@@ -29,6 +29,12 @@ Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
 KIND = "fit"  # of the file, beside hardware and software files
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
+STREAMED = (
+    "norm",
+    "softmax",
+    "elementwise",
+    "attention/unfused",
+)  # parts whose kernels keep what check bits leave them
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,8 @@ def _named(part: Part, path: Path) -> Part:
 
 
 def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part:
+    if name in STREAMED and not data.get("check_bits") and any(map(_inline_ecc, data["devices"])):
+        raise ValueError(f"{name}: fitted before check bits beside the data were priced, which would count twice")
     return Part(
         name=name,
         dtypes=tuple(data["dtypes"]),
@@ -187,6 +195,14 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         stretches={key: Interval(**value) for key, value in data.get("stretches", {}).items()},
         doubt=_doubt(data.get("doubt")),
     )
+
+
+def _inline_ecc(name: str) -> bool:
+    """Whether a device of ours keeps check bits beside the data."""
+    from hwspecs.device import device_names
+    from hwspecs.device import load as load_device
+
+    return name in device_names() and load_device(name).hbm.inline_ecc
 
 
 def _doubt(data: Mapping[str, Any] | None) -> Doubt | None:
@@ -236,7 +252,7 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
         "known": {k: [float(v) for v in values] for k, values in part.known.items()},
         "stretches": plain(part.stretches), "doubt": None,
-        "outliers": list(part.outliers), "residual": None,
+        "outliers": list(part.outliers), "residual": None, "check_bits": True,
     }  # fmt: skip
     if part.doubt:
         d = part.doubt

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib import accuracy_intervals, accuracy_transfer, cells, lanes, power, transfer, transfer_report
-from calib.carried import on_chip
+from calib.carried import STREAMS, on_chip
 from calib.families.base import families
 from calib.families.gemm import EDGE
 from calib.fit import parts_of
@@ -175,6 +175,7 @@ def test_shared_memory_of_the_device_feeds_the_lanes() -> None:
     wide = replace(t4, sm=replace(t4.sm, shared_bandwidth=128.0))
     frame = batched("t4", 20, 64.0, 0)
     (rows,) = parts_of(frame)
+    assert rows.family.abroad is not None
     narrow, fed = (rows.family.abroad(rows.frame, rates(chip), base_terms()).time for chip in (t4, wide))
     assert (narrow > fed).any()
     assert (narrow >= fed * (1 - 1e-12)).all()
@@ -188,7 +189,7 @@ def test_check_bits_beside_the_data_take_bandwidth_once(op: str, dtype: str) -> 
         "timing": ["with_launch"], "rows": [2**17], "cols": [2**13], "latency_us": [1.0],
     })  # fmt: skip
     (rows,) = parts_of(frame)
-    assert rows.family.name in transfer.STREAMS
+    assert rows.family.name in STREAMS
     own, all_of_it, left = (
         on_chip(rows, base_terms(), share).time[0] for share in (None, 1.0, base_terms().inline_ecc)
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import lanes, streaming
+from calib import lanes
 from calib.families.base import Floats, Physical
 from calib.fit import Rows, priced
 from hwspecs import device
@@ -45,11 +45,10 @@ def units(rows: Rows) -> Floats:
 
 def on_chip(rows: Rows, terms: Terms, share: float | None = None) -> Physical:
     """The kernels of one chip at a sustained share: of the matrix rate, of the clock of the vector lanes, or, of streams, of the
-    bandwidth. None: as the device's file has it, and for products on the lanes as power leaves it."""
+    bandwidth, in place of what check bits leave. None: as the device's file has it, and for products on the lanes as power
+    leaves it."""
     if share is None and rows.name == lanes.PRODUCTS:
         share = lanes.share(device.load(str(rows.frame["device_id"].iat[0])))
-    if share is None and rows.family.name in STREAMS:
-        share = streaming.reached(str(rows.frame["device_id"].iat[0]))
     if share is None:
         return priced(rows, terms, is_abroad=True)
     if rows.name in lanes.PARTS:
@@ -57,7 +56,7 @@ def on_chip(rows: Rows, terms: Terms, share: float | None = None) -> Physical:
 
     def change(on: Rates) -> Rates:
         if rows.family.name in STREAMS:
-            return replace(on, hbm_bandwidth=on.hbm_bandwidth * share, tensor_sustained=1.0)
+            return replace(on, hbm_bandwidth=on.hbm_bandwidth * share, hbm_inline_ecc=0.0)
         return replace(on, tensor_sustained=share)
 
     return priced(rows, terms, change, is_abroad=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calib.families.base import Floats
-from hwspecs.device import Device
+from hwspecs.device import SHARED_BANDWIDTH, Device
 from hwspecs.power import LANES, lane_clock, memory_energy
 from hwspecs.rates import Rates, rates
 from hwspecs.silicon import anchor
@@ -24,9 +24,6 @@ PRODUCTS = "gemm/fp32"  # the part that keeps the lanes full, and meets the powe
 PARTS = (PRODUCTS, "conv/fp32")  # parts on the vector lanes, which draw less power than the matrix unit
 IDLE = 380e-6  # s that a chip rests between two timed calls, for dispatch and synchronisation: least squares with the T4's share
 # on its unbatched fp32 products, +- 16 us; its batched ones, which have no part in that, give 460 +- 30 us
-# B/cycle of an SM's shared memory: 128 since Volta, but for Turing ("128 bytes/clock per SM versus 64 bytes/clock in Turing":
-# NVIDIA Ampere GA102 whitepaper, GA10x SM), whose SM has 16 load and store units where Volta has 32 (their whitepapers' figures).
-SHARED, NARROW = 128.0, {"t4": 64.0}
 FRAGMENT = 8.0  # longest edge of what a thread computes of C (CUTLASS, SIMT kernels of 128 x 128)
 # A block has a warp for each scheduler of an SM at least, so that threads of small blocks hold less of C, and read more for it.
 THREADS = 128.0
@@ -34,15 +31,10 @@ ITEM = 4.0  # B
 LARGE = (128.0, 128.0)  # the block that long products take
 
 
-def port(device_id: str) -> float:
-    """B/cycle of an SM's shared memory."""
-    return NARROW.get(device_id, SHARED)
-
-
 def feed(bm: Any, bn: Any, per_cycle: Any, width: float) -> Any:
     """Time of fp32 blocks of bm x bn on lanes of `per_cycle` FLOP/cycle which `width` B/cycle feed, over that of LARGE ones which
-    SHARED feed: a thread reads its fragments of A and B for every k, and the tiles pass the same port twice, into registers
-    and out again."""
+    SHARED_BANDWIDTH feeds: a thread reads its fragments of A and B for every k, and the tiles pass the same port twice, into
+    registers and out again."""
 
     def time(m: Any, n: Any, through: float) -> Any:
         held = np.minimum(FRAGMENT**2, m * n / THREADS)
@@ -50,7 +42,7 @@ def feed(bm: Any, bn: Any, per_cycle: Any, width: float) -> Any:
         per_flop = ITEM * ((wide + held / wide) / held + 2.0 * (m + n) / (m * n)) / 2.0
         return fourth_root(1.0 + fourth(per_flop * per_cycle / through))
 
-    return time(bm, bn, width) / time(*LARGE, SHARED)
+    return time(bm, bn, width) / time(*LARGE, SHARED_BANDWIDTH)
 
 
 def share(device: Device) -> float:
@@ -59,7 +51,7 @@ def share(device: Device) -> float:
     if device.silicon is None:
         return LANES
     on = rates(device)
-    busy = LANES / float(feed(*LARGE, device.vector.fp32, port(device.name)))
+    busy = LANES / float(feed(*LARGE, device.vector.fp32, device.sm.shared_bandwidth))
     return LANES * float(lane_clock(on, device.silicon, device.power.tdp, anchor(device), busy)) / float(on.sm_clock)
 
 

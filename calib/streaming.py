@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 HIDDEN = 28e-6  # s; kernel time below which most of it hides behind the host's dispatch. Public fp32 elementwise times: 28, 32,
 # 29 us on A100, V100 and T4, so a property of the measuring host
-# Share of the bandwidth that is left where check bits lie in the same GDDR6 as the data. Public eager relu, elu and tanh of
-# 0.5 GB (KernelBench) reach 0.773 of the peak on an L40S, which comes with ECC on, and 0.888 on an RTX A6000, which comes
-# with it off.
-INLINE_ECC = 0.87
-CHECKED = ("a10", "a10g", "a40", "l20", "l4", "l40", "l40s", "t4")  # boards of GDDR6 with ECC on (NVIDIA's data sheets)
 ALIGNED = (2, 4, 8, 32, 128)  # elements whose multiples kernels load as vectors or whole warps
 PADDED = (128, 256, 512, 1024)  # elements that a block takes of a row at a time
 MOST_PADDED = 4.0  # times its size beyond which padding says no more than the size does
@@ -51,11 +46,6 @@ def tensor_bytes(frame: pd.DataFrame) -> Floats:
     """Bytes of a rows x cols tensor of the row's dtype."""
     rows, cols = floats(frame, "rows", "cols")
     return np.asarray(rows * cols * frame["dtype"].map(ITEMSIZE).to_numpy(dtype=np.float64))
-
-
-def reached(device_id: str) -> float:
-    """Share of a device's bandwidth that streams find, over that of memory whose check bits have a place of their own (HBM)."""
-    return INLINE_ECC if device_id in CHECKED else 1.0
 
 
 def price(frame: pd.DataFrame, op: Operation, rates: Rates, terms: Terms) -> Physical:

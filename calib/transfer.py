@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import lanes, power, streaming
+from calib import lanes, power
 from calib.carried import STREAMS, groups, on_chip, units
 from calib.families.base import RATES, Floats
 from calib.families.gemm import BATCHED_EDGE, EDGE
@@ -26,7 +26,9 @@ from calib.predict import roofline
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
 from hwspecs.power import LANES
+from hwspecs.rates import rates
 from sim.fitted import base_terms
+from sim.traffic import beside_check_bits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,7 +254,7 @@ def _width(rows: Rows, floors: Mapping[str, float], share: Mapping[str, float]) 
 def _shares(rows: Rows, id_: str) -> dict[str, float]:
     """The sustained share of a chip from its spec: by the law of power, without it; on the vector lanes from their energy."""
     if rows.family.name in STREAMS:
-        return {power.chip(id_): streaming.reached(id_)}
+        return {power.chip(id_): float(np.squeeze(beside_check_bits(rates(device.load(id_)), base_terms())))}
     if rows.name in lanes.PARTS:  # convolutions leave lanes idle between transforms: no power limit is seen in them
         return {power.chip(id_): lanes.share(device.load(id_)) if rows.name == lanes.PRODUCTS else LANES}
     return {power.chip(id_): power.law([id_]).share(device.load(id_))}

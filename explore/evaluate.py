@@ -62,6 +62,7 @@ RATES = {
     "device.launch.gap": "launch_gap",
     **{f"device.{unit}.{dtype}": f"{unit}.{dtype}" for unit in ("tensor", "vector") for dtype in DTYPES},
 }
+STACKED = RATES | {"device.hbm.inline_ecc": "hbm_inline_ecc"}  # and what is no number, 1 or 0 in columns
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def evaluate(
     device. compiled: whether the compiled loops may price it, which else the number of designs decides. Raises ValueError for a
     path that is no number of a device and for an output that does not exist.
     """
-    if unknown := [*(set(columns) - set(RATES) - set(silicon.VARIED)), *(set(wanted) - set(OUTPUTS))]:
+    if unknown := [*(set(columns) - set(STACKED) - set(silicon.VARIED)), *(set(wanted) - set(OUTPUTS))]:
         raise ValueError(f"no such device field or output: {', '.join(sorted(unknown))}")
     count = len(next(iter(columns.values()))) if columns else 1
     made = made or silicon.Made((workload.scenario.device,), np.zeros(count, dtype=np.int64))
@@ -169,7 +170,7 @@ def evaluate(
 
 def timed(device: Device, columns: Mapping[str, Floats]) -> Mapping[str, Floats]:
     """The columns that times depend on; where there are none, the SMs of the device, so that as many designs are left."""
-    kept = {path: column for path, column in columns.items() if path in RATES}
+    kept = {path: column for path, column in columns.items() if path in STACKED}
     if kept or not columns:
         return kept
     return {"device.sm_count": np.full(len(next(iter(columns.values()))), float(device.sm_count))}
@@ -179,7 +180,7 @@ def as_columns(devices: Sequence[Device]) -> dict[str, Floats]:
     """Every number of some devices by path, each (devices,): columns of which `evaluate` makes one stack."""
     every = rates(devices)
     numbers: dict[str, Any] = {}
-    for path, place in RATES.items():
+    for path, place in STACKED.items():
         name, _, dtype = place.partition(".")
         value = getattr(every, name)
         numbers[path] = (value[dtype] if dtype else value).reshape(-1)
@@ -193,7 +194,7 @@ def stack(workload: Workload, columns: Mapping[str, Floats]) -> Rates:
     tensor, vector = dict(base.tensor), dict(base.vector)
     plain: dict[str, Floats] = {"sm_count": np.full((count, 1), base.sm_count)}  # the one that carries the designs axis
     for path, column in columns.items():
-        name, _, dtype = RATES[path].partition(".")
+        name, _, dtype = STACKED[path].partition(".")
         tall = np.asarray(column, dtype=np.float64)[:, None]
         if dtype:
             (tensor if name == "tensor" else vector)[dtype] = tall

@@ -103,9 +103,9 @@ def source_of(sources: Mapping[str, str], path: str) -> str:
 def check_sources(made: Any, absent: tuple[str, ...] = ()) -> None:
     """RuleError for a number without a source and for a source that names no field; for `__post_init__`.
 
-    absent: parts that this spec leaves out, whose numbers need no source.
+    absent: parts that this spec leaves out, whose numbers need no source, and fields at a default that the code has a source for.
     """
-    problems = [p for p in source_problems(type(made), made.sources) if p[0].split(".")[0] not in absent]
+    problems = [p for p in source_problems(type(made), made.sources) if not any(covers(part, p[0]) for part in absent)]
     if problems:
         raise RuleError(problems)
 

@@ -183,10 +183,11 @@ def _described(device: Any) -> str:
     """The table of a device: field, value, source; below it the rates that follow."""
     import textwrap
 
-    from hwspecs import catalogue
+    from hwspecs import catalogue, spec
     from hwspecs.device import numbers
 
-    doubts = device.doubts()
+    doubts, of_numbers = device.doubts(), numbers(device)
+    listed = [f for f in spec.fields(type(device)) if f in of_numbers or f.switch]
     rows = [
         (
             field.path,
@@ -194,7 +195,7 @@ def _described(device: Any) -> str:
             "?" if field.path in doubts else "",
             textwrap.fill(catalogue.source_of(device.sources, field.path), 72),
         )
-        for field in numbers(device)
+        for field in listed
     ]
     note = "\nIMAGINARY: not a product; every value is an assumption." if device.imaginary else ""
     if device.aliases:
@@ -206,7 +207,7 @@ def _described(device: Any) -> str:
             "",
             _table(rows, ("field", "value", "?", "source")),
             "",
-            f"?: {len(doubts)} of {len(rows)} values that no source backs (unsure, or an assumption)",
+            f"?: {len(doubts)} of {len(of_numbers)} values that no source backs (unsure, or an assumption)",
             "",
             _table(derived, ("derived, at boost clock", "peak")),
             "",
@@ -265,7 +266,7 @@ def _field_value(device: Any, field: Any) -> str:
 def _shown(value: Any, unit: str) -> str:
     from hwspecs import units
 
-    return units.format(value, unit) if unit else str(value)
+    return units.format(value, unit) if unit else str(value).lower()
 
 
 def _table(rows: Any, headers: tuple[str, ...]) -> str:

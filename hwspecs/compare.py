@@ -24,8 +24,8 @@ DERIVED = (
 class Row:
     """One quantity of all devices. `values`: SI base unit or a count, None where a device has none; `ratios`: to the first.
 
-    `marks` are those of `Device.doubts`; empty where a source backs the value, and for what is derived. `figures` are those of
-    an estimate, with their ranges; () for anything else.
+    A switch has the values true and false, and no ratios. `marks` are those of `Device.doubts`; empty where a source backs the
+    value, and for what is derived. `figures` are those of an estimate, with their ranges; () for anything else.
     """
 
     field: str
@@ -62,7 +62,7 @@ def rows(devices: Sequence[Device]) -> list[Row]:
     stated = [
         _row(f.path, f.unit, [_value(d, f.path) for d in devices], [found.get(f.path, "") for found in doubts])
         for f in spec.fields(Device)
-        if f.numeric and not (f.path.startswith("silicon.") and all(d.silicon is None for d in devices))
+        if (f.numeric or f.switch) and not (f.path.startswith("silicon.") and all(d.silicon is None for d in devices))
     ]
     each = [derived(device) for device in devices]
     units = {name: unit for found in each for name, (_, unit) in found.items()}
@@ -86,13 +86,14 @@ def _estimated(devices: Sequence[Device]) -> Iterator[Row]:
 
 def _row(field: str, unit: str, values: Sequence[float | None], marks: Sequence[str]) -> Row:
     first = values[0]
-    ratios = tuple(v / first if v is not None and first else None for v in values)
+    is_number = not isinstance(first, bool)
+    ratios = tuple(v / first if is_number and v is not None and first else None for v in values)
     return Row(field, unit, tuple(values), ratios, tuple(marks))
 
 
 def _value(device: Any, path: str) -> float | None:
-    """The number where the path ends, None in a part that the device lacks."""
+    """The number or switch where the path ends, None in a part that the device lacks."""
     found: Any = device
     for step in path.split("."):
         found = getattr(found, step, None)
-    return None if found is None else float(found) if isinstance(found, float) else int(found)
+    return None if found is None else found if isinstance(found, bool | float) else int(found)

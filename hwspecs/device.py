@@ -13,6 +13,8 @@ from hwspecs.nodes import Node
 from hwspecs.spec import CONFIG, Doc, Field, Quantity, RuleError, fields
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+# B/cycle of an SM: 32 banks of 32 bits (CUDA C++ Programming Guide, shared memory, compute capability 5 to 9)
+SHARED_BANDWIDTH = 128.0
 MARKS = ("unsure", "assumption")  # a source that starts with one of these and a colon does not back its value
 
 # Bounds admit any chip that can be imagined, two or more orders of magnitude beyond what is built; a slip of unit is outside.
@@ -32,6 +34,16 @@ class StreamingMultiprocessor:
     shared_memory: Annotated[float, Quantity("B", ge=16384, le=1e12, doc="shared memory of one SM that blocks can use")]
     registers: Annotated[float, Quantity("B", ge=16384, le=1e12, doc="register file of one SM")]
     max_threads: Annotated[int, Quantity(ge=32, le=10_000_000, doc="resident threads of one SM")]
+    shared_bandwidth: Annotated[
+        float,
+        Quantity(
+            "B/cycle",
+            ge=1,
+            le=1e9,
+            doc="reads of one SM's shared memory, which feed fp32 products that are predicted one at a time; no run",
+            descriptive=True,
+        ),
+    ] = SHARED_BANDWIDTH
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -118,6 +130,9 @@ class Hbm:
     latency: Annotated[
         float, Quantity("s", ge=1e-9, le=1e-2, doc="load to use of a read that misses every cache, unloaded")
     ]
+    inline_ecc: Annotated[
+        bool, Doc("check bits lie beside the data, as on GDDR boards with ECC on, and cost streams bandwidth")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -196,7 +211,8 @@ class Device:
     sources: Annotated[dict[str, str], Doc("field or group of fields -> where its value comes from", descriptive=True)]
 
     def __post_init__(self) -> None:
-        catalogue.check_sources(self, () if self.silicon else ("silicon",))
+        usual = ("sm.shared_bandwidth",) if self.sm.shared_bandwidth == SHARED_BANDWIDTH else ()
+        catalogue.check_sources(self, (*usual, *(() if self.silicon else ("silicon",))))
 
     def doubts(self) -> dict[str, str]:
         """Numbers that no source backs: path of the field -> "unsure" or "assumption", the mark that its source starts with."""

@@ -39,6 +39,7 @@ class Rates:
     shared_memory: Rate  # B per SM that blocks can use
     registers: Rate  # B per SM
     max_threads: Rate  # resident threads per SM
+    shared_bandwidth: Rate  # B/cycle that one SM reads of its shared memory
     l2_capacity: Rate  # B
     l2_partitions: Rate  # copies that a line read by all SMs may occupy (2 on A100 and H100)
     l2_bandwidth: Rate  # B/cycle, whole device
@@ -46,6 +47,7 @@ class Rates:
     hbm_bandwidth: Rate  # B/s
     hbm_capacity: Rate  # B
     hbm_latency: Rate  # s, load to use
+    hbm_inline_ecc: Rate  # 1 where check bits lie beside the data, else 0
     launch_gap: Rate  # s between two dependent kernels of one stream
 
     @property
@@ -83,6 +85,7 @@ def _one(d: Device) -> Rates:
         shared_memory=d.sm.shared_memory,
         registers=d.sm.registers,
         max_threads=float(d.sm.max_threads),
+        shared_bandwidth=d.sm.shared_bandwidth,
         l2_capacity=d.l2.capacity,
         l2_partitions=float(d.l2.partitions),
         l2_bandwidth=d.l2.bandwidth,
@@ -90,6 +93,7 @@ def _one(d: Device) -> Rates:
         hbm_bandwidth=d.hbm.bandwidth,
         hbm_capacity=d.hbm.capacity,
         hbm_latency=d.hbm.latency,
+        hbm_inline_ecc=float(d.hbm.inline_ecc),
         launch_gap=d.launch.gap,
     )
 

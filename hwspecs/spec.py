@@ -147,6 +147,11 @@ class Field:
         """A number (bool apart)."""
         return self.type in (int, float)
 
+    @property
+    def switch(self) -> bool:
+        """True or false, and results depend on it."""
+        return self.type is bool and not self.descriptive
+
 
 def build(cls: type[T], node: Node, *, at: str = "") -> T:
     """The dataclass `cls` from a tree. SpecError lists every problem; `at` goes before the field paths in them."""

@@ -146,7 +146,8 @@ def unfused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
     a, b = (gemm_reference.price(product, rates, terms) for product in (first, second))
     missed = scores * (1.0 + traffic.miss(scores, rates, terms))  # written, and read back where it does not stay in L2
     shares = {"scale": terms.hbm_stream, "softmax": terms.hbm_reduce}
-    wire = sum(missed / (np.asarray(rates.hbm_bandwidth) * share) for share in shares.values())
+    bandwidth = np.asarray(rates.hbm_bandwidth * traffic.beside_check_bits(rates, terms))
+    wire = sum(missed / (bandwidth * share) for share in shares.values())
     moved = PASSES["scale"] * scores + PASSES["softmax"] * scores
     streamed = moved / (np.asarray(rates.l2_bandwidth * rates.sm_clock) * terms.l2_stream)
     between = 2.0 * terms.fill_drain_stream / np.asarray(rates.sm_clock) + 3.0 * np.asarray(rates.launch_gap)

@@ -37,6 +37,7 @@ class Terms:
     hbm_stream: float
     hbm_reduce: float
     hbm_gather: float
+    inline_ecc: float
     l2_reach: float
     l2_stream: float
     fill_drain_stream: float
@@ -45,7 +46,9 @@ class Terms:
     fused_iteration: float
 
 
-SHARES = ("tile_issue", "wave_share", "hbm_tile", "hbm_stream", "hbm_reduce", "hbm_gather", "l2_stream", "fused_issue")
+SHARES = (
+    "tile_issue", "wave_share", "hbm_tile", "hbm_stream", "hbm_reduce", "hbm_gather", "inline_ecc", "l2_stream", "fused_issue",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def load(name: str = "physical") -> Calibration:
 
 
 def _changed_numbers(device: Device) -> set[str]:
-    """Paths of the numbers, those that no result depends on apart, in which a device differs from ours of that name."""
-    numbers = {field.path for field in spec.fields(Device) if field.numeric and not field.descriptive}
+    """Paths of the numbers and switches that results depend on in which a device differs from ours of that name."""
+    numbers = {f.path for f in spec.fields(Device) if f.switch or (f.numeric and not f.descriptive)}
     return numbers & set(changed_fields(device))
 
 

@@ -198,12 +198,12 @@ def _overlapped(k: int, lo: int, hw: Floats, kernels: Tables, missing: Floats, o
             other[i] += size * share[i]
     vector, index = kernels.vector_flops[k], kernels.index_ops[k]
     exp, streamed = kernels.exp_ops[k], kernels.l2_bytes[k]
-    moved, per_in_flight = kernels.moved[k], kernels.per_in_flight[k]
+    moved, per_in_flight, wire = kernels.moved[k], kernels.per_in_flight[k], kernels.wire[k]
     for i in range(len(other)):
         d = lo + i
         in_flight = moved * min(max(per_in_flight, hw[PER_IN_FLIGHT, d]), 1.0) * hw[HBM_LATENCY, d]
         other[i] = (
-            fourth(other[i] * hw[HBM_BYTE, d]) + fourth(vector * hw[LANE_FLOP, d] + index * hw[INDEX_OP, d])
+            fourth(other[i] * hw[wire, d]) + fourth(vector * hw[LANE_FLOP, d] + index * hw[INDEX_OP, d])
             + fourth(exp * hw[EXP_OP, d]) + fourth(streamed * hw[L2_BYTE, d]) + fourth(in_flight)
         )  # fmt: skip
 

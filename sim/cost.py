@@ -121,7 +121,7 @@ def _physical(kernels: Kernels, rates: Rates, calibration: Calibration) -> dict[
     terms = calibration.terms
     chip = np.asarray(rates.sm_count * rates.sm_clock)
     moved = traffic.traffic(kernels, rates, terms)
-    hbm = np.asarray(moved.hbm_bytes / (rates.hbm_bandwidth * traffic.hbm_share(kernels, terms)))
+    hbm = np.asarray(moved.hbm_bytes / traffic.hbm_rate(kernels, rates, terms))
     is_tiled = (kernels.gemm[0] > 0) | (kernels.flash[0] > 0)
     launched = kernels.launches > 0
     streamed = moved.l2_bytes / (np.asarray(rates.l2_bandwidth * rates.sm_clock) * terms.l2_stream)

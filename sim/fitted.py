@@ -31,6 +31,12 @@ RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operator
 KIND = "fit"  # of the file, beside hardware and software files
 NODES = ("roots", "feature", "threshold", "child", "ends")  # arrays of a forest
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
+STREAMED = (
+    "norm",
+    "softmax",
+    "elementwise",
+    "attention/unfused",
+)  # parts whose kernels keep what check bits leave them
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,8 @@ def _named(part: Part, path: Path) -> Part:
 
 
 def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part:
+    if name in STREAMED and not data.get("check_bits") and any(map(_inline_ecc, data["devices"])):
+        raise ValueError(f"{name}: fitted before check bits beside the data were priced, which would count twice")
     return Part(
         name=name,
         dtypes=tuple(data["dtypes"]),
@@ -189,6 +197,14 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         added={key: float(value) for key, value in data.get("added", {}).items()},
         doubt=_doubt(name, data.get("doubt"), arrays),
     )
+
+
+def _inline_ecc(name: str) -> bool:
+    """Whether a device of ours keeps check bits beside the data."""
+    from hwspecs.device import device_names
+    from hwspecs.device import load as load_device
+
+    return name in device_names() and load_device(name).hbm.inline_ecc
 
 
 def _doubt(name: str, data: Mapping[str, Any] | None, arrays: Mapping[str, Any]) -> Doubt | None:
@@ -244,7 +260,7 @@ def _part_data(part: Part, arrays: dict[str, Any]) -> dict[str, Any]:
         "parameters": plain(part.parameters), "floors": plain(part.floors), "intervals": plain(part.intervals),
         "known": {k: [float(v) for v in values] for k, values in part.known.items()},
         "added": {k: _number(v) for k, v in part.added.items()}, "doubt": None,
-        "outliers": list(part.outliers), "residual": None,
+        "outliers": list(part.outliers), "residual": None, "check_bits": True,
     }  # fmt: skip
     if part.doubt:
         d = part.doubt

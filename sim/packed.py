@@ -38,6 +38,7 @@ class Tables(NamedTuple):
     vector_flops: Floats
     index_ops: Floats
     exp_ops: Floats
+    wire: Ints  # row of the hardware table with s per byte of HBM
     hbm_bytes: Floats  # that are written, over the share of the bandwidth that the kernel reaches
     l2_bytes: Floats  # of kernels that stream, over the share that these reach
     moved: Floats
@@ -57,9 +58,9 @@ class Tables(NamedTuple):
 # What `formulas.Chip` holds comes before HBM_BYTE and from BY_DTYPE on; there, four rows a dtype:
 # `formulas.Chip.matrix`, `lanes`, `flop` and `limit`.
 (
-    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, OLDER, HBM_BYTE, REACH,
-    LANE_FLOP, INDEX_OP, EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
-) = range(21)  # fmt: skip
+    SM_COUNT, CYCLE, OPERAND, L2_BYTE, EXPONENTIAL, REGISTERS, SHARED, UNIT_M, UNIT_N, UNIT_K, FILL, OLDER, HBM_BYTE,
+    STREAM_BYTE, REACH, LANE_FLOP, INDEX_OP, EXP_OP, PER_IN_FLIGHT, HBM_LATENCY, LAUNCH_GAP, BY_DTYPE,
+) = range(22)  # fmt: skip
 
 
 class Packed(NamedTuple):
@@ -90,6 +91,7 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
         "vector_flops": kernels.vector_flops,
         "index_ops": kernels.index_ops,
         "exp_ops": kernels.exp_ops,
+        "wire": np.where(traffic.streams(kernels), STREAM_BYTE, HBM_BYTE),
         "hbm_bytes": kernels.write_bytes / share,
         "l2_bytes": streamed,
         "moved": np.where(is_gemm | is_flash, 0.0, read + kernels.write_bytes),
@@ -151,13 +153,13 @@ def hardware(rates: Rates, packed: Packed) -> Floats:
     """The hardware table, rows as the constants above name them."""
     terms, count = packed.calibration.terms, rates.designs
     c = tiles.chip(rates, terms, 0.0, 1.0)
-    cycles = np.asarray(rates.sm_count * rates.sm_clock)
+    cycles, left = np.asarray(rates.sm_count * rates.sm_clock), traffic.beside_check_bits(rates, terms)
     by_dtype = (tiles.chip(rates, terms, rates.tensor[t], rates.vector[t]) for t in packed.dtypes)
     rows = (
         c.sm_count, c.cycle, c.operand, c.l2_byte, c.exponential, c.registers, c.shared, c.unit_m, c.unit_n, c.unit_k, c.fill,
         c.older,
-        1.0 / np.asarray(rates.hbm_bandwidth), traffic.reach(rates, terms), 1.0 / (cycles * np.asarray(rates.vector["fp32"])),
-        1.0 / (cycles * np.asarray(rates.vector["int8"])),
+        1.0 / np.asarray(rates.hbm_bandwidth), 1.0 / np.asarray(rates.hbm_bandwidth * left), traffic.reach(rates, terms),
+        1.0 / (cycles * np.asarray(rates.vector["fp32"])), 1.0 / (cycles * np.asarray(rates.vector["int8"])),
         1.0 / (cycles * np.asarray(rates.exp)), 1.0 / np.maximum(traffic.possible_in_flight(rates), 1.0), rates.hbm_latency,
         rates.launch_gap, *(row for own in by_dtype for row in (own.matrix, own.lanes, own.flop, own.limit)),
     )  # fmt: skip

@@ -24,6 +24,8 @@ PARTS: dict[str, type[Device] | type[Software]] = {"device": Device, "software":
 FOLDERS = {"device": catalogue.DATA, "software": software.FOLDER}
 SOFTWARE = "pytorch-eager"  # where the scenario names none
 CHANGED = "override"  # the source of a field that the scenario changed
+MADE = "no time depends on it; energy, power, area or price may"
+ELSEWHERE = {"silicon": MADE, "power": MADE, "sm": "no run depends on it; `framecast predict` of fp32 products does"}
 FORGOTTEN = 4  # missing fields from which on a mapping without `base` is taken for one that forgot it
 
 T = TypeVar("T")
@@ -113,13 +115,7 @@ def without_effect(overrides: Sequence[str]) -> list[str]:
         part, _, below = field.partition(".")
         leaves = [f for f in spec.fields(PARTS[part]) if covers(below, f.path)] if part in PARTS else []
         if leaves and all(leaf.descriptive for leaf in leaves):
-            made = below.split(".")[0] in ("silicon", "power")
-            what = (
-                "no time depends on it; energy, power, area or price may"
-                if made
-                else "descriptive; no result depends on it"
-            )
-            lines.append(f"--set {field}: {what}")
+            lines.append(f"--set {field}: {ELSEWHERE.get(below.split('.')[0], 'descriptive; no result depends on it')}")
     return lines
 
 

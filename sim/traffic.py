@@ -66,9 +66,25 @@ def overfetch(kernels: Kernels) -> Floats:
 
 
 def hbm_share(kernels: Kernels, terms: Terms) -> Floats:
-    """Share of the HBM bandwidth that each kernel reaches at best, by its pattern."""
+    """Share of the HBM bandwidth that each kernel reaches at best, by its pattern; (kernels,). See `beside_check_bits`."""
     share = {"tile": terms.hbm_tile, "stream": terms.hbm_stream, "reduce": terms.hbm_reduce, "gather": terms.hbm_gather}
     return np.array([share[p] for p in kernels.pattern])
+
+
+def streams(kernels: Kernels) -> NDArray[np.bool_]:
+    """Kernels (kernels,) of any pattern but that of tiles, which was fitted on memory with and without inline ECC together."""
+    return np.array([p != "tile" for p in kernels.pattern], dtype=bool)
+
+
+def beside_check_bits(rates: Rates, terms: Terms) -> Rate:
+    """Share of the HBM bandwidth that streams keep: 1, or what check bits leave where they lie beside the data."""
+    return 1.0 - rates.hbm_inline_ecc * (1.0 - terms.inline_ecc)
+
+
+def hbm_rate(kernels: Kernels, rates: Rates, terms: Terms) -> Floats:
+    """B/s of HBM that each kernel reaches at best, (designs, kernels) or (kernels,)."""
+    left = np.where(streams(kernels), beside_check_bits(rates, terms), 1.0)  # (kernels,), unless designs differ in it
+    return np.asarray(rates.hbm_bandwidth * (hbm_share(kernels, terms) * left))
 
 
 def in_flight_time(kernels: Kernels, rates: Rates) -> Rate:

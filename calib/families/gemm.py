@@ -82,11 +82,12 @@ def _delivered(rates: Rates, dtype: str) -> Rates:
     return replace(rates, tensor={**rates.tensor, "fp16": A100_RATIO * np.asarray(rates.vector["fp32"])})
 
 
-def _feed(frame: pd.DataFrame, rates: Rates) -> Floats:
-    """How much longer each choice of tile takes on the lanes of the rows' device than what feeds them allows elsewhere."""
+def _feed(rates: Rates) -> Floats:
+    """How much longer each choice of tile takes on the lanes of the device than what feeds them allows elsewhere."""
     bm, bn, _ = tiles.MENU.T
-    width = lanes.port(str(frame["device_id"].iat[0]))
-    return np.asarray(lanes.feed(bm, bn, float(np.max(rates.vector["fp32"])), width))
+    return np.asarray(
+        lanes.feed(bm, bn, *(float(np.max(rate)) for rate in (rates.vector["fp32"], rates.shared_bandwidth)))
+    )
 
 
 def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, delivered: bool = False) -> Physical:
@@ -96,7 +97,7 @@ def physical(frame: pd.DataFrame, rates: Rates, terms: Terms, delivered: bool = 
     def of(part: pd.DataFrame, dtype: str) -> dict[str, Any]:
         on = _delivered(rates, dtype) if delivered else rates
         least = least_edge(part) if delivered else None
-        feed = _feed(part, rates) if delivered and dtype == "fp32" else None
+        feed = _feed(rates) if delivered and dtype == "fp32" else None
         found = reference.price(shapes(part, dtype), on, terms, True, least, from_memory=True, feed=feed)
         columns = dict(vars(found))
         return columns | dict(zip(LANDSCAPE, columns.pop("landscape"), strict=True))

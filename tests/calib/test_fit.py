@@ -271,6 +271,25 @@ def test_no_fit(tmp_path: Path) -> None:
         fits.load(str(tmp_path / "none.yaml"))
 
 
+def test_a_fit_that_would_count_check_bits_twice_is_refused(learned: Part, tmp_path: Path) -> None:
+    path = tmp_path / "board.yaml"
+    part = replace(learned, name="elementwise", devices=("l40s",), residual=None)
+    fits.dump(Fitted("board", {part.name: part}, {}), path)
+    assert fits.load(str(path)).devices == ("l40s",)
+    text = path.read_text()
+    wanted = (
+        r"board.yaml: not a fit: elementwise: fitted before check bits beside the data were priced, which would count twice; "
+        r"write it again with 'framecast"
+    )
+    path.write_text(text.replace("    check_bits: true\n", ""))
+    fits.load.cache_clear()
+    with pytest.raises(CalibrationError, match=wanted):
+        fits.load(str(path))
+    path.write_text(text.replace("    check_bits: true\n", "").replace("l40s", "a100-sxm-80gb"))
+    fits.load.cache_clear()
+    assert fits.load(str(path)).devices == ("a100-sxm-80gb",)
+
+
 def test_a_fit_of_an_older_form_is_refused(learned: Part, tmp_path: Path) -> None:
     assert learned.residual is not None
     older = tuple((*n[:-1], (n[-1][0][:, :1], n[-1][1][:1])) for n in learned.residual.layers)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib import accuracy_intervals, accuracy_transfer, cells, lanes, power, streaming, transfer, transfer_report
-from calib.carried import on_chip
+from calib import accuracy_intervals, accuracy_transfer, cells, lanes, power, transfer, transfer_report
+from calib.carried import STREAMS, on_chip
 from calib.families.base import families
 from calib.families.gemm import EDGE
 from calib.fit import parts_of
@@ -123,7 +123,7 @@ def test_the_tiles_of_a_library_are_found(edge: float) -> None:
 
 def test_power_leaves_the_lanes_of_a_t4_half_of_their_rate() -> None:
     share = {id_: lanes.share(device.load(id_)) for id_ in ("t4", "v100-pcie", "a100-sxm-80gb")}
-    rate = share["t4"] / float(lanes.feed(*lanes.LARGE, 128.0, lanes.port("t4")))
+    rate = share["t4"] / float(lanes.feed(*lanes.LARGE, 128.0, device.load("t4").sm.shared_bandwidth))
     assert 0.4 < rate < 0.6 < share["v100-pcie"] == share["a100-sxm-80gb"] == LANES
     assert rate < share["t4"] < LANES  # lanes that wait for operands draw less, and keep more of the clock
     tdp = device.load("t4").power.tdp
@@ -170,10 +170,33 @@ def test_a_byte_of_memory_takes_power_from_the_lanes() -> None:
     assert lanes.per_byte(replace(t4, silicon=None)) == 0.0
 
 
-def test_check_bits_beside_the_data_take_bandwidth() -> None:
-    assert streaming.reached("t4") == streaming.reached("l40s") < 1.0 == streaming.reached("a100-sxm-80gb")
-    made_of = [device.load(id_).silicon for id_ in streaming.CHECKED]
-    assert {s.memory for s in made_of if s is not None} == {"GDDR6"}
+def test_shared_memory_of_the_device_feeds_the_lanes() -> None:
+    t4 = device.load("t4")
+    wide = replace(t4, sm=replace(t4.sm, shared_bandwidth=128.0))
+    frame = batched("t4", 20, 64.0, 0)
+    (rows,) = parts_of(frame)
+    assert rows.family.abroad is not None
+    narrow, fed = (rows.family.abroad(rows.frame, rates(chip), base_terms()).time for chip in (t4, wide))
+    assert (narrow > fed).any()
+    assert (narrow >= fed * (1 - 1e-12)).all()
+    assert lanes.share(t4) > lanes.share(wide)  # lanes that wait draw less
+
+
+@pytest.mark.parametrize(("op", "dtype"), [("layernorm", "fp32"), ("softmax", "fp32"), ("add", "fp32")])
+def test_check_bits_beside_the_data_take_bandwidth_once(op: str, dtype: str) -> None:
+    frame = pd.DataFrame({
+        "device_id": ["l40s"], "device": ["l40s"], "software": ["made up"], "op": [op], "dtype": [dtype],
+        "timing": ["with_launch"], "rows": [2**17], "cols": [2**13], "latency_us": [1.0],
+    })  # fmt: skip
+    (rows,) = parts_of(frame)
+    assert rows.family.name in STREAMS
+    own, all_of_it, left = (
+        on_chip(rows, base_terms(), share).time[0] for share in (None, 1.0, base_terms().inline_ecc)
+    )
+    assert own == pytest.approx(left, rel=1e-12)
+    assert own / all_of_it == pytest.approx(1.0 / 0.87, rel=0.02)
+    assert transfer._shares(rows, "l40s") == {"l40s": pytest.approx(0.87)}
+    assert transfer._shares(rows, "a100-sxm-80gb") == {"a100": 1.0}
 
 
 def test_floors_of_layers_follow_the_clock_and_those_of_hosts_do_not() -> None:

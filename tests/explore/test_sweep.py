@@ -66,6 +66,31 @@ def test_every_point_is_what_a_run_gives(
         assert row["fits"] == expected["fits_memory"]
 
 
+@pytest.mark.parametrize("compiled_from", [1, 10_000])
+def test_check_bits_beside_the_data_vary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_from: int) -> None:
+    """One stack of designs with and without; each as a run has it, and only its energy by how long it lasts."""
+    monkeypatch.setattr(evaluate, "COMPILED_FROM", compiled_from)
+    text = "sweep:\n  device.hbm.inline_ecc: [true, false]\n  device.hbm.bandwidth: [300 GB/s, 2 TB/s]\n"
+    frame = sweep(plan(opened(tmp_path, text))).frame()
+    for i, (ecc, bandwidth) in enumerate([(e, b) for e in ("true", "false") for b in ("300 GB/s", "2 TB/s")]):
+        settings = [f"device.hbm.inline_ecc={ecc}", f"device.hbm.bandwidth={bandwidth}"]
+        assert frame.latency_s[i] == pytest.approx(replay(load(tmp_path / "toy.yaml", settings)).latency, rel=1e-9)
+    assert frame.gpu_time_s[0] > frame.gpu_time_s[2]
+    assert frame.gpu_time_s[1] > frame.gpu_time_s[3]
+    assert frame.hbm_bytes[0] == frame.hbm_bytes[2]
+
+
+def test_a_search_varies_no_switch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "search:\n  device.hbm.inline_ecc: [true, false]\n  objectives: {latency_s: min}\n")
+    code, _, err = run(capsys, monkeypatch, "search", str(tmp_path / "toy.yaml"))
+    assert code == 2
+    assert (
+        "device.hbm.inline_ecc: a search varies numbers of the device; change it in the scenario, or use `sweep`" in err
+    )
+
+
 def test_every_number_of_a_device_can_be_stacked(tmp_path: Path) -> None:
     scenario = opened(tmp_path, "").scenario
     numbers = [path for path, field in fields(scenario).items() if path.startswith("device.") and field.numeric]

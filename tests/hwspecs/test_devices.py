@@ -187,6 +187,31 @@ def test_two_blackwell_parts_share_their_sm() -> None:
     assert dataclasses.replace(gb200.tensor, sustained=b200.tensor.sustained) == b200.tensor
 
 
+def test_boards_whose_check_bits_lie_beside_the_data() -> None:
+    found = {name for name in DEVICES if device.load(name).hbm.inline_ecc}
+    assert found == {"a10", "a10g", "a40", "l20", "l4", "l40", "l40s", "t4"}
+    assert {made.memory for name in found if (made := device.load(name).silicon)} == {"GDDR6"}
+    assert all("hbm.inline_ecc" in device.load(name).sources for name in found)
+
+
+def test_files_from_before_stay_valid(tmp_path: Path) -> None:
+    """The usual bandwidth of shared memory needs no source; another one does."""
+    text = (catalogue.DATA / "imaginary-systolic.yaml").read_text()  # whose sources speak of each field of `sm`
+    kept = [line for line in text.splitlines() if "shared_bandwidth" not in line]
+    path = tmp_path / "mine.yaml"
+    path.write_text("\n".join(kept))
+    found = device.load(str(path))
+    assert (found.sm.shared_bandwidth, found.hbm.inline_ecc) == (device.SHARED_BANDWIDTH, False)
+    path.write_text(
+        "\n".join(kept).replace("  max_threads: 65536", "  max_threads: 65536\n  shared_bandwidth: 64 B/cycle")
+    )
+    with pytest.raises(SpecError) as caught:
+        device.load(str(path))
+    assert [p.partition(": ")[2] for p in caught.value.problems] == [
+        "sm.shared_bandwidth: has no source; add it under sources, for example `sm.shared_bandwidth: data sheet, page 1`"
+    ]
+
+
 def test_what_no_source_backs_is_marked() -> None:
     b200, a100 = device.load("b200"), device.load("a100-sxm-80gb")
     assert {"sm_clock", "l2.capacity", "l2.bandwidth", "hbm.latency"} <= set(b200.doubts())

@@ -28,7 +28,7 @@ def test_list() -> None:
     assert "unsure: values that no source backs" in lines[-1]
     t4 = next(line for line in lines if line.startswith("t4 "))
     assert "65.13 TFLOP/s" in t4
-    assert t4.endswith(f"{len(device.load('t4').doubts())} of 42")
+    assert t4.endswith(f"{len(device.load('t4').doubts())} of 43")
     found = json.loads(run("list", "--format", "json"))
     assert found["schema_version"] == 1
     assert [row["name"] for row in found["devices"]] == device.device_names()
@@ -45,13 +45,21 @@ def test_show_gives_every_number_with_its_source() -> None:
     assert "In measurement tables: A100-SXM4-80GB" in text
 
 
+def test_check_bits_beside_the_data_are_shown() -> None:
+    for name, value in (("t4", "true"), ("a100-sxm-80gb", "false")):
+        line = next(line for line in run("show", name).splitlines() if line.startswith("hbm.inline_ecc"))
+        assert line.split()[1] == value
+    row = next(line for line in run("compare", "a100-sxm-80gb", "t4").splitlines() if line.startswith("hbm.inline_ecc"))
+    assert row.split()[1:] == ["false", "true", "-"]
+
+
 def test_show_marks_what_no_source_backs() -> None:
     lines = run("show", "b200").splitlines()
     clock = next(line for line in lines if line.startswith("sm_clock"))
     assert clock.split()[3:5] == ["?", "unsure:"]
     assert next(line for line in lines if line.startswith("hbm.bandwidth")).split()[3] != "?"
     assert (
-        f"?: {len(device.load('b200').doubts())} of 42 values that no source backs (unsure, or an assumption)" in lines
+        f"?: {len(device.load('b200').doubts())} of 43 values that no source backs (unsure, or an assumption)" in lines
     )
 
 
@@ -79,6 +87,7 @@ def test_compare_shows_what_differs_and_what_follows() -> None:
     cells = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert cells["sm_count"] == ["sm_count", "108", "132", "1.22x", "56", "0.519x"]
     assert cells["hbm.latency"][1:] == ["404", "ns", "370", "ns", "?", "0.916x", "350", "ns", "?", "0.866x"]
+    assert "hbm.inline_ecc" not in cells  # none of them has it
     assert cells["matrix bf16"][2:] == ["311.9", "TFLOP/s", "989.4", "TFLOP/s", "3.17x", "-", "-"]
     assert cells["ridge point fp16"][-1] == "0.167x"
     assert "sm.registers" not in cells
@@ -100,6 +109,7 @@ def test_compare_for_programs() -> None:
     assert rows["hbm.bandwidth"]["ratios"] == [1.0, pytest.approx(300 / 864)]
     assert rows["hbm.latency"]["unsure"] == [None, "unsure"]
     assert rows["tensor.fp32"]["ratios"] == [None, None]
+    assert (rows["hbm.inline_ecc"]["values"], rows["hbm.inline_ecc"]["ratios"]) == ([True, True], [None, None])
     assert rows["matrix fp16"]["values"] == [device.load(name).flop_rate("tensor", "fp16") for name in ("l40s", "l4")]
     different = json.loads(run("compare", "l40s", "l4", "--format", "json"))["rows"]
     assert [row["field"] for row in different] == [f for f, row in rows.items() if len(set(row["values"])) > 1]

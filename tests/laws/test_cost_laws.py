@@ -22,7 +22,16 @@ BETTER_UP = (
     "sm_count", "sm_clock", "tensor", "tensor_sustained", "tensor_older", "vector", "exp", "shared_memory", "registers",
     "max_threads", "l2_capacity", "l2_bandwidth", "l2_port", "hbm_bandwidth",
 )  # fmt: skip
-BETTER_DOWN = ("hbm_latency", "launch_gap", "l2_partitions", "tile_m", "tile_n", "tile_k", "tensor_fill")
+BETTER_DOWN = (
+    "hbm_latency",
+    "launch_gap",
+    "l2_partitions",
+    "tile_m",
+    "tile_n",
+    "tile_k",
+    "tensor_fill",
+    "hbm_inline_ecc",
+)
 TILE = ("tile_m", "tile_n", "tile_k")  # powers of two
 
 
@@ -96,6 +105,7 @@ def hardware(draw: st.DrawFn) -> Rates:
     values["l2_partitions"] = float(draw(st.integers(1, 4)))
     values |= {name: 2.0 ** draw(st.integers(0, 9)) for name in TILE}
     values["tensor_fill"] = draw(st.floats(0, 500))
+    values["hbm_inline_ecc"] = float(draw(st.booleans()))
     return Rates(**values)
 
 
@@ -105,6 +115,8 @@ def improved(rates: Rates, name: str, factor: float) -> Rates:
     new: Any = {t: v * scale for t, v in value.items()} if isinstance(value, Mapping) else value * scale
     if name in ("tensor_sustained", "tensor_older"):
         new = min(new, 1.0)
+    if name == "hbm_inline_ecc":  # on or off
+        new = 0.0
     if name == "sm_count":
         new = float(np.ceil(new))
     if name in TILE:

@@ -20,6 +20,13 @@ from workloads.lower import lower
 LIVE = [f.path for f in fields(Device) if f.numeric and not f.descriptive]
 
 
+def test_every_switch_moves_a_time() -> None:
+    a100 = device.load("a100-sxm-80gb")
+    assert [f.path for f in fields(Device) if f.switch] == ["hbm.inline_ecc"]
+    changed = dataclasses.replace(a100, hbm=dataclasses.replace(a100.hbm, inline_ecc=True))
+    assert np.any(times(a100, "fp16") < times(changed, "fp16"))
+
+
 def replaced(spec: Any, path: str, factor: float) -> Any:
     head, _, rest = path.partition(".")
     value = getattr(spec, head)

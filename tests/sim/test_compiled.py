@@ -30,7 +30,7 @@ def test_compiled_equals_array_code(changes: dict[str, object]) -> None:
             a100,
             sm_count=int(n),
             sm_clock=float(f),
-            hbm=dataclasses.replace(a100.hbm, bandwidth=float(b)),
+            hbm=dataclasses.replace(a100.hbm, bandwidth=float(b), inline_ecc=bool(int(n) % 2)),
             l2=dataclasses.replace(a100.l2, capacity=float(c)),
         )
         for n, f, b, c in np.random.default_rng(0).uniform((20, 5e8, 2e11, 1e6), (400, 3e9, 1e13, 1e9), (300, 4))

@@ -126,6 +126,8 @@ def test_a_problem_in_the_file(tmp_path: Path, text: str, message: str) -> None:
                 ("sm.shared_memory", "1 KiB", "a size of at least 16 KiB and at most 1 TB"),
                 ("sm.registers", "1 B", "a size of at least 16 KiB and at most 1 TB"),
                 ("sm.max_threads", "1", "a whole number of at least 32 and at most 10000000"),
+                ("sm.shared_bandwidth", "0 B/cycle", "a rate of at least 1 B/cycle and at most 1000000000 B/cycle"),
+                ("hbm.inline_ecc", "maybe", "true or false"),
                 ("sm_count", "1e23", "a whole number of at least 1 and at most 100000"),
                 ("hbm.bandwidth", "1e-30 B/s", "a rate of at least 1 GB/s and at most 1000 PB/s"),
                 ("hbm.latency", "1 s", "a time of at least 1 ns and at most 10 ms"),
@@ -243,6 +245,9 @@ def test_no_name_of_a_file_at_all() -> None:
 def test_what_changes_no_result_is_said() -> None:
     line = "--set device.power.tdp: no time depends on it; energy, power, area or price may"
     assert without_effect(["device.power.tdp=1 kW", "device.sm_count=3", "name=x", "level=roofline"]) == [line]
+    assert without_effect(["device.sm.shared_bandwidth=64 B/cycle"]) == [
+        "--set device.sm.shared_bandwidth: no run depends on it; `framecast predict` of fp32 products does"
+    ]
     assert without_effect(["device={base: a100-sxm-80gb}", "device.hbm={capacity: 1 GB}"]) == []
 
 

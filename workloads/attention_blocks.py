@@ -71,11 +71,11 @@ def flash_3(head_dim: Ints, causal: Ints) -> Blocks:
 
 
 def flash_1(q_len: Ints, kv_len: Ints, head_dim: Ints) -> Blocks:
-    """The first FlashAttention; beyond its head_dim of 128, what stands in for it has blocks as at 128, padded by 32."""
-    of = _of(FLASH_1, np.minimum(head_dim, max(FLASH_1)))
+    """The first FlashAttention, of head_dim up to 128."""
+    of = _of(FLASH_1, head_dim)
     rows = np.minimum(of["rows"], _whole(q_len, STEP_1))
     keys = np.where(kv_len <= SHORT_1, SHORT_1, of["keys"])
-    return Blocks(rows=rows, keys=keys, depth=np.maximum(of["depth"], _whole(head_dim, HEAD_STEP)))
+    return Blocks(rows=rows, keys=keys, depth=of["depth"])
 
 
 def memory_efficient(head_dim: Ints) -> Blocks:
@@ -86,8 +86,10 @@ def memory_efficient(head_dim: Ints) -> Blocks:
 
 
 def _of(table: dict[int, tuple[int, int, int]], head_dim: Ints) -> Blocks:
-    rows, keys, depth = np.array(list(table.values()))[np.searchsorted(list(table), head_dim)].T
-    return Blocks(rows=rows, keys=keys, depth=depth)
+    """Beyond its last head_dim, for which the library has no kernel, a table's last blocks, with head_dim padded by 32."""
+    at = np.searchsorted(list(table), np.minimum(head_dim, max(table)))
+    rows, keys, depth = np.array(list(table.values()))[at].T
+    return Blocks(rows=rows, keys=keys, depth=np.maximum(depth, _whole(head_dim, HEAD_STEP)))
 
 
 def _whole(length: Ints, step: Any) -> NDArray[np.int64]:

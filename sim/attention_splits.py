@@ -34,8 +34,8 @@ SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at on
 
 @dataclass(frozen=True)
 class Cut:
-    """Columns (rows,): query rows and keys of a block, parts of a cache, blocks of keys in the longest part, parts of all caches over
-    what the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
+    """Columns (rows,): query rows and keys of a block, parts of a cache, blocks of keys in the longest part, parts of all caches
+    over what the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
 
     rows: Floats
     keys: Floats

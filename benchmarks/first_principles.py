@@ -49,7 +49,8 @@ def limits() -> list[list[str]]:
     attention = single(
         Work(
             "flash attention", "tile", (Read("input0", qkv), Read("input1", qkv), Read("input2", qkv)), qkv,
-            flash=Flash(256, 4096, 4096, 64, 0), flops=4 * scores * 64, vector_flops=5 * scores, exp_ops=scores,
+            flash=Flash(256, 4096, 4096, 64, 0, rows=128, keys=128, depth=64),
+            flops=4 * scores * 64, vector_flops=5 * scores, exp_ops=scores,
         ),
         "fp16",
     )  # fmt: skip

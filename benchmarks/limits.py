@@ -65,7 +65,7 @@ def work(workload: Workload) -> Counter[str]:
     chip = {name: Chip(*[number[name]] * len(Chip._fields)) for name in once}
     g = formulas.gemm(chip["gemm"], terms, 2.0, 512.0, 512.0, 512.0, 2.0, 1e9, 128.0, 128.0, 1.0)
     _ = formulas.fourth(g.tensor) + formulas.fourth(g.l2) + formulas.fourth(g.latency)
-    f = formulas.flash(chip["flash"], terms, 16.0, 4096.0, 4096.0, 40.0, 0.0, 1.0, 2.0, 128.0)
+    f = formulas.flash(chip["flash"], terms, 16.0, 4096.0, 4096.0, 40.0, 0.0, 128.0, 128.0, 64.0, 1.0, 2.0)
     _ = formulas.fourth(f.tensor) + formulas.fourth(f.l2) + formulas.fourth(f.latency)
     formulas.fourth_root(number["root"] + 1.0)
     one: Any = number["other"]
@@ -73,9 +73,9 @@ def work(workload: Workload) -> Counter[str]:
     members = np.diff(t.product_starts)
     times = {
         "gemm": int(t.choices.sum()),
-        "flash": int((t.form == FLASH).sum()) * len(tiles.QUERY_BLOCKS),
+        "flash": int((t.form == FLASH).sum()),
         "other": len(t.form),
-        "root": int((members * t.choices).sum() + (t.form == STREAM).sum() + (t.form == FLASH).sum() * len(tiles.QUERY_BLOCKS)),
+        "root": int((members * t.choices).sum() + (t.form == STREAM).sum() + (t.form == FLASH).sum()),
     }  # fmt: skip
     total: Counter[str] = Counter({SIMPLE: 2 * len(t.read_bytes) + 5 * len(t.distance), DIVISION: len(t.distance)})
     for name, counts in once.items():

@@ -16,11 +16,13 @@ from hwspecs.rates import Rates
 from sim import attention_splits, formulas, gemm_reference, tiles, traffic
 from sim.calibration import Terms
 from sim.gemm_reference import SMALL, quantised
+from workloads import attention_blocks
 
 Floats: TypeAlias = NDArray[np.float64]
 SPLITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)  # parts of the cache that are worked on side by side
-QUERY_BLOCKS = (128.0, 64.0, 16.0)  # query rows of a block: FlashAttention's, and the least that a tensor core takes
 DECODE_BLOCKS = (64.0, 16.0)
+DECODE_KEYS = 64.0  # keys of a block where no library is named
+HEAD_STEP = 32.0  # fused kernels are compiled for head_dim in steps of 32
 SOFTMAX_FLOPS = 5.0  # per score; see workloads.ops.attention
 PASSES = {"scale": 2.0, "softmax": 2.0}  # times that an unfused kernel goes through the scores
 
@@ -63,6 +65,20 @@ class Shapes:
         square = self.batch * self.heads * self.q_len * self.kv_len
         share = np.where((self.causal == 1) & (self.q_len == self.kv_len), 0.5 * (1.0 + 1.0 / self.q_len), 1.0)
         return np.asarray(square * share)
+
+    @property
+    def depth(self) -> Floats:
+        """head_dim as kernels pad it."""
+        return np.asarray(np.ceil(self.head_dim / HEAD_STEP) * HEAD_STEP)
+
+    @property
+    def blocks(self) -> tuple[Floats, Floats]:
+        """Query rows and keys of a block where nothing is split: of the library that is named, else of FlashAttention-2."""
+        if self.third is not None:
+            return attention_splits.whole_blocks(self.head_dim, self.third)
+        columns = (np.asarray(column, dtype=np.int64) for column in (self.q_len, self.kv_len, self.head_dim))
+        of = attention_blocks.flash_2(*columns)
+        return of["rows"].astype(np.float64), of["keys"].astype(np.float64)
 
     @property
     def queries(self) -> Floats:
@@ -108,10 +124,19 @@ def fused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
     together = shapes.batch * shapes.kv_heads, shapes.q_len * packed
     choices = [
         formulas.flash(
-            chip, p, groups, rows, shapes.kv_len, shapes.head_dim, shapes.causal, 0.0, shapes.itemsize, block
+            chip,
+            p,
+            groups,
+            rows,
+            shapes.kv_len,
+            shapes.head_dim,
+            shapes.causal,
+            *shapes.blocks,
+            shapes.depth,
+            0.0,
+            shapes.itemsize,
         )
         for groups, rows in (plain, together)
-        for block in QUERY_BLOCKS
     ]
     return _best(choices, streams)
 
@@ -128,8 +153,10 @@ def decoded(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
         parts = (split > 1) * 8.0 * shapes.batch * shapes.heads * shapes.q_len * shapes.head_dim * split
         added = (split > 1) * terms.split_reduction / np.asarray(rates.sm_clock)
         added = added + parts / np.asarray(rates.l2_bandwidth * rates.sm_clock)
-        for block in DECODE_BLOCKS if own is None else (own.rows,):
-            t = formulas.flash(chip, p, groups, rows, part, shapes.head_dim, 0.0, 0.0, shapes.itemsize, block)
+        for block, keys in [(b, DECODE_KEYS) for b in DECODE_BLOCKS] if own is None else [(own.rows, own.keys)]:
+            t = formulas.flash(
+                chip, p, groups, rows, part, shapes.head_dim, 0.0, block, keys, shapes.depth, 0.0, shapes.itemsize
+            )
             choices.append(t._replace(fixed=t.fixed + added))
     return _best(choices, streams)
 

@@ -25,6 +25,8 @@ AHEAD = 1.1  # blocks dealt to an SM over its share (FlashAttention 3)
 SECOND_KEYS = ((64.0, 256.0), (128.0, 128.0), (np.inf, 64.0))  # head_dim up to, keys of a block (FlashAttention 2)
 # The same, split, on SM 8.x (FlashAttention 3).
 THIRD_KEYS = ((64.0, 80.0), (96.0, 48.0), (128.0, 112.0), (np.inf, 64.0))
+# The same, whole, on an A100 (hopper/tile_size.h, tile_size_fwd_sm8x: the branch that is not of sm86 and sm89).
+THIRD_WHOLE_KEYS = ((64.0, 112.0), (128.0, 64.0), (np.inf, 96.0))
 # Query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x.
 SECOND_ROWS, THIRD_ROWS = 64.0, 128.0
 SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at once, as the rules assume
@@ -32,10 +34,11 @@ SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at on
 
 @dataclass(frozen=True)
 class Cut:
-    """Columns (rows,): query rows of a block, parts of a cache, blocks of keys in the longest part, parts of all caches over what
-    the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
+    """Columns (rows,): query rows and keys of a block, parts of a cache, blocks of keys in the longest part, parts of all caches
+    over what the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
 
     rows: Floats
+    keys: Floats
     parts: Floats
     steps: Floats
     filled: Floats
@@ -80,23 +83,32 @@ def features(of: Cut, decodes: bool) -> dict[str, Floats]:
 
 
 def _second(work: Work, sms: float) -> Cut:
-    blocks, slots = np.ceil(work.kv_len / _keys(SECOND_KEYS, work.head_dim)), SECOND_SLOTS * sms
+    keys = _keys(SECOND_KEYS, work.head_dim)
+    blocks, slots = np.ceil(work.kv_len / keys), SECOND_SLOTS * sms
     groups = work.batch * work.kv_heads * np.ceil(work.packed / SECOND_ROWS)
     unsplit = (groups >= FULL * slots) | (work.heads <= work.kv_heads) | (work.q_len > 1.0)
     parts = np.where(unsplit, 1.0, _fewest(groups, blocks, slots, slots, is_even=True))
     rows, apart = np.full(len(parts), SECOND_ROWS), (parts > 1.0).astype(np.float64)
-    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, apart)
+    return Cut(rows, keys, parts, np.ceil(blocks / parts), groups * parts / slots, apart)
 
 
 def _third(work: Work, sms: float) -> Cut:
-    blocks = np.ceil(work.kv_len / _keys(THIRD_KEYS, work.head_dim))
+    keys = _keys(THIRD_KEYS, work.head_dim)
+    blocks = np.ceil(work.kv_len / keys)
     one = work.kv_heads * np.ceil(work.packed / THIRD_ROWS)  # of one sequence: what the choice of a kernel looks at
     apart, groups = (blocks > UNSPLIT_BLOCKS) & (one < FULL * sms), work.batch * one
     each = np.ceil(AHEAD * groups * blocks / sms)
     most = _fewest(one, blocks, sms, sms, is_even=False)
     parts = np.where(apart, np.clip(np.ceil(blocks / each), 1.0, most), 1.0)
     rows, filled = np.full(len(parts), THIRD_ROWS), groups * parts / (THIRD_SLOTS * sms)
-    return Cut(rows, parts, np.ceil(blocks / parts), filled, apart.astype(np.float64))
+    return Cut(rows, keys, parts, np.ceil(blocks / parts), filled, apart.astype(np.float64))
+
+
+def whole_blocks(head_dim: Floats, third: Floats) -> tuple[Floats, Floats]:
+    """Query rows and keys of a block (rows,) where nothing is split, in a serving library, whose cache lies in pages:
+    FlashAttention 2 reads those with its kernel that splits, in one part (flash_api.cpp, force_split_kernel)."""
+    rows = np.where(third == 1, THIRD_ROWS, SECOND_ROWS)
+    return rows, np.where(third == 1, _keys(THIRD_WHOLE_KEYS, head_dim), _keys(SECOND_KEYS, head_dim))
 
 
 def _fewest(groups: Floats, blocks: Floats, slots: float, most: float, is_even: bool) -> Floats:

@@ -57,7 +57,7 @@ from workloads.trace import Trace
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 BLOCK = 64  # designs that one inner loop covers: what a block needs of all kernels stays in L2
-MENU, QUERY_BLOCKS = tiles.MENU, tiles.QUERY_BLOCKS
+MENU = tiles.MENU
 prange = range  # numba's in the compiled loops
 
 
@@ -107,7 +107,7 @@ def _passes(kernels: Kernels, trace: Trace) -> Passes:
     return Passes(kernels.call_row, segments, starts, rows, counts.astype(np.float64))
 
 
-COMPILED_FORMULAS = ("fourth_root", "fourth", "occupancy", "paid_waves", "whole", "gemm", "flash")
+COMPILED_FORMULAS = ("fourth_root", "fourth", "occupancy", "paid_waves", "whole", "units", "gemm", "flash")
 
 
 @cache
@@ -129,7 +129,7 @@ def _loops() -> dict[str, Callable[..., None]]:
         _misses,
         _overlapped,
         _best_tile,
-        _best_block,
+        _fused,
         _least_way,
         _held,
         _price_block,
@@ -169,7 +169,7 @@ def _price_block(lo: int, hi: int, hw: Floats, kernels: Tables, terms: TileTerms
     for k in range(distinct):
         _overlapped(k, lo, hw, kernels, missing, other[k])
         if kernels.form[k] == FLASH:
-            _best_block(k, chips, alike, kernels, terms, other[k], best[k])
+            _fused(k, chips, alike, kernels, terms, other[k], best[k])
         elif kernels.form[k] == STREAM:
             alone, fixed = best[k], kernels.launched[k] * fill
             for i in range(size):
@@ -268,21 +268,22 @@ def _best_tile(
                 least[i] = min(least[i], fourth_root(terms[0, i] + rest[i]) + terms[1, i])
 
 
-def _best_block(k: int, chips: Floats, alike: Ints, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
-    """best[i]: the least over the query blocks of fused attention."""
+def _fused(k: int, chips: Floats, alike: Ints, kernels: Tables, p: TileTerms, other: Floats, best: Floats) -> None:
+    """best[i]: fused attention, whose blocks are its kernel's."""
     groups, q_len, kv_len = kernels.shape[0, k], kernels.shape[1, k], kernels.shape[2, k]
-    head_dim, causal, older = kernels.shape[3, k], kernels.shape[4, k], kernels.shape[5, k]
+    head_dim, causal, rows = kernels.shape[3, k], kernels.shape[4, k], kernels.shape[5, k]
+    keys, depth, older = kernels.shape[6, k], kernels.shape[7, k], kernels.shape[8, k]
     itemsize, dtype = kernels.itemsize[k], kernels.dtype[k]
-    best[:] = np.inf
     count = chips.shape[1]
     own = np.empty((2, count))
-    for block in QUERY_BLOCKS:
-        for c in range(count):
-            t = flash(_chip(c, dtype, chips), p, groups, q_len, kv_len, head_dim, causal, older, itemsize, block)
-            own[0, c] = fourth(t.tensor) + fourth(t.l2) + fourth(t.latency)
-            own[1, c] = t.fixed
-        for i in range(len(best)):
-            best[i] = min(best[i], fourth_root(own[0, alike[i]] + other[i]) + own[1, alike[i]])
+    for c in range(count):
+        t = flash(
+            _chip(c, dtype, chips), p, groups, q_len, kv_len, head_dim, causal, rows, keys, depth, older, itemsize
+        )
+        own[0, c] = fourth(t.tensor) + fourth(t.l2) + fourth(t.latency)
+        own[1, c] = t.fixed
+    for i in range(len(best)):
+        best[i] = fourth_root(own[0, alike[i]] + other[i]) + own[1, alike[i]]
 
 
 def _least_way(lo: int, hi: int, hw: Floats, kernels: Tables, best: Floats, out: Priced) -> None:

@@ -18,7 +18,7 @@ from hwspecs.rates import Rates
 from sim.calibration import load as load_calibration
 from sim.cost import Cost
 from sim.formulas import paid_waves
-from sim.tiles import MENU, QUERY_BLOCKS, per_kernel
+from sim.tiles import MENU, per_kernel
 from sim.traffic import asked_in_flight, possible_in_flight
 from workloads.kind import Ints
 from workloads.trace import Segment, Trace
@@ -159,6 +159,6 @@ def _blocks(cost: Cost) -> Floats:
     k = cost.kernels
     rows, columns, splits = MENU[np.minimum(cost.tile, len(MENU) - 1)].T
     batch, m, n, _ = k.gemm
-    query = np.array(QUERY_BLOCKS)[np.clip(cost.tile - len(MENU), 0, len(QUERY_BLOCKS) - 1)]
+    groups, q_len, query = k.flash[0], k.flash[1], np.maximum(k.flash[5], 1.0)
     products = batch * np.ceil(m / rows) * np.ceil(n / columns) * splits
-    return np.asarray(np.where(k.flash[0] > 0, k.flash[0] * np.ceil(k.flash[1] / query), products))
+    return np.asarray(np.where(groups > 0, groups * np.ceil(q_len / query), products))

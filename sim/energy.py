@@ -33,7 +33,6 @@ DESIGN = {
     "energy_per_image_j": "J", "average_power_w": "W", "full_power_w": "W", "area_mm2": "mm2", "price_usd": "",
     "usd_per_1000_images": "",
 }  # fmt: skip
-QUERY_BLOCK = 128.0  # query rows that share a read of keys and values (FlashAttention-2, Dao 2023, forward pass)
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,9 @@ def l2_bytes(kernels: Kernels) -> Floats:
     rows, columns = BLOCK_TILE
     operands = batch * k * (m * np.ceil(n / columns) + n * np.ceil(m / rows))
     product = kernels.itemsize * (operands + batch * m * n)
-    groups, q_len, kv_len, head_dim, causal, _ = kernels.flash
+    groups, q_len, kv_len, head_dim, causal, query = kernels.flash[:6]
     fused = kernels.itemsize * groups * head_dim * (
-        2.0 * q_len + 2.0 * np.ceil(q_len / QUERY_BLOCK) * kv_len * (1.0 - causal / 2.0)
+        2.0 * q_len + 2.0 * np.ceil(q_len / np.maximum(query, 1.0)) * kv_len * (1.0 - causal / 2.0)
     )  # fmt: skip
     streamed = traffic.sum_reads(kernels) * traffic.overfetch(kernels) + kernels.write_bytes
     return np.where(kernels.gemm[0] > 0, product, np.where(kernels.flash[0] > 0, fused, streamed))

@@ -248,7 +248,7 @@ def _kernel(result: Result, call: int, k: int) -> Kernel:
         gap=float(c.gap[k]),
         bound=BOUNDS[int(c.bound[k])],
         terms=terms,
-        tile=describe(int(c.tile[k])) if tiled else "",
+        tile=describe(int(c.tile[k]), c.kernels.flash[:, k]) if tiled else "",
         waves=float(c.waves[k]),
         occupancy=float(c.occupancy[k]),
         reads=tuple(_reads(result, call, k)),

@@ -17,8 +17,6 @@ PAIR = 0.5  # of the longer edge of a tile that an L2 read serves for two SMs at
 # operand, which the L2's request coalescer answers once (Nsight Compute documentation, LRC), as do clusters (H100 whitepaper)
 STAGES = 3.0  # operand tiles in shared memory at a time
 ACCUMULATOR = 4.0 * 1.5  # B of registers per element of C: fp32, and half as much again for operands and addresses
-KEY_BLOCK = 64.0  # keys of one main-loop step of fused attention
-HEAD_STEP = 32.0  # fused kernels are compiled for head_dim in steps of 32
 
 
 class Chip(NamedTuple):
@@ -143,6 +141,11 @@ def whole(length: Any, step: Any, unit: Any) -> Any:
     return np.ceil(length / larger) * larger
 
 
+def units(length: Any, unit: Any) -> Any:
+    """length up to a whole number of units."""
+    return np.ceil(length / unit) * unit
+
+
 def gemm(
     chip: Chip,
     p: TileTerms,
@@ -198,43 +201,50 @@ def flash(
     kv_len: Any,
     head_dim: Any,
     causal: Any,
+    rows: Any,
+    keys: Any,
+    depth: Any,
     older: Any,
     itemsize: Any,
-    block: Any,
 ) -> Terms:
-    """Fused attention with blocks of `block` query rows. Short sequences and odd head dimensions pay for whole tiles.
+    """Fused attention with blocks of `rows` queries and `keys` keys, head_dim padded to `depth`: see `workloads.kind.Flash`.
 
-    A causal mask skips the key blocks right of the diagonal: on average half of them, and half a block for the diagonal.
-    The last query block still meets them all, and the kernel lasts at least as long as that block. Exponentials and products
-    of a warp follow one another (FlashAttention-3, Shah et al. 2024, section 3.2, which is what it changes). The matrix unit
-    holds keys, then values: its tiles pad the query rows, the head dimension and the keys of a head as a whole. Where `older`
-    is 1 the kernel is written for the instructions of the generation before, which on some chips do not reach the full rate.
+    Short sequences and odd head dimensions pay for whole blocks, products and exponentials; copies are predicated, so that only
+    what there is crosses L2. A causal mask skips the blocks right of the diagonal: half of them, but for those on it. The last
+    query block still meets them all, and the kernel lasts at least as long as that block. Exponentials and products of a warp
+    follow one another (FlashAttention-3, Shah et al. 2024, section 3.2, which is what it changes). The matrix unit holds keys,
+    then values: its tiles pad the query rows, the head dimension and the keys of a head as a whole. Where `older` is 1 the
+    kernel is written for the instructions of the generation before, which on some chips do not reach the full rate.
     """
-    depth = np.ceil(head_dim / HEAD_STEP) * HEAD_STEP
-    query_blocks = np.ceil(q_len / block)
-    key_blocks = np.ceil(kv_len / KEY_BLOCK)
-    mean = np.maximum(key_blocks * (1.0 - causal * 0.5 * (1.0 - 1.0 / query_blocks)), 1.0)
+    query_blocks = np.ceil(q_len / rows)
+    key_blocks = np.ceil(kv_len / keys)
+    mean = key_blocks - causal * 0.5 * (key_blocks - np.maximum(key_blocks / query_blocks, 1.0))
     blocks = groups * query_blocks
     per_sm = blocks / chip.sm_count
     waves = paid_waves(per_sm, p.wave_share)
-    fits = occupancy(block * (depth + KEY_BLOCK), (block + 2.0 * KEY_BLOCK) * depth * itemsize, chip)
+    fits = occupancy(rows * (depth + keys), (rows + 2.0 * keys) * depth * itemsize, chip)
     longest = np.maximum(waves * mean, key_blocks)  # key blocks that the busiest SM works through
     resident = np.maximum(per_sm / fits * mean, key_blocks)  # the same, co-resident blocks side by side
-    product = 4.0 * block * KEY_BLOCK * depth
-    scores = whole(head_dim, HEAD_STEP, chip.unit_k) * whole(kv_len, KEY_BLOCK, chip.unit_n)
-    values = whole(head_dim, HEAD_STEP, chip.unit_n) * whole(kv_len, KEY_BLOCK, chip.unit_k)
-    issued = 2.0 * (np.maximum(block, chip.unit_m) + chip.fill) * (scores + values) / key_blocks
+    product = 4.0 * rows * keys * depth
+    scores = units(depth, chip.unit_k) * units(key_blocks * keys, chip.unit_n)
+    values = units(depth, chip.unit_n) * units(key_blocks * keys, chip.unit_k)
+    issued = 2.0 * (np.maximum(rows, chip.unit_m) + chip.fill) * (scores + values) / key_blocks
     slower = 1.0 + older * (chip.older - 1.0)
     cycles = np.minimum(issued * chip.matrix * slower, product * chip.lanes)
-    moved = blocks * (2.0 * KEY_BLOCK * mean + 2.0 * block) * depth * itemsize
+    row = 2.0 * head_dim * itemsize  # B: of a key and its value, or of a query and its output
+    per_step, per_block = (
+        row * kv_len / key_blocks,
+        row * q_len / query_blocks,
+    )  # B that there are in a block, on average
+    moved = blocks * (per_step * mean + per_block)
     chain = p.fused_prologue * np.maximum(per_sm / fits, 1.0) + p.fused_iteration * resident
     return Terms(
         tensor=np.maximum(
-            longest * (cycles / p.fused_issue + block * KEY_BLOCK * chip.exponential) * chip.cycle,
+            longest * (cycles / p.fused_issue + rows * keys * chip.exponential) * chip.cycle,
             blocks * mean * product * chip.flop,
         ),
         l2=np.maximum(
-            (2.0 * KEY_BLOCK * longest + 2.0 * block * waves) * depth * itemsize * chip.operand,
+            (per_step * longest + per_block * waves) * chip.operand,
             moved * chip.l2_byte,
         ),
         latency=chain * chip.cycle,

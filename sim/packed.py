@@ -32,7 +32,7 @@ class Tables(NamedTuple):
     priced: Ints  # (kernels,) which of the distinct kernels each is
     form: Ints  # (distinct,) STREAM, GEMM or FLASH; as all that follows
     dtype: Ints
-    shape: Floats  # (6, distinct): batch, m, n, k, -, - or groups, q_len, kv_len, head_dim, causal, older
+    shape: Floats  # (9, distinct): batch, m, n, k and zeros, or the rows of Kernels.flash
     itemsize: Floats
     flops: Floats
     vector_flops: Floats
@@ -85,7 +85,7 @@ def pack(kernels: Kernels, calibration: Calibration | None = None) -> Packed:
     columns = {
         "form": np.where(is_gemm, GEMM, np.where(is_flash, FLASH, STREAM)),
         "dtype": np.array([dtypes.index(t) for t in kernels.dtype]),
-        "shape": np.where(is_gemm, np.vstack([kernels.gemm, np.zeros((2, len(kernels)))]), kernels.flash),
+        "shape": np.where(is_gemm, np.vstack([kernels.gemm, 0.0 * kernels.flash[4:]]), kernels.flash),
         "itemsize": kernels.itemsize,
         "flops": kernels.flops,
         "vector_flops": kernels.vector_flops,

@@ -339,7 +339,7 @@ def _kernel_columns(result: Result, k: int) -> dict[str, Any]:
         "bound": BOUNDS[int(cost.bound[k])],
         "way": cost.kernels.way[k],
         "kernel": cost.kernels.name[k],
-        "tile": describe(int(cost.tile[k])) if is_tiled else "",
+        "tile": describe(int(cost.tile[k]), cost.kernels.flash[:, k]) if is_tiled else "",
         "waves": int(cost.waves[k]) if is_tiled else "",
         "occupancy": float(cost.occupancy[k]) if is_tiled else "",
         "covered": bool(cost.covered[k]),

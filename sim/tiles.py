@@ -38,14 +38,13 @@ TILES = (
 SPLITS = (1, 2, 4, 8, 16, 32)  # parts of k that are computed by different blocks and then added
 MENU = np.array([(bm, bn, split) for bm, bn in TILES for split in SPLITS], dtype=np.float64)  # (choices, 3)
 SHAPES = 2000  # whose menus are found at a time, which bounds the memory
-QUERY_BLOCKS = (128.0, 64.0)  # query rows of a block of fused attention (FlashAttention-2 kernels)
 
 
 @dataclass(frozen=True)
 class Tiled:
     """Terms of the best tile, (designs, kernels) or (kernels,); zero for untiled kernels. See `formulas.Terms`.
 
-    `tile` indexes MENU for products, and continues with QUERY_BLOCKS for fused attention.
+    `tile` indexes MENU for products; it is len(MENU) for fused attention, whose blocks are its kernel's.
     """
 
     tensor: Floats
@@ -205,8 +204,7 @@ def _gemm_candidates(kernels: Kernels, rows: NDArray[np.intp], on: Chip, terms: 
 
 def _flash_candidates(kernels: Kernels, rows: NDArray[np.intp], on: Chip, terms: Terms) -> Candidates:
     shape: list[Any] = [*kernels.flash[:, rows], kernels.itemsize[rows]]
-    p = tile_terms(terms)
-    return [(formulas.flash(on, p, *[*shape, b]), np.int64(len(MENU) + i)) for i, b in enumerate(QUERY_BLOCKS)]
+    return [(formulas.flash(on, tile_terms(terms), *shape), np.int64(len(MENU)))]
 
 
 def _least(candidates: Candidates, other: Floats) -> dict[str, Any]:
@@ -227,9 +225,9 @@ def _least(candidates: Candidates, other: Floats) -> dict[str, Any]:
     return best
 
 
-def describe(tile: int) -> str:
-    """'128x64, split 4' or '128 query rows' for an index of Tiled.tile."""
+def describe(tile: int, fused: Floats) -> str:
+    """'128x64, split 4', or '128x64 of scores' for fused attention: an index of Tiled.tile and a column of Kernels.flash."""
     if tile >= len(MENU):
-        return f"{QUERY_BLOCKS[tile - len(MENU)]:.0f} query rows"
+        return f"{fused[5]:.0f}x{fused[6]:.0f} of scores"
     bm, bn, split = (int(v) for v in MENU[tile])
     return f"{bm}x{bn}" + (f", split {split}" if split > 1 else "")

@@ -79,13 +79,20 @@ class Gemm:
 
 @dataclass(frozen=True)
 class Flash:
-    """Fused attention: `groups` heads, each a q_len x kv_len score matrix that never leaves the SM."""
+    """Fused attention: `groups` heads, each a q_len x kv_len score matrix that never leaves the SM.
+
+    The kernel works on whole blocks of `rows` queries and `keys` keys, and pads head_dim to `depth`: it computes all of a block,
+    and moves only what there is. See `workloads.attention_blocks`.
+    """
 
     groups: Column
     q_len: Column
     kv_len: Column
     head_dim: Column
     causal: Column
+    rows: Column
+    keys: Column
+    depth: Column
     older: Column = 0  # 1: written for matrix instructions of the generation before Hopper (mma.sync)
 
 

@@ -7,7 +7,7 @@ Nothing here depends on a device: distances are in bytes, and `sim.traffic` hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from hwspecs.software import Software
 from workloads.context import Context, context
-from workloads.kind import ITEMSIZE, Ints, Work
+from workloads.kind import ITEMSIZE, Flash, Ints, Work
 from workloads.recipes import NUMBERS, READS, WIDE, Recipe, columns, footprints, recipes
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
+FUSED = len(fields(Flash))
 FAR = float("inf")  # distance of data that was never touched before
 
 
@@ -47,7 +48,7 @@ class Kernels:
     itemsize: Floats
     launches: Floats
     gemm: Floats  # (4, kernels): batch, m, n, k; zeros where the kernel is not a tiled product
-    flash: Floats  # (6, kernels): groups, q_len, kv_len, head_dim, causal, older
+    flash: Floats  # (9, kernels): groups, q_len, kv_len, head_dim, causal, rows, keys, depth, older
     flops: Floats
     vector_flops: Floats
     index_ops: Floats
@@ -125,7 +126,7 @@ def column(work: Work, dtype: str, distance: Floats) -> Kernels:
         name=(work.name,) * count, way=(work.name,) * count, family=(work.name,) * count, pattern=(work.pattern,) * count,
         dtype=(dtype,) * count, itemsize=zeros + ITEMSIZE[dtype], launches=zeros + 1.0,
         gemm=np.zeros((4, count)) if c["gemm"] is None else c["gemm"],
-        flash=np.zeros((6, count)) if c["flash"] is None else c["flash"],
+        flash=np.zeros((FUSED, count)) if c["flash"] is None else c["flash"],
         reads=reads, distances=np.broadcast_to(distance, (READS, count)).copy(), write_bytes=np.array(c["write_bytes"]),
         **numbers,
     )  # fmt: skip
@@ -151,7 +152,7 @@ def _block(recipe: Recipe, i: int, at: Ints, calls: Context, call: Ints) -> dict
         **{n: np.full(count, text, dtype=object) for n, text in texts.items()},
         "launches": calls.launches[call] * busy,
         "gemm": np.zeros((4, count)) if work["gemm"] is None else work["gemm"][:, at],
-        "flash": np.zeros((6, count)) if work["flash"] is None else work["flash"][:, at],
+        "flash": np.zeros((FUSED, count)) if work["flash"] is None else work["flash"][:, at],
         "reads": reads, "distances": distances,
         "write_bytes": work["write_bytes"][at] * (calls.kept_write[call] if work["final"] else 1.0),
         **{n: work[n][at] for n in NUMBERS if n not in ("write_bytes", "index_ops")},

@@ -124,7 +124,7 @@ def improved(rates: Rates, name: str, factor: float) -> Rates:
     return dataclasses.replace(rates, **{name: new})
 
 
-attentions = st.sampled_from(["unfused", "flash-2", "flash-3", "auto"])
+attentions = st.sampled_from(["unfused", "flash-1", "flash-2", "flash-3", "auto"])
 
 
 @given(operators(), hardware(), attentions)

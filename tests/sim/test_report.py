@@ -110,7 +110,7 @@ def test_ops_csv_sums_to_the_result(toy: Result) -> None:
     attention = next(r for r in rows if r["kind"] == "attention")
     assert (attention["way"], attention["kernel"], attention["class"]) == ("flash-2", "flash attention", "Attention")
     assert "q_len=4096" in attention["dims"]
-    assert attention["tile"].endswith("query rows")
+    assert attention["tile"].endswith(" of scores")
     assert next(r for r in rows if r["kind"] == "elementwise")["tile"] == ""
 
 

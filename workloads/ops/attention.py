@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from hwspecs.software import Software
+from workloads import attention_blocks
 from workloads.aten import AtenCall, size
+from workloads.attention_blocks import Blocks
 from workloads.baselines import columns
 from workloads.kind import DISPATCH, Column, Dims, Flash, Gemm, Ints, OpKind, Read, Rows, Way, Work
 from workloads.ops.elementwise import INDEX_OPS
@@ -36,14 +38,15 @@ SOFTMAX_FLOPS = (
 
 WIDE, SMALL = 4, 4  # B of an fp32 value; a mask that is smaller than the scores by more than this broadcasts over them
 
-# FlashAttention-2's kernel that splits keys: rows of a block of queries, and keys of a block (flash_api.cpp, set_params_splitkv:
-# 64, and 64 to 256 by head_dim). How many parts: a fixed menu, of which the fastest counts.
+# FlashAttention-2's kernel that splits keys: queries and keys of a block (`workloads.attention_blocks`; 64 to 256 keys by
+# head_dim). How many parts: a fixed menu, of which the fastest counts.
 QUERIES_SPLIT, KEYS_SPLIT, PARTS = 64, 128, (2, 4, 8, 16, 32)
 
-# Vector FLOPs beside the products of the first FlashAttention, per score and per element of its kernel's head_dim, up to 64 and
-# above: the least mean error on 61 public fp16 times of flash-attention 1 on an A100 (fxmarty, efficient-attention-benchmark,
-# 2023-03; head_dim 32, 64, 128), which those then meet within 15 %.
-V1_FLOPS, V1_FLOPS_WIDE = 1.15, 1.95
+# Vector FLOPs beside the products of the first FlashAttention, per element of the output and block of keys, for a padded head_dim
+# up to 64 and above: the least mean error on 61 public fp16 times of flash-attention 1 on an A100 (fxmarty,
+# efficient-attention-benchmark, 2023-03; head_dim 32, 64, 128; all of 100 us and more), 0.09 and 0.13. With a constant per score
+# it was 0.15 and 0.15, and the shortest sequences took 0.37 of their time.
+V1_FLOPS, V1_FLOPS_WIDE = 300.0, 240.0
 
 
 def flops(d: Dims) -> Column:
@@ -59,6 +62,16 @@ def _sizes(d: Dims, itemsize: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """FlashAttention-2."""
+    return _fused(d, itemsize, attention_blocks.flash_2(d.q_len, d.kv_len, d.head_dim))
+
+
+def memory_efficient(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
+    """xFormers' kernel: the same in smaller blocks."""
+    return _fused(d, itemsize, attention_blocks.memory_efficient(d.head_dim))
+
+
+def _fused(d: Dims, itemsize: Ints, blocks: Blocks) -> tuple[Work, ...]:
     """One kernel. A causal mask skips the key blocks above the diagonal."""
     q, kv, scores = _sizes(d, itemsize)
     square = np.minimum(d.q_len, d.kv_len)  # a causal mask is aligned to the first key (torch's is_causal)
@@ -68,7 +81,7 @@ def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
         Work(
             name="flash attention",
             pattern="tile",
-            flash=Flash(d.batch * d.heads, d.q_len, d.kv_len, d.head_dim, d.causal, older=1),
+            flash=Flash(d.batch * d.heads, d.q_len, d.kv_len, d.head_dim, d.causal, **blocks, older=1),
             flops=4 * done * d.head_dim,
             vector_flops=SOFTMAX_FLOPS * done,
             exp_ops=done,
@@ -81,12 +94,14 @@ def flash(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
 def flash_3(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """The same kernel on the device's own matrix instructions. FlashAttention-3 overlaps softmax and products only in part: the
     terms of one after the other meet its 497 and 648 TFLOP/s on an H100 (head_dim 64 and 128, Shah et al. 2024, figure 5)."""
-    (kernel,) = flash(d, itemsize, software)
+    (kernel,) = _fused(d, itemsize, attention_blocks.flash_3(d.head_dim, d.causal))
     assert kernel.flash is not None
     return (replace(kernel, name="flash attention 3", flash=replace(kernel.flash, older=0)),)
 
 
-def in_parts(parts: int, whole: Callable[[Dims, Ints, Software], tuple[Work, ...]]) -> Rows:
+def in_parts(
+    parts: int, whole: Callable[[Dims, Ints, Software], tuple[Work, ...]], blocks: Callable[[Dims], Blocks]
+) -> Rows:
     """The same for a few queries: `parts` of the keys worked on side by side, and a kernel that adds them up in fp32.
 
     FlashAttention-2 since 2.2 (2023-09; its README), in flash_attn_func and in torch by a heuristic (flash-attention issue 1002);
@@ -105,7 +120,8 @@ def in_parts(parts: int, whole: Callable[[Dims, Ints, Software], tuple[Work, ...
             -(-d.kv_len // parts),
             d.head_dim,
             0,
-            kernel.flash.older,
+            **blocks(d),
+            older=kernel.flash.older,
         )
         added = Work(
             "add parts", "stream", (Read("previous", held),), itemsize * outputs * d.head_dim,
@@ -152,10 +168,12 @@ def flash_1(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
     """The first FlashAttention (Dao et al. 2022; in torch 2.0 and 2.1, and in xFormers of that time): the same products, and more
     arithmetic beside them, since it rescales the output at every block of keys and adds it up across warps (FlashAttention-2,
     Dao 2023, sections 3.1 and 3.3)."""
-    (kernel,) = flash(d, itemsize, software)
-    depth = np.where(d.head_dim <= 32, 32, np.where(d.head_dim <= 64, 64, 128))  # its kernels
-    beside = np.where(depth <= 64, V1_FLOPS, V1_FLOPS_WIDE) * depth
-    return (replace(kernel, name="flash attention 1", vector_flops=kernel.vector_flops + beside * kernel.exp_ops),)
+    blocks = attention_blocks.flash_1(d.q_len, d.kv_len, d.head_dim)
+    (kernel,) = _fused(d, itemsize, blocks)
+    outputs = d.batch * d.heads * -(-d.q_len // attention_blocks.STEP_1) * attention_blocks.STEP_1 * blocks["depth"]
+    times = -(-d.kv_len // blocks["keys"]) * kernel.exp_ops / (d.batch * d.heads * d.q_len * d.kv_len)
+    vector = kernel.vector_flops + np.where(blocks["depth"] <= 64, V1_FLOPS, V1_FLOPS_WIDE) * outputs * times
+    return (replace(kernel, name="flash attention 1", vector_flops=vector),)
 
 
 def unfused(d: Dims, itemsize: Ints, software: Software) -> tuple[Work, ...]:
@@ -341,11 +359,20 @@ KIND = OpKind(
         Way("flash-2", flash, _is_flash_2, has_flash, DISPATCH["bmm"]),
         Way("flash-3", flash_3, _is_flash_3, has_flash, DISPATCH["bmm"]),
         *(
-            Way(f"{name}, keys in {parts}", in_parts(parts, whole), allowed, has_parts(parts), DISPATCH["bmm"])
-            for name, whole, allowed in (("flash-2", flash, _is_flash_2), ("flash-3", flash_3, _is_flash_3))
+            Way(f"{name}, keys in {parts}", in_parts(parts, whole, blocks), allowed, has_parts(parts), DISPATCH["bmm"])
+            for name, whole, blocks, allowed in (
+                ("flash-2", flash, lambda d: attention_blocks.flash_2_split(d.head_dim), _is_flash_2),
+                ("flash-3", flash_3, lambda d: attention_blocks.flash_3(d.head_dim, d.causal), _is_flash_3),
+            )
             for parts in PARTS
         ),
-        Way("memory-efficient", flash, _fused_allowed, lambda d, itemsize: ~has_flash(d, itemsize), DISPATCH["bmm"]),
+        Way(
+            "memory-efficient",
+            memory_efficient,
+            _fused_allowed,
+            lambda d, itemsize: ~has_flash(d, itemsize),
+            DISPATCH["bmm"],
+        ),
         Way(
             "memory-efficient 1",
             flash_1,

@@ -29,12 +29,8 @@ Floats: TypeAlias = NDArray[np.float64]
 RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operators are none that a run has
 KIND = "fit"  # of the file, beside hardware and software files
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
-STREAMED = (
-    "norm",
-    "softmax",
-    "elementwise",
-    "attention/unfused",
-)  # parts whose kernels keep what check bits leave them
+# Parts whose kernels stream, at what check bits leave them
+STREAMED = ("norm", "softmax", "elementwise", "attention/unfused")
 
 
 @dataclass(frozen=True)

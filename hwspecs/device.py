@@ -40,7 +40,7 @@ class StreamingMultiprocessor:
             "B/cycle",
             ge=1,
             le=1e9,
-            doc="reads of one SM's shared memory, which feed fp32 products that are predicted one at a time; no run",
+            doc="reads of one SM's shared memory, which feed fp32 products that `predict` prices; no run depends on it",
             descriptive=True,
         ),
     ] = SHARED_BANDWIDTH

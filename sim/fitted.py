@@ -31,12 +31,8 @@ RUNS = "gemm/16-bit"  # the part that corrects runs: the other measured operator
 KIND = "fit"  # of the file, beside hardware and software files
 NODES = ("roots", "feature", "threshold", "child", "ends")  # arrays of a forest
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
-STREAMED = (
-    "norm",
-    "softmax",
-    "elementwise",
-    "attention/unfused",
-)  # parts whose kernels keep what check bits leave them
+# Parts whose kernels stream, at what check bits leave them
+STREAMED = ("norm", "softmax", "elementwise", "attention/unfused")
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,10 @@ SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at on
 
 @dataclass(frozen=True)
 class Cut:
-    """Columns (rows,): query rows and keys of a block, parts of a cache, blocks of keys in the longest part, parts of all caches
-    over what the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
+    """Columns (rows,): query rows of a block, parts of a cache, blocks of keys in the longest part, parts of all caches over what
+    the device holds at once, and 1 where a kernel of its own adds parts up, even if there is one."""
 
     rows: Floats
-    keys: Floats
     parts: Floats
     steps: Floats
     filled: Floats
@@ -83,25 +82,23 @@ def features(of: Cut, decodes: bool) -> dict[str, Floats]:
 
 
 def _second(work: Work, sms: float) -> Cut:
-    keys = _keys(SECOND_KEYS, work.head_dim)
-    blocks, slots = np.ceil(work.kv_len / keys), SECOND_SLOTS * sms
+    blocks, slots = np.ceil(work.kv_len / _keys(SECOND_KEYS, work.head_dim)), SECOND_SLOTS * sms
     groups = work.batch * work.kv_heads * np.ceil(work.packed / SECOND_ROWS)
     unsplit = (groups >= FULL * slots) | (work.heads <= work.kv_heads) | (work.q_len > 1.0)
     parts = np.where(unsplit, 1.0, _fewest(groups, blocks, slots, slots, is_even=True))
     rows, apart = np.full(len(parts), SECOND_ROWS), (parts > 1.0).astype(np.float64)
-    return Cut(rows, keys, parts, np.ceil(blocks / parts), groups * parts / slots, apart)
+    return Cut(rows, parts, np.ceil(blocks / parts), groups * parts / slots, apart)
 
 
 def _third(work: Work, sms: float) -> Cut:
-    keys = _keys(THIRD_KEYS, work.head_dim)
-    blocks = np.ceil(work.kv_len / keys)
+    blocks = np.ceil(work.kv_len / _keys(THIRD_KEYS, work.head_dim))
     one = work.kv_heads * np.ceil(work.packed / THIRD_ROWS)  # of one sequence: what the choice of a kernel looks at
     apart, groups = (blocks > UNSPLIT_BLOCKS) & (one < FULL * sms), work.batch * one
     each = np.ceil(AHEAD * groups * blocks / sms)
     most = _fewest(one, blocks, sms, sms, is_even=False)
     parts = np.where(apart, np.clip(np.ceil(blocks / each), 1.0, most), 1.0)
     rows, filled = np.full(len(parts), THIRD_ROWS), groups * parts / (THIRD_SLOTS * sms)
-    return Cut(rows, keys, parts, np.ceil(blocks / parts), filled, apart.astype(np.float64))
+    return Cut(rows, parts, np.ceil(blocks / parts), filled, apart.astype(np.float64))
 
 
 def whole_blocks(head_dim: Floats, third: Floats) -> tuple[Floats, Floats]:

@@ -25,8 +25,6 @@ AHEAD = 1.1  # blocks dealt to an SM over its share (FlashAttention 3)
 SECOND_KEYS = ((64.0, 256.0), (128.0, 128.0), (np.inf, 64.0))  # head_dim up to, keys of a block (FlashAttention 2)
 # The same, split, on SM 8.x (FlashAttention 3).
 THIRD_KEYS = ((64.0, 80.0), (96.0, 48.0), (128.0, 112.0), (np.inf, 64.0))
-# The same, whole, on an A100 (hopper/tile_size.h, tile_size_fwd_sm8x: the branch that is not of sm86 and sm89).
-THIRD_WHOLE_KEYS = ((64.0, 112.0), (128.0, 64.0), (np.inf, 96.0))
 # Query rows of a block, most of them padding: set_params_splitkv, tile_size_fwd_sm8x.
 SECOND_ROWS, THIRD_ROWS = 64.0, 128.0
 SECOND_SLOTS, THIRD_SLOTS = 2.0, 1.0  # blocks of threads that an SM holds at once, as the rules assume
@@ -99,13 +97,6 @@ def _third(work: Work, sms: float) -> Cut:
     parts = np.where(apart, np.clip(np.ceil(blocks / each), 1.0, most), 1.0)
     rows, filled = np.full(len(parts), THIRD_ROWS), groups * parts / (THIRD_SLOTS * sms)
     return Cut(rows, parts, np.ceil(blocks / parts), filled, apart.astype(np.float64))
-
-
-def whole_blocks(head_dim: Floats, third: Floats) -> tuple[Floats, Floats]:
-    """Query rows and keys of a block (rows,) where nothing is split, in a serving library, whose cache lies in pages:
-    FlashAttention 2 reads those with its kernel that splits, in one part (flash_api.cpp, force_split_kernel)."""
-    rows = np.where(third == 1, THIRD_ROWS, SECOND_ROWS)
-    return rows, np.where(third == 1, _keys(THIRD_WHOLE_KEYS, head_dim), _keys(SECOND_KEYS, head_dim))
 
 
 def _fewest(groups: Floats, blocks: Floats, slots: float, most: float, is_even: bool) -> Floats:

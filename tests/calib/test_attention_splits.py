@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.attention_splits import Cut, Work, cut, features, whole_blocks
+from sim.attention_splits import Cut, Work, cut, features
 
 SMS = 108.0  # A100
 
@@ -70,12 +70,3 @@ def test_a_cut_holds_every_block(batch: int, kv_heads: int, ratio: int, kv_len: 
     assert 1.0 <= found.parts[0] <= 128.0
     assert found.parts[0] * found.steps[0] >= blocks > (found.steps[0] - 1.0) * found.parts[0]
     assert all(np.isfinite(v).all() for v in features(found, decodes=True).values())
-
-
-def test_blocks_of_kernels_that_split_nothing() -> None:
-    """FlashAttention 2 on pages: run_mha_fwd_splitkv_dispatch; 3 on an A100: tile_size_fwd_sm8x."""
-    head_dim = np.array([64.0, 128.0, 256.0])
-    rows, keys = whole_blocks(head_dim, np.zeros(3))
-    assert (rows.tolist(), keys.tolist()) == ([64, 64, 64], [256, 128, 64])
-    rows, keys = whole_blocks(head_dim, np.ones(3))
-    assert (rows.tolist(), keys.tolist()) == ([128, 128, 128], [112, 64, 96])

@@ -2,9 +2,9 @@
 
 `workloads.regenerate` proves a template at a few requests. This looks for one that is wrong elsewhere, at requests drawn anew: of
 every key it captures the smallest stages that were drawn, where structures change most, and others at random; with `--far`, of
-sizes beyond those that templates are found at. With `--mend` a key that is wrong where some number is 1, and right elsewhere, has
-no template there any more; one that is wrong elsewhere too is taken out of its file. Either is then captured in a run, which says
-so.
+sizes beyond those that templates are found at. With `--mend` a key that is wrong where some numbers are small (one sample, two
+latents a side), and right elsewhere, has no template there any more; one that is wrong elsewhere too is taken out of its file.
+Either is then captured in a run, which says so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from workloads.model import find, models
 from workloads.samples import Sample
 from workloads.search import Contradicted, prove
 from workloads.templates import NONE, Family, digest, file_of
+from workloads.within import pruned
 
 SMALL, OTHERS = 4, 3  # captures of a key
+LOW = 4  # the most that numbers are in a corner where a template is wrong and structures change at every number
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,14 +92,30 @@ def picked(family: Family, group: Sequence[Sample], rng: random.Random) -> list[
 
 
 def mended(entries: dict[str, Any], name: str, right: Sequence[Ints], wrong: Sequence[Ints]) -> dict[str, Any]:
-    """Entries of a file in which one has no template where a symbol is 1 that is 1 in all that is wrong and in nothing that is
-    right; without that entry, and those that are its like, where there is no such symbol."""
-    ones = np.all(np.array(wrong) == 1, axis=0)
-    ones &= np.all(np.array(right) > 1, axis=0) if right else False
-    if not ones.any():
+    """Entries of a file in which one has no template where all that is wrong lies, and nothing that is right: see `corner`;
+    without that entry, and those that are its like, where no corner tells the two apart."""
+    found = corner(*(np.array(side, dtype=np.int64) for side in (right, wrong)))
+    if found is None:
         return {n: e for n, e in entries.items() if n != name and e.get("like") != name}
-    symbol = int(np.flatnonzero(ones)[0])
-    return {**entries, name: {**entries[name], "tree": [symbol, NONE, 0, 1, 2, NONE, entries[name]["tree"]]}}
+    whole = entries[name]["tree"]
+    tree: Any = NONE
+    for symbol, most in found:
+        tree = [symbol, NONE, 0, most, most + 1, tree, whole]
+    return {**entries, name: {**entries[name], "tree": pruned(tree)}}
+
+
+def corner(right: Ints, wrong: Ints) -> tuple[tuple[int, int], ...] | None:
+    """(symbol, the most that it is) of as few symbols as there may be, of which all that is wrong, and nothing that is right,
+    has no more; of those, the least. None where LOW is not enough. right, wrong: (samples, symbols)."""
+    most = wrong.max(axis=0)
+    low = np.flatnonzero(most <= LOW).tolist()
+    for count in range(1, len(low) + 1):
+        boxes = [list(chosen) for chosen in combinations(low, count)]
+        apart = [b for b in boxes if not (len(right) and (right[:, b] <= most[b]).all(axis=1).any())]
+        if apart:
+            best = min(apart, key=lambda b: most[b].tolist())
+            return tuple((symbol, int(most[symbol])) for symbol in best)
+    return None
 
 
 def _write(function: str, entries: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ BLOCK_TILE = (
     256.0,
 )  # of C, whose operands come from L2 together, at full activity (CUTLASS, largest block tile)
 BISECTIONS = 30  # of a clock: to one part in a billion
+NO_WATT = 1e-9  # W that stands for nothing left: formulas divide by it
 
 
 @dataclass(frozen=True)
@@ -196,11 +197,12 @@ def lane_clock(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0, bus
 
 def memory_energy(on: Rates, silicon: Silicon, cap: Any, anchored: float = 1.0) -> Any:
     """s that a byte of device memory takes out of the energy that `cap` W leave for work, at the lowest voltage, where a limit
-    that binds drives a chip: joules of the byte over watts above those of a device at rest."""
+    that binds drives a chip: joules of the byte over watts above those of a device at rest. Without end where `cap` is no more
+    than a device at rest draws."""
     lowest = of(data("energy")["floor"])[1]
     done = Activity({}, 0.0, 0.0, 0.0, 1.0)
     byte = at_board(work(done, on, silicon, lowest), silicon).value
-    return byte / (cap - with_board(_idle(on, silicon, anchored, lowest)).value)
+    return byte / np.maximum(cap - with_board(_idle(on, silicon, anchored, lowest)).value, NO_WATT)
 
 
 def _fastest(on: Rates, draws: Callable[[Any], Any], cap: Any) -> Any:

@@ -33,6 +33,7 @@ NODES = ("roots", "feature", "threshold", "child", "ends")  # arrays of a forest
 NO_FITS = ("physical", "spread")  # shipped files that are no fit
 # Parts whose kernels stream, at what check bits leave them
 STREAMED = ("norm", "softmax", "elementwise", "attention/unfused")
+FUSED = ("attention/encoder", "attention/prefill")  # parts whose kernels have the blocks of their library
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ def _named(part: Part, path: Path) -> Part:
 def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part:
     if name in STREAMED and not data.get("check_bits") and any(map(_inline_ecc, data["devices"])):
         raise ValueError(f"{name}: fitted before check bits beside the data were priced, which would count twice")
+    if name in FUSED and not data.get("check_bits"):  # written since both are priced
+        raise ValueError(f"{name}: fitted before fused attention was priced by the blocks of its kernels")
     return Part(
         name=name,
         dtypes=tuple(data["dtypes"]),

@@ -27,6 +27,7 @@ from workloads.templates import NO, NONE, YES, Family, digest, family, family_da
 DRAWS = 300  # requests of a model, twice: all over, and at the sizes of the default
 SQUARES = range(256, 2049, 64)  # sides that users ask for, in pixels, of images as high as wide
 LEAST, MOST = 3, 6  # captures that a template has to give to take a hole
+LOW, HIGH = 3, 4  # places of a condition's ends in a node of a tree
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -139,7 +140,7 @@ def _simpler(found: Family, path: Path, group: Sequence[Sample]) -> Family:
         if not isinstance(node[YES], int) or node[YES] != node[NO]:
             break
         between = _unlike_between(found, group, path)
-        if between and _that_gives(found, between) != node[YES]:
+        if (between or node[HIGH] > node[LOW] + 1) and _that_gives(found, between) != node[YES]:
             break
         found = replace(found, tree=put(found.tree, path, node[YES]))
     return found

@@ -127,8 +127,8 @@ def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
 
 
 def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int:
-    """Compare with fresh captures; how many were covered. Raises Contradicted."""
-    covered = 0
+    """Compare with fresh captures; how many of the samples were captured and are as the family says. Raises Contradicted."""
+    agreed = 0
     for sample in group:
         numbers = sample.signature.numbers
         trace = family.at(numbers)
@@ -137,10 +137,12 @@ def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int
                 raise Contradicted(f"sizes are not whole at {numbers} ({sample.model})")
             continue
         fresh = capture(sample, replace(ways, capture=ways.proof or ways.capture))
-        if fresh is not None and not same(join("", {}, [ways.whole(sample, trace)]), fresh):
+        if fresh is None:  # a size that the module cannot take says nothing
+            continue
+        if not same(join("", {}, [ways.whole(sample, trace)]), fresh):
             raise Contradicted(f"the template is not the capture at {numbers} ({sample.model})")
-        covered += 1
-    return covered
+        agreed += 1
+    return agreed
 
 
 def _promised(family: Family, sample: Sample) -> bool:

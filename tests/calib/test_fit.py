@@ -290,6 +290,21 @@ def test_a_fit_that_would_count_check_bits_twice_is_refused(learned: Part, tmp_p
     assert fits.load(str(path)).devices == ("a100-sxm-80gb",)
 
 
+def test_a_fit_of_attention_in_other_blocks_is_refused(learned: Part, tmp_path: Path) -> None:
+    path = tmp_path / "older.yaml"
+    part = replace(learned, name="attention/prefill", devices=("a100-sxm-80gb",), residual=None)
+    fits.dump(Fitted("older", {part.name: part}, {}), path)
+    assert fits.load(str(path)).devices == ("a100-sxm-80gb",)
+    path.write_text(path.read_text().replace("    check_bits: true\n", ""))
+    fits.load.cache_clear()
+    wanted = (
+        r"older.yaml: not a fit: attention/prefill: fitted before fused attention was priced by the blocks of its kernels; "
+        r"write it again with 'framecast calib fit'"
+    )
+    with pytest.raises(CalibrationError, match=wanted):
+        fits.load(str(path))
+
+
 def test_a_fit_of_an_older_form_is_refused(learned: Part, tmp_path: Path) -> None:
     assert learned.residual is not None
     older = tuple((*n[:-1], (n[-1][0][:, :1], n[-1][1][:1])) for n in learned.residual.layers)

@@ -168,6 +168,12 @@ def test_a_byte_of_memory_takes_power_from_the_lanes() -> None:
     assert t4.power.tdp * lanes.per_byte(t4) == pytest.approx(byte, rel=0.2)
     assert lanes.per_byte(replace(t4, power=replace(t4.power, tdp=140.0))) < lanes.per_byte(t4)
     assert lanes.per_byte(replace(t4, silicon=None)) == 0.0
+    limits = [replace(t4, power=replace(t4.power, tdp=watts)) for watts in (1.0, 15.0, 30.0, 70.0)]
+    per_byte = [lanes.per_byte(chip) for chip in limits]
+    assert per_byte == sorted(per_byte, reverse=True), (
+        "a limit below what a device at rest draws leaves nothing for work"
+    )
+    assert min(per_byte) > 0.0
 
 
 def test_shared_memory_of_the_device_feeds_the_lanes() -> None:

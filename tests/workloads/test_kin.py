@@ -15,9 +15,11 @@ from tests.workloads import small
 from workloads import holes, kin, samples, templates, unfound
 from workloads.digest import code_of
 from workloads.model import models
+from workloads.pool import Ways
 from workloads.samples import Sample
 from workloads.search import Contradicted, Found, find_family, prove
 from workloads.templates import NONE, Family, chosen, digest
+from workloads.trace import Trace
 
 FUNCTION = "tests.workloads.small.net"
 
@@ -110,6 +112,22 @@ def test_a_hole_stays_where_no_template_gives_what_is_captured(found: Found, cap
     several = replace(several, tree=[1, NONE, 0, 300, 301, 0, NONE])
     assert holes.filled(several, single).tree == several.tree
     assert ": none" in capsys.readouterr().out
+
+
+def test_a_condition_stays_where_nothing_was_captured_between_its_ends(found: Found) -> None:
+    leaf = chosen(found.family.tree, np.array([2, 500]))
+    wide, narrow = ([1, NONE, 0, 300, high, leaf, leaf] for high in (400, 301))
+    assert holes._simpler(replace(found.family, tree=wide), (5,), []).tree == wide
+    assert holes._simpler(replace(found.family, tree=narrow), (5,), []).tree == leaf
+
+
+def test_what_cannot_be_captured_proves_nothing(found: Found) -> None:
+    def refused(_: Sample) -> Trace:
+        raise ValueError("too small")
+
+    group = [s for s in _drawn("fp16", 1)[1] if found.family.at(s.signature.numbers) is not None][:3]
+    assert prove(found.family, group) == 3
+    assert prove(found.family, group, Ways(capture=refused, quiet=True)) == 0
 
 
 def test_the_command_writes_what_it_filled(

@@ -34,6 +34,7 @@ class Shapes:
 
     `writes_stay`: what is written over and over to the same buffer leaves L2 only where its traffic exceeds it. `third`: 1 where
     the library is FlashAttention 3, 0 for 2 (`sim.attention_splits`); None: a decoding step is cut as is fastest.
+    `serves`: layers of a serving library, not encoders.
     """
 
     batch: Floats
@@ -49,6 +50,7 @@ class Shapes:
     writes_stay: bool = False
     third: Floats | None = None
     decodes: bool = False
+    serves: bool = False
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -119,8 +121,8 @@ def fused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
     packed, p = shapes.heads / shapes.kv_heads, tiles.tile_terms(terms)
     plain = shapes.batch * shapes.heads, shapes.q_len
     together = shapes.batch * shapes.kv_heads, shapes.q_len * packed
-    blocks = [_of_library(shapes)] if shapes.third is None else [(rows, KEYS) for rows in QUERY_BLOCKS]
-    whole, choices = shapes.third is not None, []
+    blocks = [(rows, KEYS) for rows in QUERY_BLOCKS] if shapes.serves else [_of_library(shapes)]
+    whole, choices = shapes.serves, []
     for groups, queries in (plain, together):
         for rows, keys in blocks:
             held = np.ceil(queries / rows) * rows if whole else queries

@@ -45,7 +45,7 @@ def shapes(frame: pd.DataFrame) -> reference.Shapes:
     serves = ops <= {"decode", "prefill"} and not frame["implementation"].fillna("").str.contains("unfused").any()
     return reference.Shapes(
         batch, q, kv, heads, kv_heads, head_dim, causal, cached, itemsize, dtype,
-        third=third if serves else None, decodes=ops == {"decode"},
+        third=third if serves else None, decodes=ops == {"decode"}, serves=serves,
     )  # fmt: skip
 
 

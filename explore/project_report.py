@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1  # of the JSON; raised when a key changes its meaning or goes
 SHORT = {
     SPATIAL: "spatial", TEMPORAL: "temporal", JOINT: "joint", CROSS: "cross",
 }  # of the attentions, in the heads of tables  # fmt: skip
+SHORT_CLIP = 128  # frames: the blocks of FlashAttention-2 up to a head_dim of 64 (workloads/attention_blocks.py)
 NOT_REST = ("Attention", "Convolution", "Linear")
 
 
@@ -25,7 +26,7 @@ def text(found: Projection) -> str:
     parts = [_title(found)]
     for c in found.crossovers:
         points = found.of(c.height, c.width)
-        parts += [_times(c, points), _flops(c, points)]
+        parts += [_times(c, points) + _padding(found, points), _flops(c, points)]
     acted = horizon_report.text(found.horizons, found.seconds)
     return "\n\n".join([*parts, _overtaken(found), _memory(found), _calibration(found), acted])
 
@@ -101,6 +102,17 @@ def _times(c: Crossover, points: Sequence[Point]) -> str:
         for p in points
     ]  # fmt: skip
     return f"{c.height} x {c.width}: kernel time of one inference in seconds; latency; memory\n{_table(rows, heads)}"
+
+
+def _padding(found: Projection, points: Sequence[Point]) -> str:
+    """Why few frames are hardly faster; '' where nothing is padded: no fused attention over frames, or only longer clips."""
+    attention = found.scenario.software.attention
+    if attention == "unfused" or TEMPORAL not in _shown(points) or points[0].frames >= SHORT_CLIP:
+        return ""
+    return (
+        f"\nFused attention (here {attention}) computes whole blocks, of up to 128 frames by 128 with flash-2: over fewer frames "
+        "it moves less,\nbut computes as much. `framecast explain` names a call's block, and says how much of it is filled."
+    )
 
 
 def _flops(c: Crossover, points: Sequence[Point]) -> str:

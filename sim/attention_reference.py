@@ -115,7 +115,7 @@ def fused(shapes: Shapes, rates: Rates, terms: Terms) -> Priced:
 
     Encoders run on FlashAttention-2's own blocks. In a serving library the best of some rows of queries counts, and blocks cross
     L2 whole: terms that are fitted so carry from one chip to another better than those on each library's blocks for an A100 (left
-    out, from the spec: 10 and 12 % on A100 and L40S, against 12 and 15 %).
+    out, from the spec: 10 and 13 % on A100 and L40S, against 12 and 15 %).
     """
     chip, streams = _chip(shapes, rates, terms), _streams(shapes, rates, terms)
     packed, p = shapes.heads / shapes.kv_heads, tiles.tile_terms(terms)

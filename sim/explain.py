@@ -15,7 +15,7 @@ from sim import vary
 from sim.calibration import load as load_calibration
 from sim.cost import BOUNDS, Cost, cost
 from sim.result import Floats, Priced, Result, call_class
-from sim.tiles import describe
+from sim.tiles import describe, filled
 from sim.traffic import miss
 from workloads.kind import REPORT_CLASSES, Dims, Ints, kinds
 from workloads.trace import Trace
@@ -42,7 +42,8 @@ class Read:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel of the way taken. Seconds, bytes; tile '', waves and occupancy 0 where it has no tiles."""
+    """One kernel of the way taken. Seconds, bytes; tile '', waves and occupancy 0 where it has no tiles. filled: share of its
+    blocks of scores that the sequences fill, None where it has none."""
 
     name: str
     time: float
@@ -50,6 +51,7 @@ class Kernel:
     bound: str
     terms: Mapping[str, float]
     tile: str
+    filled: float | None
     waves: float
     occupancy: float
     reads: tuple[Read, ...]
@@ -249,6 +251,7 @@ def _kernel(result: Result, call: int, k: int) -> Kernel:
         bound=BOUNDS[int(c.bound[k])],
         terms=terms,
         tile=describe(int(c.tile[k]), c.kernels.flash[:, k]) if tiled else "",
+        filled=filled(int(c.tile[k]), c.kernels.flash[:, k]) if tiled else None,
         waves=float(c.waves[k]),
         occupancy=float(c.occupancy[k]),
         reads=tuple(_reads(result, call, k)),

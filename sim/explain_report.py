@@ -62,8 +62,8 @@ def _kernel_data(e: Explained) -> Iterator[dict[str, Any]]:
         yield {
             "name": k.name, "time_s": k.time, "gap_s": k.gap, "bound": k.bound,
             **{f"{HEADS[name].lower()}_s": value for name, value in k.terms.items()},
-            "tile": k.tile, "waves": k.waves, "blocks_per_sm": k.occupancy, "reads": reads, "write_bytes": k.write_bytes,
-            "l2_bytes": k.l2_bytes, "hbm_bytes": k.hbm_bytes, "calibrated": k.covered,
+            "tile": k.tile, "filled": k.filled, "waves": k.waves, "blocks_per_sm": k.occupancy, "reads": reads,
+            "write_bytes": k.write_bytes, "l2_bytes": k.l2_bytes, "hbm_bytes": k.hbm_bytes, "calibrated": k.covered,
             "correction": k.correction,
         }  # fmt: skip
 
@@ -134,7 +134,12 @@ def _kernels(e: Explained) -> str:
         for k in e.kernels
     ]  # fmt: skip
     heads = ("kernel", "us", "bound", "tile", "waves", "blocks/SM", "L2 MB", "HBM MB")
-    return "Its kernels, in launch order\n" + table(rows, heads, "lrllrrrr")
+    padded = "".join(
+        f"\n{k.name}: the sequences fill {percent(k.filled)} % of its blocks of scores, each of which is computed whole"
+        for k in e.kernels
+        if k.filled is not None and k.filled < 1
+    )
+    return "Its kernels, in launch order\n" + table(rows, heads, "lrllrrrr") + padded
 
 
 def _terms(e: Explained) -> str:

@@ -225,6 +225,17 @@ def _least(candidates: Candidates, other: Floats) -> dict[str, Any]:
     return best
 
 
+def filled(tile: int, fused: Floats) -> float | None:
+    """Share of the scores of a fused attention's blocks that its sequences fill, the rest being padding; None for a menu's tile.
+
+    Arguments as of `describe`. A causal mask counts as filled.
+    """
+    if tile < len(MENU):
+        return None
+    q_len, kv_len, rows, keys = (float(fused[i]) for i in (1, 2, 5, 6))
+    return float(q_len * kv_len / (np.ceil(q_len / rows) * rows * np.ceil(kv_len / keys) * keys))
+
+
 def describe(tile: int, fused: Floats) -> str:
     """'128x64, split 4', or '128x64 of scores' for fused attention: an index of Tiled.tile and a column of Kernels.flash."""
     if tile >= len(MENU):

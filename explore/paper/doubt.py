@@ -20,7 +20,7 @@ from explore.paper.suite import KERNELS, Floats
 # Mean absolute relative error, docs/accuracy.md, column "physical"; tests hold these to the page. GEMM: the largest of the three
 # splits of 16-bit rows; fused attention: prefill, unseen pairs; convolution: fp32, algorithm predicted.
 ERRORS = {
-    "GEMM": 0.088, "fused attention": 0.275, "convolution": 0.132, "norm": 0.252, "softmax": 0.074, "element-wise": 0.150,
+    "GEMM": 0.088, "fused attention": 0.297, "convolution": 0.132, "norm": 0.252, "softmax": 0.074, "element-wise": 0.150,
 }  # fmt: skip
 DRAWS, SEED, ENDS = 400, 0, (10, 90)
 

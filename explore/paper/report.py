@@ -97,7 +97,8 @@ def summary(found: Answer) -> str:
     counts = found.counts()
     said = ", ".join(f"{counts[v]} {v}" for v in ORDER if counts[v])
     return (
-        f"{len(found.findings)} claims: {said}. With the projections of attention modules counted as linear layers, "
+        f"{len(found.findings)} claim{'' if len(found.findings) == 1 else 's'}: {said}. "
+        "With the projections of attention modules counted as linear layers, "
         f"{other_reading(found)} agree or are close; by the readings committed first, {first_readings(found)}. "
         f"Level {found.suite.level}, calibration {calibration_hash()}."
     )

@@ -77,7 +77,9 @@ def test_the_crossover_moves_right_with_the_resolution(found: Projection) -> Non
     assert small.flops
     assert large.flops
     assert small.flops < large.flops
-    assert small.times <= large.times
+    assert not small.times or not large.times or small.times[-1] <= large.times[-1]
+    # few frames do not fill the blocks of a fused kernel, so that temporal attention may be the longer one from the first on
+    assert large.times or large.first_above
 
 
 def test_scores_are_those_of_the_largest_call(found: Projection) -> None:
@@ -141,7 +143,17 @@ def test_the_text_names_units_and_ends_with_the_crossovers(found: Projection) ->
     assert any(
         line.startswith("Fits 85.9 GB, of the frame counts asked for: 64 x 64 up to 1024 frames") for line in table
     )
-    assert all(len(line) < 150 or line.startswith(("on ", "64 x", "Fits")) for line in lines)
+    assert [line for line in lines if len(line) >= 160 and not line.startswith(("on ", "64 x", "Fits"))] == []
+
+
+def test_few_frames_with_fused_attention_are_said_to_be_padded(found: Projection) -> None:
+    fused = replace(found.scenario, software=replace(found.scenario.software, attention="flash-2"))
+    unfused = replace(found.scenario, software=replace(found.scenario.software, attention="unfused"))
+    said = "(here flash-2) computes whole blocks"
+    assert text(replace(found, scenario=fused)).count(said) == len(found.crossovers)
+    assert "computes whole blocks" not in text(replace(found, scenario=unfused))
+    longer = tuple(replace(p, frames=p.frames + 128) for p in found.points)
+    assert said not in text(replace(found, scenario=fused, points=longer))
 
 
 def test_json_keys_are_those_of_the_docs(found: Projection) -> None:

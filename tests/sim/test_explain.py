@@ -147,6 +147,17 @@ def test_text_and_json(toy: Result) -> None:
     assert data["dims"]["taps"] == 9
 
 
+def test_how_much_of_a_block_of_scores_is_filled_is_said(toy: Result) -> None:
+    found = explain(toy, "down.0.attn")
+    fused = next(k for k in found.kernels if k.filled is not None)
+    padded = replace(found, kernels=tuple(replace(k, filled=0.004) if k is fused else k for k in found.kernels))
+    whole = replace(found, kernels=tuple(replace(k, filled=1.0) if k is fused else k for k in found.kernels))
+    said = f"\n{fused.name}: the sequences fill 0.4 % of its blocks of scores, each of which is computed whole"
+    assert said in text(padded)
+    assert "blocks of scores" not in text(whole)
+    assert [k["filled"] for k in to_json(padded)["kernels"]] == [k.filled for k in padded.kernels]
+
+
 def test_roofline_has_no_l2_and_no_tiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = explain(result(monkeypatch, tmp_path, "level=roofline"), "to_q")
     (kernel,) = found.kernels

@@ -8,7 +8,7 @@ import pytest
 from hwspecs import device
 from hwspecs.rates import rates
 from sim.cost import cost
-from sim.tiles import describe
+from sim.tiles import describe, filled
 from tests.build import kernels
 from workloads import attention_blocks as blocks
 from workloads.kind import Flash, Ints, Work
@@ -86,6 +86,12 @@ def test_a_fused_kernel_says_its_block() -> None:
     k = attention(16, 64, 1024)
     found = cost(k, rates(device.load("a100-sxm-80gb")))
     assert describe(int(found.tile[0]), k.flash[:, 0]) == "128x128 of scores"
+    assert filled(int(found.tile[0]), k.flash[:, 0]) == (16 / 128) ** 2
+    for queries, share in ((8, 64 / 128**2), (128, 1), (200, 200**2 / 256**2)):
+        k = attention(queries, 64, 16)
+        found = cost(k, rates(device.load("a100-sxm-80gb")))
+        assert filled(int(found.tile[0]), k.flash[:, 0]) == share
+    assert filled(0, k.flash[:, 0]) is None  # a matrix product's tile
 
 
 # tokens, us: 64 x 32 heads of head_dim 64, bf16, not causal, flash-attention 2 in vLLM 0.24's vision encoder on an L40S, replayed

@@ -65,7 +65,7 @@ can be stopped: a journal in the cache folder holds the parts that are done with
 command goes on from there; `--anew` starts again. A search ends after 400 captures. What was not found is written down with the
 reason (`workloads/unfound.json`), and searched for again only by other code or with `--more`. Exit code 0: everything is
 proven, or known not to be found. For all models it has 231 parts and some 1.8 million operator calls to capture, half an hour
-on a quiet core by its own estimate. Seen on two cores with up to six other processes: `dit-xl-2` 163 s and `llama-2-7b` 216 s to the
+on a quiet core by its own estimate. Seen on two cores beside up to six processes: `dit-xl-2` 163 s and `llama-2-7b` 216 s to the
 end, of which drawing requests takes a minute; all 27 models in one command, 228 of 235 parts in 66 minutes (HunyuanVideo,
 Mochi and CogVideoX among them), of which 1,000 s went to one region of PixArt-α; then it was stopped, with regions of the last
 models left. Captures contradicted what was stored of Latte (its table of positions), and of PixArt-α and SD3 for images 16

@@ -262,7 +262,7 @@ def test_the_answer(tmp_path: Path) -> None:
 
 
 def test_bounds_that_were_hit(tmp_path: Path) -> None:
-    text = "search: {device.sm_count: [54, 108], device.sm_clock: 1..1.4 GHz, objectives: {latency_s: minimize}, trials: 40}\n"
+    text = "search: {device.sm_count: [8, 16], device.sm_clock: 1..1.4 GHz, objectives: {latency_s: minimize}, trials: 40}\n"
     search = objectives.read(opened(tmp_path, text))
     found = answer(search, run(search, Location(str(tmp_path / "s.journal"))), Location("s"))
     assert "the upper bound of device.sm_count" in found.bounds_hit()["latency_s"]

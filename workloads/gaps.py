@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -40,13 +40,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--draws", type=int, default=DRAWS, help=f"requests that are drawn of a model (default: {DRAWS})"
     )
-    asked = parser.parse_args(arguments)
-    for model in [find(name) for name in asked.models] or models().values():
-        for key, group in samples.by_key(_drawn(model, asked.draws)).items():
-            if not asked.stage or group[0].stage.name in asked.stage:
-                _narrow(key, group)
-        samples.forget()
+    each_key(parser.parse_args(arguments), _drawn, _narrow)
     return 0
+
+
+def each_key(
+    asked: argparse.Namespace,
+    drawn: Callable[[Model, int], Iterator[Sample]],
+    do: Callable[[str, Sequence[Sample]], None],
+) -> None:
+    """Do something with the drawn samples of every key of the models and stages that are asked for."""
+    for model in [find(name) for name in asked.models] or models().values():
+        for key, group in samples.by_key(drawn(model, asked.draws)).items():
+            if not asked.stage or group[0].stage.name in asked.stage:
+                do(key, group)
+        samples.forget()
 
 
 def _drawn(model: Model, draws: int) -> Iterator[Sample]:

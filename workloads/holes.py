@@ -19,7 +19,7 @@ from itertools import product
 from workloads import gaps, samples
 from workloads.gaps import Path, at_path, gives, put, symbols_of
 from workloads.in_region import entries_of, write_entry
-from workloads.model import Model, find, models
+from workloads.model import Model
 from workloads.pool import BUILT_IN, Pool, capture, unlike_held
 from workloads.samples import Sample
 from workloads.templates import NO, NONE, YES, Family, digest, family, family_data, side
@@ -36,12 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"requests that are drawn (default: {DRAWS})")
-    asked = parser.parse_args(arguments)
-    for model in [find(name) for name in asked.models] or models().values():
-        for key, group in samples.by_key(_drawn(model, asked.draws)).items():
-            if not asked.stage or group[0].stage.name in asked.stage:
-                _write_filled(key, group)
-        samples.forget()
+    gaps.each_key(parser.parse_args(arguments), _drawn, _write_filled)
     return 0
 
 

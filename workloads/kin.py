@@ -19,7 +19,7 @@ from workloads.pool import BUILT_IN, ENOUGH, Pool, Sample, Ways, counts_of, unli
 from workloads.search import Contradicted, Found, grown_from, prove
 from workloads.shallow import WHOLE, of_whole
 from workloads.templates import NONE, Family, Template, chosen, digest
-from workloads.within import numbered
+from workloads.within import leaves, numbered
 
 PROOFS = 2  # captures that each template has to give and took no part in finding it; one of a larger size comes beside
 MORE = 60  # captures, at most, that tell apart the structures that are one in the other dtype
@@ -120,10 +120,6 @@ def _shifted(tree: Any, by: int) -> Any:
     return [*tree[:5], _shifted(tree[5], by), _shifted(tree[6], by)]
 
 
-def _leaves(tree: Any) -> set[int]:
-    return {tree} if isinstance(tree, int) else _leaves(tree[5]) | _leaves(tree[6])
-
-
 def _drawn_more(pool: Pool, kin: Family, leaf: int) -> None:
     """Draw near the first sample of a structure that too few were drawn of."""
     mine = _of_leaf(pool, kin, leaf)
@@ -160,7 +156,7 @@ def filled(family: Family, other: Family) -> Family:
     if family.places.tolist() != other.places.tolist() or family.fixed.tolist() != other.fixed.tolist():
         return family
     tree = _filled(family.tree, _shifted(other.tree, len(family.templates)))
-    used = sorted(_leaves(tree) - {NONE})
+    used = sorted(leaves(tree) - {NONE})
     made = (*family.templates, *other.templates)
     return replace(family, tree=numbered(tree, used), templates=tuple(made[i] for i in used))
 

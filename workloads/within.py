@@ -76,7 +76,7 @@ def merged(whole: Family, region: Region, part: Family) -> Family:
     inside = _moved(part.tree, to, first)
     tree = pruned(_under(region, inside, whole.tree))
     made = (*whole.templates, *(_lifted(t, to, count) for t in part.templates))
-    used = sorted(_leaves(tree) - {NONE})
+    used = sorted(leaves(tree) - {NONE})
     return Family(whole.places, whole.fixed, numbered(tree, used), tuple(made[i] for i in used))
 
 
@@ -148,8 +148,9 @@ def _moved(tree: Any, to: Sequence[int], first: int) -> Any:
     return [to[symbol], other if other == NONE else to[other], *border, *sides]
 
 
-def _leaves(tree: Any) -> set[int]:
-    return {tree} if isinstance(tree, int) else _leaves(tree[5]) | _leaves(tree[6])
+def leaves(tree: Any) -> set[int]:
+    """The templates that a tree leads to, NONE among them where it leads to none."""
+    return {tree} if isinstance(tree, int) else leaves(tree[5]) | leaves(tree[6])
 
 
 def numbered(tree: Any, used: Sequence[int]) -> Any:

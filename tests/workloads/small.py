@@ -5,16 +5,19 @@ Of one sample its operators are others: no copy is made. Tokens and text change 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
+import pytest
 from pydantic.dataclasses import dataclass
 
 from hwspecs.spec import CONFIG, Quantity
+from workloads import samples
 from workloads.fields import Batch, Dtype, Guidance, passes
-from workloads.model import Model, Stage
+from workloads.model import Model, Stage, models
 from workloads.parts.meta import meta, on_meta
 
 WIDTH = 16
@@ -93,3 +96,12 @@ MODEL = Model(
     libraries=("torch",),
 )
 ONE_BY_ONE = replace(MODEL, id="one-by-one", stages=partial(stages, build=one_by_one))
+
+
+@contextmanager
+def known() -> Iterator[None]:
+    """Have the model among those of framecast meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models(), "small", MODEL)
+        yield
+    samples.forget()

@@ -14,7 +14,6 @@ import pytest
 from tests.workloads import small
 from workloads import holes, kin, samples, templates, unfound
 from workloads.digest import code_of
-from workloads.model import models
 from workloads.pool import Ways
 from workloads.samples import Sample
 from workloads.search import Contradicted, Found, find_family, prove
@@ -33,10 +32,8 @@ def _drawn(dtype: str, seed: int) -> tuple[str, list[Sample]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _known() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models(), "small", small.MODEL)
+    with small.known():
         yield
-    samples.forget()
 
 
 @pytest.fixture(scope="module")

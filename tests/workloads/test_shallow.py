@@ -15,7 +15,6 @@ import pytest
 from tests.workloads import small
 from workloads import gaps, samples, shallow, structure, templates
 from workloads.digest import code_of
-from workloads.model import models
 from workloads.pool import BUILT_IN, ENOUGH, Pool
 from workloads.samples import Sample
 from workloads.search import Contradicted, Found, prove
@@ -33,10 +32,8 @@ def _drawn(dtype: str, seed: int) -> list[Sample]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _known() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models(), "small", small.MODEL)
+    with small.known():
         yield
-    samples.forget()
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,36 @@ def tree(symbols: Ints, labels: Ints, without: int = NONE) -> Any:
     return [symbol, other, modulus, best.low, best.high, *parts]
 
 
+def edges(whole: Any, symbols: Ints, usual: Ints) -> list[int]:
+    """Samples that a wrong condition of a tree would show at: of each condition and side of it, of those that come to it there
+    and lie nearest to its edge, the one most like the usual sample, and the one least like it. The conditions nearest the root
+    come first.
+
+    symbols: (samples, symbols); usual: (symbols,); each sample once.
+    """
+    like = (symbols == usual).sum(axis=1)
+    found: list[int] = []
+    level = [(whole, np.arange(len(symbols)))]
+    while level:
+        below: list[tuple[Any, Ints]] = []
+        for node, here in level:
+            if isinstance(node, int) or not len(here):
+                continue
+            symbol, other, modulus, low, high, *sides = node
+            values = _values(symbols[here], (symbol, other, modulus))
+            for at, beyond, side in (
+                (values <= low, low - values, sides[0]),
+                (values >= high, values - high, sides[1]),
+            ):
+                mine = here[at]
+                if len(mine):
+                    nearest = mine[beyond[at] == beyond[at].min()]
+                    found += [int(nearest[like[nearest].argmax()]), int(nearest[like[nearest].argmin()])]
+                below.append((side, mine))
+        level = below
+    return list(dict.fromkeys(found))
+
+
 def _values(symbols: Ints, feature: Feature) -> Ints:
     symbol, other, modulus = feature
     value = symbols[:, symbol] - (symbols[:, other] if other != NONE else 0)

@@ -312,7 +312,8 @@ def _entry(
     Raises Contradicted.
     """
     twin = None if asked.anew and "fp16" in key else _twin(key, group, entries)
-    if twin is not None and (whole.tree == NONE or region == Region((), ())):
+    before = entries.get(digest(key), {}).get("like")
+    if twin is not None and (whole.tree == NONE or region == Region((), ()) or before == twin["like"]):
         return twin
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}

@@ -117,9 +117,9 @@ def find_family(
 def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
     """A family from what is held and what was captured to surprise it: see `find_family`."""
     grown, rng = _grow(pool, whole), random.Random(SEED)
-    pool.add(pool.ways.near(pool.samples[pool.usual], rng))
     for _ in range(SURPRISES):
         family = grown.family
+        pool.add(pool.ways.near(pool.samples[pool.usual], rng))
         wanted = [*unlike_held(pool, unlike), *_on_edges(pool, family, rng)]
         expected = {i: chosen(family.tree, pool.symbols[i]) for i in wanted}
         pool.capture(expected)

@@ -40,7 +40,7 @@ def test_a_table_is_a_request_that_the_model_takes_and_its_size_has_templates_of
 def _symbols(family: Family, sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     found = family.symbols(sample.signature.numbers)
     assert found is not None
-    return found  # type: ignore[return-value]
+    return found
 
 
 def test_samples_at_a_table_are_left_out_but_where_they_are_asked_for() -> None:

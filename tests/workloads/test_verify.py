@@ -71,7 +71,7 @@ def test_usual_requests_are_those_beside_the_default_one() -> None:
         {"frames": 8},
         {"height": 1024, "width": 512, "guidance": False},
     ):
-        assert replace(own, **fields) in found  # type: ignore[arg-type]
+        assert replace(own, **fields) in found
     assert all(request.height == request.width for request in samples.usual(find("dit-xl-2")))
     dtypes = {s.request.dtype for s in samples.in_every_dtype(find("latte"), found[:1])}
     assert dtypes == set(samples.DTYPES)

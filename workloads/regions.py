@@ -88,7 +88,10 @@ OWN = {
         f"--from batch=4 --from frames=73 {_DECODER} --far --draws 500",  # of many stretches, met too rarely among all
         _AS_LONG,
     ),
-    "latte": ("height=512 width=512 --stage transformer",),
+    "latte": (
+        "height=512 width=512 --stage transformer",
+        "batch=1 guidance=false height=512 width=512 --stage transformer",
+    ),
     "mochi": (_ONE_BY_ONE, _DECODER),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": ("height=1024 width=1024 --stage transformer",),

@@ -63,6 +63,7 @@ _AS_LONG = "--several --stage transformer --shallow --from frames=13 --from heig
 # Of a transformer that takes its samples one by one: a loop, which a sample alone does not have. Four latents along each axis.
 _ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from height=32 --from width=32 --draws 60"
 _FOUR_LATENTS = "--stage transformer --shallow --from frames=9 --from height=32 --from width=32"  # along each side
+_ALL = "--stage transformer --shallow"  # of requests of all sizes, but for that of a table
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -89,13 +90,14 @@ OWN = {
         _AS_LONG,
     ),
     "latte": (
+        _ALL,
         "height=512 width=512 --stage transformer",
         "batch=1 guidance=false height=512 width=512 --stage transformer",
     ),
     "mochi": (_ONE_BY_ONE, _DECODER),
     "phenaki": ("--several --stage video_decoder",),
-    "pixart-alpha": ("height=1024 width=1024 --stage transformer",),
-    "sd3-medium": ("width=3072 --stage transformer",),
+    "pixart-alpha": (_ALL, "height=1024 width=1024 --stage transformer",),
+    "sd3-medium": (_ALL, "width=3072 --stage transformer",),
 }
 
 

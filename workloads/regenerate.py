@@ -87,8 +87,8 @@ def _of_functions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
 def _of_regions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
     """A part for every region of the models."""
     for model in wanted:
-        stages = [s for dtype in samples.DTYPES for s in samples.of_request(model, model.request(dtype=dtype))]
         for region in regions.regions_of(model, *(() if more else ("--kept",))):
+            stages = samples.in_every_dtype(model, [model.request(**regions.fields_of(region.fields))])
             mine = samples.by_key(s for s in stages if not region.stage or s.stage.name in region.stage)
             functions = tuple(dict.fromkeys(group[0].signature.function for group in mine.values()))
             calls = sum(_calls(group[0].signature.function, key, group) for key, group in mine.items())

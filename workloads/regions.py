@@ -63,6 +63,7 @@ _AS_LONG = "--several --stage transformer --shallow --from frames=13 --from heig
 # Of a transformer that takes its samples one by one: a loop, which a sample alone does not have. Four latents along each axis.
 _ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from height=32 --from width=32 --draws 60"
 _FOUR_LATENTS = "--stage transformer --shallow --from frames=9 --from height=32 --from width=32"  # along each side
+_IMAGE = "--from height=128 --from width=128"  # the same of images
 _ALL = "--stage transformer --shallow"  # of requests of all sizes, but for that of a table
 ALONE = {
     "animatediff": _NO_LESS,
@@ -94,10 +95,18 @@ OWN = {
         "height=512 width=512 --stage transformer",
         "batch=1 guidance=false height=512 width=512 --stage transformer",
     ),
+    "ltx-video": ("batch=1 guidance=false --stage transformer --shallow",),
     "mochi": (_ONE_BY_ONE, _DECODER),
     "phenaki": ("--several --stage video_decoder",),
-    "pixart-alpha": (_ALL, "height=1024 width=1024 --stage transformer",),
-    "sd3-medium": (_ALL, "width=3072 --stage transformer",),
+    "pixart-alpha": (
+        _ALL,
+        "height=1024 width=1024 --stage transformer",
+    ),
+    "production-latent": (f"batch=1 guidance=false --stage unet {_IMAGE}",),
+    "sd3-medium": (
+        _ALL,
+        "width=3072 --stage transformer",
+    ),
 }
 
 
@@ -114,7 +123,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(done) else 1
 
 
-def _fields(given: Sequence[str]) -> dict[str, Any]:
+def fields_of(given: Sequence[str]) -> dict[str, Any]:
+    """Values by name of FIELD=VALUE."""
     return {name: yaml.safe_load(value) for name, _, value in (f.partition("=") for f in given)}
 
 
@@ -164,7 +174,7 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
 
     With --kept also where a search is known to find none.
     """
-    fixed, floor = _fields(asked.fields), _fields(asked.floor)
+    fixed, floor = fields_of(asked.fields), fields_of(asked.floor)
     kept = _kept(model, asked, fixed, floor) if asked.kept else None
     if kept is not None and all(kept.values()):
         return True
@@ -271,7 +281,7 @@ def _extended(
     if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
         mine, distant = [*mine, *distant[1:]], distant[:1]
     least = least_of(whole, mine) if asked.floor else asked.least
-    but = tables.at_table(model, whole, key, _fields(asked.fields))
+    but = tables.at_table(model, whole, key, fields_of(asked.fields))
     region = above(replace(within(whole, numbers_of(mine)), several=asked.several, but=but), whole, least)
     agreed = agreeing(whole, [mine[0], *picked(whole, checks, random.Random(0))])
     held = not asked.anew and agreed and len(covered(whole, mine)) == len(mine)

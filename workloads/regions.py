@@ -80,6 +80,7 @@ OWN = {
         "height=480 width=720 frames=49 --stage transformer",
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         _DECODER,
+        "batch=1 frames=13 --stage vae_decoder",  # one sample of four latents, in fp32 another structure than of five
     ),
     "cogvideox-5b": ("--several --shallow --stage transformer",),
     "flux.1-dev": ("--several --shallow --stage transformer --draws 60",),

@@ -38,9 +38,13 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    changes with the numbers it looks for the border (a threshold, divisibility, two equal numbers) and captures on both sides
    of it; what lies between two captures of different structures is left out. Of a structure that was met too rarely it draws
    more requests that share some of the numbers. Where another condition tells the captures apart as well, it captures where
-   the two disagree. A decoder that takes a clip a few frames at a time has one structure for all lengths: what is repeated is
-   kept once, with an expression for how often; a template also gets the sizes of other structures that it gives exactly (a
-   loop that runs once, or never);
+   the two disagree. Divisibility, and two equal numbers, are conditions only where at least three values speak for them: one
+   value alone (the size of a table) is parted by thresholds. Before a tree is taken, requests that share numbers with the
+   default one are drawn, and of each condition and side of it those that lie nearest to its edge are captured: the one most
+   like the default, the one least like it, and one that differs from it in that number; while one of them is not as the tree
+   says, the search goes on with it. A decoder that takes a clip a few frames at a time has one structure for all lengths: what
+   is repeated is kept once, with an expression for how often; a template also gets the sizes of other structures that it gives
+   exactly (a loop that runs once, or never);
 3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
    g (a m + b) or a m + b m' or a m + b m' + c, with products of the stage's numbers, of such numbers halved and rounded, padded,
    or the rest of a division. A size that has none and takes a few values alone is made part of the structure; one that is the
@@ -54,11 +58,12 @@ structures seven captures in the key's own dtype make a template, and two others
 seven are several structures (a cast or copy that the other dtype has everywhere), what parts them is searched for there alone;
 a structure that is not proven has no template. That takes some ten captures a structure.
 
-Templates that are there are proven with the code of today, which takes three captures a key, and stay; `--more` searches again
-where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL ...]` captures at sizes
-that lie between two structures, at any size and at the default one, halves what is open, and moves the border: decoders of
-images change theirs at 64 at once. `python -m workloads.holes [MODEL ...]` captures where no template was found, and takes one
-that was found elsewhere where it gives all of them.
+Templates that are there are proven with the code of today, which takes three captures a key, and stay: of those that cover
+nothing that was drawn a usual request is captured, and where no capture could be compared they are found anew, never kept.
+`--more` searches again where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL
+...]` captures at sizes that lie between two structures, at any size and at the default one, halves what is open, and moves the
+border: decoders of images change theirs at 64 at once. `python -m workloads.holes [MODEL ...]` captures where no template was
+found, and takes one that was found elsewhere where it gives all of them.
 
 The command says what is to do, how long that takes about, and after each part (a key, or a region below) how long is left. It
 can be stopped: a journal in the cache folder holds the parts that are done with the digests of code and files, and the same
@@ -68,19 +73,23 @@ proven, or known not to be found. For all models it has 231 parts and some 1.8 m
 on a quiet core by its own estimate. Seen on two cores beside up to six processes: `dit-xl-2` 163 s and `llama-2-7b` 216 s to the
 end, of which drawing requests takes a minute; all 27 models in one command, 228 of 235 parts in 66 minutes (HunyuanVideo,
 Mochi and CogVideoX among them), of which 1,000 s went to one region of PixArt-α; then it was stopped, with regions of the last
-models left. Captures contradicted what was stored of Latte (its table of positions), and of PixArt-α and SD3 for images 16
-pixels wide or high, where there are no templates now.
+models left.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
-copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such requests
-are captured, the least values of every other number among them; the templates have to give a dozen captures at values that none
-was found at, and what is found is stored under the condition that the number is 1. The size that a table of positions was made
-for (PixArt-α at 1024 x 1024, CogVideoX 2B at 480 x 720 and 49 frames) is another such region. A region may begin at a least
+copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such
+requests are captured, the least values of every other number among them; the templates have to give a dozen captures at values
+that none was found at, and what is found is stored under the condition that the number is 1. A region may begin at a least
 value: below five frames, or latents a side, ModelScope's UNet of one sample has another sequence of operators wherever numbers
 are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
 Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
 as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
 a dozen others.
+
+The size that a table of positions was made for is another such region: there the stage makes no table (PixArt-α at 1024 x
+1024, Latte at 512 x 512, CogVideoX 2B at 480 x 720 and 49 frames), or takes it in whole rows and makes no copy (SD3 at a width
+of 3072). `workloads/tables.py` says which. Requests there are kept out of every other search, and what that finds does not
+hold there; else a handful of captures that share a side with the table make up conditions (Latte's templates were wrong at 512
+x 256, and those of PixArt-α had holes at squares whose latents 16 divides).
 
 Mochi's attention takes its samples one after the other, so that each number of them is another sequence of operators. What
 repeats is kept once, as in a decoder that takes a clip a few frames at a time: one template holds for any number of samples
@@ -100,6 +109,20 @@ nothing cut (`Stage.uncut`), and the library's own rule, some lines of arithmeti
 gives. So they hold for any number of pieces and of clips. Templates are proven, and tests compare them, after the cut, with
 captures of what the library runs. Where the rule leaves pieces of fewer frames than a convolution takes, the library itself
 fails, and framecast says so in a line.
+
+`python -m workloads.verify [MODEL ...]` looks for a template that is wrong: it captures, of every key, stages drawn anew (the
+smallest, and others), stages of requests that users make beside the default one (one thing changed: batch, guidance, 256 to 1024
+pixels a side, square or not, half or twice the frames; then two), and stages on both sides of the conditions by which a template
+is chosen; `--usual`, `--edges` and `--seed` say how many and which. With `--mend` what is contradicted is taken out.
+
+So the transformers of nine models that have a table of positions, or that captures had contradicted before, were compared with
+1,092 captures (seeds 2 and 7; Latte, PixArt-α, SD3, DiT, FLUX, CogVideoX 2B and 5B, Wan, HunyuanVideo), and the decoders of
+five of them with 162. Two were not as their templates say: Latte's transformer at 16 x 16 pixels, and CogVideoX's decoder in
+fp32 of one clip of 13 frames, at any size; by hand, SD3's transformer at its table's width of 3072. They have templates that
+hold there now. The transformers of Latte, PixArt-α and SD3 were searched for anew without their tables: one template for each
+way in which samples, frames or sides are 1, at every size and in every dtype but for corners of Latte (16 pixels and a frame;
+one frame of several samples at 512 x 512 in fp32). PixArt-α and SD3 took two minutes each, Latte twenty. Of 267 captures at
+other draws of these three and LTX-Video (seed 11) none differs.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

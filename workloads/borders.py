@@ -13,6 +13,7 @@ from workloads.kind import Ints
 from workloads.templates import NONE
 
 MODULI = (2, 3, 4, 8, 16)
+DISTINCT = 3  # values of a number that speak for divisibility, or for two equal ones: one alone is any condition's
 Feature: TypeAlias = tuple[int, int, int]  # symbol, other symbol, modulus: NONE, NONE, 0 where there is none
 
 
@@ -42,6 +43,41 @@ def tree(symbols: Ints, labels: Ints, without: int = NONE) -> Any:
     return [symbol, other, modulus, best.low, best.high, *parts]
 
 
+def edges(whole: Any, symbols: Ints, usual: Ints) -> list[int]:
+    """Samples that a wrong condition of a tree would show at: for each condition and side of it, of those that come to it there
+    and lie nearest to its edge, see `_beside`. The conditions nearest the root come first.
+
+    symbols: (samples, symbols); usual: (symbols,), of the most usual sample. Returns positions of samples, each once.
+    """
+    found: list[int] = []
+    level = [(whole, np.arange(len(symbols)))]
+    while level:
+        below: list[tuple[Any, Ints]] = []
+        for node, here in level:
+            if isinstance(node, int) or not len(here):
+                continue
+            symbol, other, modulus, low, high, *sides = node
+            values = _values(symbols[here], (symbol, other, modulus))
+            for mine, beyond, side in (
+                (here[values <= low], low - values[values <= low], sides[0]),
+                (here[values >= high], values[values >= high] - high, sides[1]),
+            ):
+                if len(mine):
+                    found += _beside(mine[beyond == beyond.min()], symbols, usual, symbol)
+                below.append((side, mine))
+        level = below
+    return list(dict.fromkeys(found))
+
+
+def _beside(nearest: Ints, symbols: Ints, usual: Ints, symbol: int) -> list[int]:
+    """Of some samples the one most like the usual, the one least like it, and of those whose value of the condition's symbol is
+    another than the usual the one that is most like it else."""
+    like = (symbols[nearest] == usual).sum(axis=1)
+    others = np.flatnonzero(symbols[nearest, symbol] != usual[symbol])
+    chosen = [like.argmax(), like.argmin(), *([others[like[others].argmax()]] if len(others) else [])]
+    return [int(nearest[i]) for i in chosen]
+
+
 def _values(symbols: Ints, feature: Feature) -> Ints:
     symbol, other, modulus = feature
     value = symbols[:, symbol] - (symbols[:, other] if other != NONE else 0)
@@ -50,7 +86,10 @@ def _values(symbols: Ints, feature: Feature) -> Ints:
 
 
 def _splits(symbols: Ints, labels: Ints) -> Iterator[_Split]:
-    """Simple ones first: thresholds from the least, divisibility, equality of two symbols."""
+    """Simple ones first: thresholds from the least, divisibility, equality of two symbols.
+
+    A number that has one value alone where it is divided (the size of a table), or a second, is parted by thresholds.
+    """
     count = symbols.shape[1]
     for symbol in range(count):
         feature = (symbol, NONE, 0)
@@ -62,7 +101,7 @@ def _splits(symbols: Ints, labels: Ints) -> Iterator[_Split]:
     features += [(s, o, 0) for s in range(count) for o in range(s)]
     for feature in features:
         zero = _values(symbols, feature) == 0
-        if zero.any() and not zero.all():
+        if not zero.all() and len(np.unique(symbols[zero, feature[0]])) >= DISTINCT:
             yield _Split(feature, 0, 1, _disorder(labels, zero))
 
 

@@ -29,14 +29,13 @@ def write_entry(function: str, entries: dict[str, Any], name: str) -> None:
     templates.write(file_of(function), {"function": function, "families": entries})
 
 
-def agrees(whole: Family, found: Sequence[Sample]) -> bool:
-    """Whether a family contradicts no capture: not where a region that was found later lies over another."""
+def agreeing(whole: Family, found: Sequence[Sample]) -> int | None:
+    """How many captures are as a family says, None where it contradicts one: a region that was found later lies over another."""
     try:
-        prove(whole, found)
+        return prove(whole, found)
     except Contradicted as error:
         print(f"  found anew: {error}", flush=True)
-        return False
-    return True
+        return None
 
 
 def without_wrong(whole: Family, region: Region, checks: Sequence[Sample]) -> Family:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from hwspecs.errors import FramecastError
-from workloads import samples, templates
+from workloads import samples, tables, templates
 from workloads.kind import Ints
 from workloads.signature import Signature
 from workloads.structure import Form, Split, form
@@ -54,7 +54,9 @@ class Ways:
 
 
 BUILT_IN = Ways(
-    proof=lambda sample: samples.captured(sample), whole=lambda sample, trace: templates.whole(sample.stage, trace)
+    near=tables.siblings,
+    proof=lambda sample: samples.captured(sample),
+    whole=lambda sample, trace: templates.whole(sample.stage, trace),
 )
 
 

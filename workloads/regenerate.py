@@ -22,10 +22,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 from hwspecs.errors import FramecastError
-from workloads import regions, rounds, samples, templates, unfound
+from workloads import regions, rounds, samples, tables, templates, unfound
 from workloads.digest import code_of
 from workloads.kin import filled, find_kin, kin_of
 from workloads.model import Model, find, models
@@ -33,11 +34,12 @@ from workloads.pool import BUILT_IN
 from workloads.rounds import Part
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, Found, find_family, prove
-from workloads.templates import digest, file_of
+from workloads.templates import Family, digest, file_of
 
 MOST = 0.9  # of the drawn sizes: a family that covers less is found anew
 CAPTURES = 400  # of a search, at most
 SEARCH = 40  # captures that a search takes, about: for the estimate
+TRIED = 12  # captures, at most, for one that can be compared with an entry that covers nothing drawn
 CALLS = 1000  # of a capture that no template says the calls of: for the estimate
 Groups: TypeAlias = Mapping[str, Sequence[Sample]]  # by key
 
@@ -68,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _of_functions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
     """A part for every key of every function that the models use."""
-    pools = samples.pool(models().values(), random.Random(0), large=False)
+    drawn = samples.pool(models().values(), random.Random(0), large=False)
+    pools = {f: {key: tables.usual_first(group) for key, group in keys.items()} for f, keys in drawn.items()}
     beyond = samples.pool(models().values(), random.Random(1), large=True)
     functions = dict.fromkeys(s.signature.function for m in wanted for s in samples.of_request(m, m.request()))
     functions.update(dict.fromkeys(f for f in pools if any(_drawn_of(m.id, pools[f]) for m in wanted)))
@@ -84,8 +87,8 @@ def _of_functions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
 def _of_regions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
     """A part for every region of the models."""
     for model in wanted:
-        stages = [s for dtype in samples.DTYPES for s in samples.of_request(model, model.request(dtype=dtype))]
         for region in regions.regions_of(model, *(() if more else ("--kept",))):
+            stages = samples.in_every_dtype(model, [model.request(**regions.fields_of(region.fields))])
             mine = samples.by_key(s for s in stages if not region.stage or s.stage.name in region.stage)
             functions = tuple(dict.fromkeys(group[0].signature.function for group in mine.values()))
             calls = sum(_calls(group[0].signature.function, key, group) for key, group in mine.items())
@@ -183,12 +186,26 @@ def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict
     family = templates.family(entry, entries)
     covered = [s for s in group if family.at(s.signature.numbers) is not None]
     try:
-        proven = prove(family, covered[:PROOFS])
+        proven = prove(family, covered[:PROOFS]) or _proven_elsewhere(family, key, group[0])
     except Contradicted as error:
         print(f"  found anew: {error}", flush=True)
         return None
+    if not proven:
+        print("  found anew: no capture could be compared", flush=True)
+        return None
     print(f"  {key[:100]}: {len(covered)} of {len(group)} drawn sizes, {proven} captures agree", flush=True)
     return entry
+
+
+def _proven_elsewhere(family: Family, key: str, sample: Sample) -> int:
+    """1 where a capture near a sample's request, or of a usual one, is as a family says; 0 where none could be compared.
+
+    Raises Contradicted.
+    """
+    usual = samples.in_every_dtype(find(sample.model), samples.usual(find(sample.model)))
+    found = chain(usual, samples.siblings(sample, random.Random(0)))
+    held = (s for s in found if s.signature.key == key and family.at(s.signature.numbers) is not None)
+    return next((1 for s in islice(held, TRIED) if prove(family, [s])), 0)
 
 
 def _alias(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -231,7 +248,8 @@ def _found(
     own = templates.family(entries[digest(key)], entries) if digest(key) in entries else None
     search = partial(find_family, keys[key], far, own, replace(BUILT_IN, most=CAPTURES))
     found = _by_kin(key, keys, far, entries) or search()
-    family = found.family if held is None else filled(found.family, templates.family(held, entries))
+    new = tables.without(found.family, key, dict.fromkeys(s.model for s in keys[key]))
+    family = new if held is None else filled(new, templates.family(held, entries))
     count, share = len(family.templates), f"{found.covered} of {found.drawn}"
     print(f"  {key[:100]}: {count} structures, {share} drawn sizes", flush=True)
     return {"key": key[:200], **templates.family_data(family)}

@@ -23,11 +23,11 @@ import yaml
 from pydantic import ValidationError
 
 from hwspecs.errors import FramecastError
-from workloads import samples, templates, unfound
+from workloads import samples, tables, templates, unfound
 from workloads.digest import code_of
 from workloads.in_region import (
     above,
-    agrees,
+    agreeing,
     at_least,
     entries_of,
     least_of,
@@ -63,6 +63,8 @@ _AS_LONG = "--several --stage transformer --shallow --from frames=13 --from heig
 # Of a transformer that takes its samples one by one: a loop, which a sample alone does not have. Four latents along each axis.
 _ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from height=32 --from width=32 --draws 60"
 _FOUR_LATENTS = "--stage transformer --shallow --from frames=9 --from height=32 --from width=32"  # along each side
+_IMAGE = "--from height=128 --from width=128"  # the same of images
+_ALL = "--stage transformer --shallow"  # of requests of all sizes, but for that of a table
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -78,6 +80,7 @@ OWN = {
         "height=480 width=720 frames=49 --stage transformer",
         "batch=1 guidance=false height=480 width=720 frames=49 --stage transformer",
         _DECODER,
+        "batch=1 frames=13 --stage vae_decoder",  # one sample of four latents, in fp32 another structure than of five
     ),
     "cogvideox-5b": ("--several --shallow --stage transformer",),
     "flux.1-dev": ("--several --shallow --stage transformer --draws 60",),
@@ -88,12 +91,24 @@ OWN = {
         f"--from batch=4 --from frames=73 {_DECODER} --far --draws 500",  # of many stretches, met too rarely among all
         _AS_LONG,
     ),
+    "latte": (
+        _ALL,
+        "height=512 width=512 --stage transformer",
+        "batch=1 guidance=false height=512 width=512 --stage transformer",
+    ),
+    "ltx-video": ("batch=1 guidance=false --stage transformer --shallow",),
     "mochi": (_ONE_BY_ONE, _DECODER),
     "phenaki": ("--several --stage video_decoder",),
-    "pixart-alpha": ("height=1024 width=1024 --stage transformer", "height=768 width=768 --stage transformer"),
+    "pixart-alpha": (
+        _ALL,
+        "height=1024 width=1024 --stage transformer",
+    ),
+    "production-latent": (f"batch=1 guidance=false --stage unet {_IMAGE}",),
+    "sd3-medium": (
+        _ALL,
+        "width=3072 --stage transformer",
+    ),
 }
-# Requests at the size of a model's table of positions, which no other region of its transformer holds: it makes none there.
-TABLES = {"cogvideox-2b": {"height": 480, "width": 720, "frames": 49}, "pixart-alpha": {"height": 1024, "width": 1024}}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,7 +124,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(done) else 1
 
 
-def _fields(given: Sequence[str]) -> dict[str, Any]:
+def fields_of(given: Sequence[str]) -> dict[str, Any]:
+    """Values by name of FIELD=VALUE."""
     return {name: yaml.safe_load(value) for name, _, value in (f.partition("=") for f in given)}
 
 
@@ -159,7 +175,7 @@ def extended(model: Model, asked: argparse.Namespace) -> bool:
 
     With --kept also where a search is known to find none.
     """
-    fixed, floor = _fields(asked.fields), _fields(asked.floor)
+    fixed, floor = fields_of(asked.fields), fields_of(asked.floor)
     kept = _kept(model, asked, fixed, floor) if asked.kept else None
     if kept is not None and all(kept.values()):
         return True
@@ -209,9 +225,10 @@ def _kept_key(model: Model, key: str, group: list[Sample], asked: argparse.Names
             print(f"  {key[:100]}: none, as is known: {why}", flush=True)
         return why is not None
     picked_ = [mine[0], *picked(whole, mine[1:], random.Random(0))][:KEPT_CAPTURES]
-    if not agrees(whole, picked_):
+    agreed = agreeing(whole, picked_)
+    if not agreed:
         return False
-    print(f"  {key[:100]}: {len(covered(whole, mine))} of {len(mine)} drawn, {len(picked_)} captures agree", flush=True)
+    print(f"  {key[:100]}: {len(covered(whole, mine))} of {len(mine)} drawn, {agreed} captures agree", flush=True)
     write_entry(function, entries, digest(key))
     return True
 
@@ -220,7 +237,7 @@ def _at_floor(model: Model, fixed: Mapping[str, Any], floor: Mapping[str, int]) 
     """Requests of two batches with one of the fields at the least that is asked for, and with all: the region begins there."""
     for chosen in [{name: value} for name, value in floor.items()] + [dict(floor)] * bool(floor):
         for batch in ({}, SEVERAL):
-            yield from _in_every_dtype(model, model.request(**{**batch, **fixed, **chosen}))
+            yield from samples.in_every_dtype(model, [model.request(**{**batch, **fixed, **chosen})])
 
 
 def _keep(groups: dict[str, list[Sample]], floor: Mapping[str, int]) -> None:
@@ -243,37 +260,10 @@ def _groups(
     model: Model, fixed: Mapping[str, Any], draws: int, rng: random.Random, *, large: bool, edges: bool = True
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first. edges: the least values of every number among them."""
-    first = [] if large else list(_in_every_dtype(model, model.request(**fixed)))
-    least = (
-        [] if large or not edges else [s for r in samples.least(model, rng, **fixed) for s in _in_every_dtype(model, r)]
-    )
+    first = [] if large else list(samples.in_every_dtype(model, [model.request(**fixed)]))
+    least = [] if large or not edges else list(samples.in_every_dtype(model, samples.least(model, rng, **fixed)))
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
-    table = _table(model, fixed)
-    return samples.by_key(s for s in (*first, *drawn, *least) if not table or not _is_of(s, table))
-
-
-def _table(model: Model, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fields at the size of a model's table, where that is not what is asked for."""
-    table = TABLES.get(model.id, {})
-    return {} if all(fixed.get(name) == value for name, value in table.items()) else table
-
-
-def _at_table(model: Model, whole: Family, key: str, fixed: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
-    """The values that symbols of a key have there: its templates are found by themselves, and stay."""
-    table = _table(model, fixed)
-    batches = range(1, 3) if table else ()
-    found = [s for n in batches for s in _in_every_dtype(model, model.request(**table, batch=n)) if _is_of(s, table)]
-    mine = [s for s in found if s.signature.key == key and whole.symbols(s.signature.numbers) is not None]
-    return within(whole, numbers_of(mine)).values if mine else ()
-
-
-def _is_of(sample: Sample, table: Mapping[str, Any]) -> bool:
-    return sample.stage.name == "transformer" and all(getattr(sample.request, n) == value for n, value in table.items())
-
-
-def _in_every_dtype(model: Model, request: Any) -> Iterator[samples.Sample]:
-    for dtype in samples.DTYPES:
-        yield from samples.of_request(model, replace(request, dtype=dtype))
+    return samples.by_key(tables.beside((*first, *drawn, *least), fixed))
 
 
 def _extended(
@@ -292,10 +282,10 @@ def _extended(
     if len(mine) < 2 * ENOUGH:  # little varies: what lies beyond takes part, but for one
         mine, distant = [*mine, *distant[1:]], distant[:1]
     least = least_of(whole, mine) if asked.floor else asked.least
-    but = _at_table(model, whole, key, _fields(asked.fields))
+    but = tables.at_table(model, whole, key, fields_of(asked.fields))
     region = above(replace(within(whole, numbers_of(mine)), several=asked.several, but=but), whole, least)
-    right = agrees(whole, [mine[0], *picked(whole, checks, random.Random(0))])
-    held = not asked.anew and right and len(covered(whole, mine)) == len(mine)
+    agreed = agreeing(whole, [mine[0], *picked(whole, checks, random.Random(0))])
+    held = not asked.anew and agreed and len(covered(whole, mine)) == len(mine)
     try:
         if not held:
             entries[name] = _entry(whole, region, key, mine, distant, entries, asked)
@@ -307,7 +297,7 @@ def _extended(
     except Contradicted as error:
         print(f"  {key[:100]}: {error}", file=sys.stderr)
         unfound.record(unfound.name_of(key, title(asked)), key, code_of(function), str(error))
-        if stored and not right:
+        if stored and agreed is None:
             none = merged(whole, region, Family(whole.places, whole.fixed, NONE, ()))
             write_entry(function, {**entries, name: {"key": key[:200], **templates.family_data(none)}}, name)
         return False
@@ -338,7 +328,8 @@ def _entry(
     Raises Contradicted.
     """
     twin = None if asked.anew and "fp16" in key else _twin(key, group, entries)
-    if twin is not None and (whole.tree == NONE or region == Region((), ())):
+    before = entries.get(digest(key), {}).get("like")
+    if twin is not None and (whole.tree == NONE or region == Region((), ()) or before == twin["like"]):
         return twin
     if twin is not None:
         return {"key": key[:200], **templates.family_data(merged(whole, region, templates.family(twin, entries)))}

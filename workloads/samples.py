@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 from typing import Any, Literal, get_args, get_origin
 
 from hwspecs import spec
@@ -35,6 +35,8 @@ DRAWS, LARGE_DRAWS = (
     200,
     40,
 )  # requests drawn of a model for `pool`; and at sizes beyond those that templates are found at
+SIDES = (256, 512, 768, 1024)  # pixels of a side that users ask for
+BATCHES = (1, 2, 4)  # images or clips that users ask for at a time
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
 
 
@@ -103,6 +105,44 @@ def least(model: Model, rng: random.Random, **fixed: Any) -> Iterator[Any]:
             start = {name: progression(model, name) for name in chosen}
             known = {name: first + step * (rng.random() < NEXT) for name, (first, step) in start.items()}
             yield from islice(requests(model, rng, **{**known, **fixed}), 1)
+
+
+def usual(model: Model) -> Iterator[Any]:
+    """The default request and those beside it that users ask for, without any drawn at random.
+
+    First one thing changed: the size (SIDES, square, and one side alone), the batch, another number to about half or twice, a
+    choice; then the size with the batch and with the choices. `dtype` stays: see `in_every_dtype`.
+    """
+    own = model.request()
+    whole = [f.path for f in spec.fields(model.request) if _counts(model, f)]
+    sides = [name for name in ("height", "width") if name in whole]
+    sizes: list[dict[str, Any]] = [dict.fromkeys(sides, side) for side in SIDES if sides]
+    sizes += [{name: side} for name in sides for side in SIDES] if len(sides) > 1 else []
+    others: list[dict[str, Any]] = [{"batch": n} for n in BATCHES if "batch" in whole]
+    others += [
+        {name: _near_value(model, name, getattr(own, name) * times)}
+        for name in whole
+        if name not in (*sides, "batch")
+        for times in (0.5, 2)
+    ]
+    for f in spec.fields(model.request):
+        if f.path != "dtype" and type(value := getattr(own, f.path, None)) in (bool, str):
+            choices = (not value,) if isinstance(value, bool) else get_args(f.type)
+            others += [{f.path: c} for c in choices if c != value]
+    changes = [{}, *sizes, *others, *({**a, **b} for a in sizes for b in others)]
+    yield from (r for change in changes if (r := valid(model, change)) is not None)
+
+
+def in_every_dtype(model: Model, found: Iterable[Any]) -> Iterator[Sample]:
+    """The stages of requests, each in every dtype."""
+    for request, dtype in product(found, DTYPES):
+        yield from of_request(model, replace(request, dtype=dtype))
+
+
+def _near_value(model: Model, name: str, value: float) -> int:
+    """The value nearest to one that a whole number of a request may have."""
+    first, step = progression(model, name)
+    return first + step * max(0, round((value - first) / step))
 
 
 def _counts(model: Model, field: spec.Field) -> bool:

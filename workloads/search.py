@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workloads.borders import tree
+from workloads.borders import edges, tree
 from workloads.join import join
 from workloads.looped import Looped
 from workloads.pool import (
@@ -36,7 +36,8 @@ A_ROUND = 3 * MORE  # captures in a round, at most
 PROOFS = 3  # captures of a key that a template must give and took no part in finding it
 LARGE = 1  # of the proofs, at sizes beyond those that it was found at
 FEW = 4  # values of a count, at most, that may each be a structure
-SURPRISES = 9  # times that samples unlike those held are captured
+SURPRISES = 9  # times that samples unlike those held, or beside conditions, are captured
+EDGES = 12  # of these, beside the conditions of a tree
 ATTEMPTS = 3  # at templates that proofs do not contradict
 SEED = 2  # of the draws near a rare structure
 
@@ -73,8 +74,9 @@ def find_family(
     """The family of a key from its samples, the most usual first. Raises Contradicted where proofs keep failing.
 
     like: of a key that differs in the dtype; the first captures are then some of each of its structures.
-    unlike: samples, as unlike those captured as there are, that the templates have to give before others prove them; while they
-        do not give them all, they are searched for anew, with these and as many more.
+    unlike: samples, as unlike those captured as there are, that the templates have to give before others prove them, as well as
+        those beside the conditions of the tree, some like the most usual sample but for a number; while they do not give them
+        all, they are searched for anew, with these and as many more.
     """
     hints = min(s.signature.hints for s in group)
     places, fixed = places_of(np.array([s.signature.numbers for s in group], dtype=np.int64))
@@ -114,16 +116,27 @@ def find_family(
 
 def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
     """A family from what is held and what was captured to surprise it: see `find_family`."""
-    grown = _grow(pool, whole)
-    for _ in range(SURPRISES if unlike else 0):
+    grown, rng = _grow(pool, whole), random.Random(SEED)
+    for _ in range(SURPRISES):
         family = grown.family
-        expected = {i: chosen(family.tree, pool.symbols[i]) for i in unlike_held(pool, unlike)}
+        pool.add(pool.ways.near(pool.samples[pool.usual], rng))
+        wanted = [*unlike_held(pool, unlike), *_on_edges(pool, family, rng)]
+        expected = {i: chosen(family.tree, pool.symbols[i]) for i in wanted}
         pool.capture(expected)
         given = (leaf == NONE or gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i])
         if all(given):
             break
         grown = _grow(pool, whole)
     return grown.family
+
+
+def _on_edges(pool: Pool, family: Family, rng: random.Random) -> list[int]:
+    """Samples, not captured, at which a wrong condition of a family would show: see `workloads.borders.edges`."""
+    rest = [i for i in pool.rest if chosen(family.tree, pool.symbols[i]) != NONE]
+    if not rest:
+        return []
+    found = edges(family.tree, np.array([pool.symbols[i] for i in rest]), pool.symbols[pool.usual])
+    return [rest[i] for i in rng.sample(found, min(EDGES, len(found)))]
 
 
 def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int:

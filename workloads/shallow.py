@@ -20,6 +20,7 @@ from workloads.looped import Looped
 from workloads.model import Stage
 from workloads.pool import BUILT_IN, ENOUGH, Pool, Sample, Ways, counts_of, unlike_held
 from workloads.search import PROOFS, Contradicted, Found, find_family, gives, prove
+from workloads.signature import signature
 from workloads.structure import Form, template
 from workloads.templates import NONE, Family, Template, chosen
 from workloads.trace import Trace
@@ -103,7 +104,8 @@ _MODULES: dict[Any, Any] = {}
 
 
 def _cut_once(stage: Stage, sample: samples.Sample) -> Callable[[], Any]:
-    key = sample.signature.module
+    own = signature(stage, sample.frames)  # at other frames a stage may be of another module
+    key = sample.signature.module if own is None else own.module
 
     def build() -> Any:
         if key not in _MODULES:

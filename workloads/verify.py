@@ -1,10 +1,11 @@
 """`python -m workloads.verify [--seed N] [--far] [--mend] [MODEL ...]`: hold stored templates against fresh captures.
 
 `workloads.regenerate` proves a template at a few requests. This looks for one that is wrong elsewhere, at requests drawn anew: of
-every key it captures the smallest stages that were drawn, where structures change most, and others at random; with `--far`, of
-sizes beyond those that templates are found at. With `--mend` a key that is wrong where some numbers are small (one sample, two
-latents a side), and right elsewhere, has no template there any more; one that is wrong elsewhere too is taken out of its file.
-Either is then captured in a run, which says so.
+every key it captures the smallest stages that were drawn, where structures change most, and others at random; stages of requests
+that users make beside the default one (`workloads.samples.usual`), those with one thing changed first; and stages on both sides
+of the conditions by which a template is chosen. With `--far`, of sizes beyond those that templates are found at. With `--mend` a
+key that is wrong where some numbers are small (one sample, two latents a side), and right elsewhere, has no template there any
+more; one that is wrong elsewhere too is taken out of its file. Either is then captured in a run, which says so.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterator, Sequence
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
 
 from workloads import samples, templates
+from workloads.borders import edges
 from workloads.kind import Ints
-from workloads.model import find, models
+from workloads.model import Model, find, models
 from workloads.samples import Sample
 from workloads.search import Contradicted, prove
 from workloads.templates import NONE, Family, digest, file_of
 from workloads.within import pruned
 
 SMALL, OTHERS = 4, 3  # captures of a key
+USUAL, EDGES = 6, 12  # and of it, of usual requests, and beside the conditions of its tree
+FIRST_USUAL = 4  # usual requests with one thing changed that are as many times as likely as others
 LOW = 4  # the most that numbers are in a corner where a template is wrong and structures change at every number
 
 
@@ -35,6 +39,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m workloads.verify", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--seed", type=int, default=2, help="of the requests that are drawn (default: 2)")
+    for name, count, words in (
+        ("usual", USUAL, "of usual requests"),
+        ("edges", EDGES, "beside the conditions of its tree"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=count, metavar="N", help=f"captures of a key {words} ({count})"
+        )
+    parser.add_argument("--stage", action="append", help="only stages of this name (may be repeated)")
     parser.add_argument(
         "--far", action="store_true", help="draw numbers up to twice as large, none around the usual request"
     )
@@ -42,39 +54,58 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     wanted = [find(name) for name in asked.models] or list(models().values())
     rng = random.Random(asked.seed)
-    wrong = [
-        _checked(function, keys, rng, asked.mend)
-        for function, keys in samples.pool(wanted, rng, large=asked.far).items()
-    ]
-    return 1 if any(wrong) else 0
+    beside = {} if asked.far else samples.by_key(chain.from_iterable(map(_beside, wanted)))
+    drawn = samples.pool(wanted, rng, large=asked.far)
+    right, wrong = 0, 0
+    for function, keys in drawn.items():
+        for key, group in keys.items():
+            if not asked.stage or group[0].stage.name in asked.stage:
+                sides = _checked(function, key, group, beside.get(key, ()), rng, asked)
+                right, wrong = right + sides[0], wrong + sides[1]
+        samples.forget()
+    print(f"{right + wrong} captures, {wrong} not as a template says", flush=True)
+    return 1 if wrong else 0
 
 
-def _checked(function: str, keys: dict[str, list[Sample]], rng: random.Random, mend: bool) -> bool:
-    """Whether some key of a function is wrong; written without it where that is asked for."""
-    path, found = file_of(function), False
+def _beside(model: Model) -> Iterator[Sample]:
+    return samples.in_every_dtype(model, samples.usual(model))
+
+
+def _checked(
+    function: str,
+    key: str,
+    group: list[Sample],
+    beside: Sequence[Sample],
+    rng: random.Random,
+    asked: argparse.Namespace,
+) -> tuple[int, int]:
+    """How many captures of a key are as templates say, and how many not; written without those where that is asked for.
+
+    beside: of usual requests. Of a key that is the like of another, which the search proved, only those are captured.
+    """
+    path, name = file_of(function), digest(key)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
-    for key, group in keys.items():
-        if digest(key) not in entries or "like" in entries[digest(key)]:  # proven by the search to be the same
-            continue
-        family = templates.family(entries[digest(key)], entries)
-        right, wrong = _compared(key, family, picked(family, group, rng))
-        found = found or bool(wrong)
-        if wrong and mend:
-            entries = mended(entries, digest(key), right, wrong)
-            _write(function, entries)
-    samples.forget()
-    return found
+    if name not in entries:
+        return 0, 0
+    family = templates.family(entries[name], entries)
+    chosen = usual(family, beside, rng, asked.usual)
+    if "like" not in entries[name]:
+        chosen += picked(family, group, rng) + on_edges(family, [*beside, *group], asked.edges, rng)
+    right, wrong = _compared(key, family, list({s.signature.numbers: s for s in chosen}.values()))
+    if wrong and asked.mend:
+        _write(function, mended(entries, name, right, wrong))
+    return len(right), len(wrong)
 
 
 def _compared(key: str, family: Family, chosen: Sequence[Sample]) -> tuple[list[Ints], list[Ints]]:
-    """Symbols of the samples that are as captured, and of those that are not."""
+    """Symbols of the samples that are as captured, and of those that are not; what the module cannot take says nothing."""
     sides: tuple[list[Ints], list[Ints]] = [], []
     for sample in chosen:
         symbols = family.symbols(sample.signature.numbers)
         assert symbols is not None
         try:
-            prove(family, [sample])
-            sides[0].append(symbols)
+            if prove(family, [sample]):
+                sides[0].append(symbols)
         except Contradicted as error:
             print(f"  {error}", flush=True)
             sides[1].append(symbols)
@@ -84,16 +115,42 @@ def _compared(key: str, family: Family, chosen: Sequence[Sample]) -> tuple[list[
 
 def picked(family: Family, group: Sequence[Sample], rng: random.Random) -> list[Sample]:
     """Distinct samples that have a template: the smallest, and others at random."""
-    own = {s.signature.numbers: s for s in group if family.at(s.signature.numbers) is not None}
+    own = _held(family, group)
     small = sorted(own, key=lambda numbers: (sum(n > 1 for n in numbers), sum(numbers)))
     rest = small[SMALL:]
     rng.shuffle(rest)
     return [own[numbers] for numbers in small[:SMALL] + rest[:OTHERS]]
 
 
+def usual(family: Family, beside: Sequence[Sample], rng: random.Random, count: int) -> list[Sample]:
+    """Samples of usual requests that have a template: the default one, and others at random, of which the first of those
+    given, with one thing changed, are likelier."""
+    own = list(_held(family, beside).values())
+    weight = {
+        s.signature.numbers: rng.random() ** (1 / (1 + FIRST_USUAL * (i < len(own) // 3))) for i, s in enumerate(own)
+    }
+    return [*own[:1], *sorted(own[1:], key=lambda s: -weight[s.signature.numbers])][:count]
+
+
+def on_edges(family: Family, group: Sequence[Sample], count: int, rng: random.Random) -> list[Sample]:
+    """Samples that have a template and lie beside a condition by which it was chosen (`workloads.borders.edges`), at random."""
+    own = list(_held(family, group).values())
+    if not own:
+        return []
+    symbols = np.array([family.symbols(s.signature.numbers) for s in own], dtype=np.int64)
+    found = [own[i] for i in edges(family.tree, symbols, symbols[0])]
+    return rng.sample(found, min(count, len(found)))
+
+
+def _held(family: Family, group: Sequence[Sample]) -> dict[tuple[int, ...], Sample]:
+    return {s.signature.numbers: s for s in group if family.at(s.signature.numbers) is not None}
+
+
 def mended(entries: dict[str, Any], name: str, right: Sequence[Ints], wrong: Sequence[Ints]) -> dict[str, Any]:
     """Entries of a file in which one has no template where all that is wrong lies, and nothing that is right: see `corner`;
-    without that entry, and those that are its like, where no corner tells the two apart."""
+    without that entry, and those that are its like, where no corner tells the two apart, or it is itself the like of another."""
+    if "like" in entries[name]:
+        return {n: e for n, e in entries.items() if n != name}
     found = corner(*(np.array(side, dtype=np.int64) for side in (right, wrong)))
     if found is None:
         return {n: e for n, e in entries.items() if n != name and e.get("like") != name}

@@ -23,6 +23,7 @@ from workloads.parts.meta import meta, on_meta
 WIDTH = 16
 TEXT = 24  # tokens of a prompt
 LAYERS = 6
+TABLE = 64  # tokens of the default request
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -86,6 +87,27 @@ def one_by_one(dtype: str) -> Any:
     return on_meta(Net, dtype)
 
 
+def tabled(dtype: str) -> Any:
+    """Layers that add positions: a table at TABLE, made anew at any other size; on the meta device."""
+    import torch
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        """[rows, length, WIDTH] -> the same."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))
+            self.register_buffer("table", torch.empty(TABLE, WIDTH, device="meta"))
+
+        def forward(self, x: Any) -> Any:
+            made = self.table if x.shape[1] == TABLE else torch.sin(x.new_empty(x.shape[1], WIDTH))
+            for layer in self.layers:
+                x = layer(x + made)
+            return x
+
+    return on_meta(Net, dtype)
+
+
 MODEL = Model(
     id="small",
     title="A small model",
@@ -95,13 +117,15 @@ MODEL = Model(
     sources="",
     libraries=("torch",),
 )
+TABLED = replace(MODEL, id="tabled", stages=partial(stages, build=tabled))
 ONE_BY_ONE = replace(MODEL, id="one-by-one", stages=partial(stages, build=one_by_one))
 
 
 @contextmanager
 def known() -> Iterator[None]:
-    """Have the model among those of framecast meanwhile."""
+    """Have the models among those of framecast meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models(), "small", MODEL)
+        patch.setitem(models(), "tabled", TABLED)
         yield
     samples.forget()

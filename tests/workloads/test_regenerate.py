@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.workloads import small
-from workloads import regenerate, regions, samples, templates
+from workloads import regenerate, regions, samples, search, templates
 from workloads.digest import code_of
 from workloads.join import join
 from workloads.model import models
@@ -110,6 +111,49 @@ def test_what_a_capture_contradicts_is_found_anew(path: Path, found: bytes, caps
     assert path.read_bytes() == found
 
 
+def test_what_covers_nothing_that_is_drawn_is_compared_elsewhere(path: Path, capsys: Any) -> None:
+    """With a usual request; else an entry would be said to be of today's code though no capture was compared."""
+    name, entry = _own(path, "fp32")
+    key, group = _drawn_of("fp32")
+    only = [
+        0,
+        NONE,
+        0,
+        7,
+        8,
+        NONE,
+        [0, NONE, 0, 8, 9, entry["tree"], NONE],
+    ]  # four images with guidance: a usual request
+    families = templates.load(path)["families"]
+    group = [s for s in group if s.signature.numbers[0] != 8]
+    held = regenerate._held(key, group, {**families, name: {**entry, "tree": only}})
+    assert held is not None
+    assert "0 of " in capsys.readouterr().out
+    none = [0, NONE, 0, 10**6, 10**6 + 1, NONE, 0]
+    assert regenerate._held(key, group, {**families, name: {**entry, "tree": none}}) is None
+    assert "found anew: no capture could be compared" in capsys.readouterr().out
+
+
+def _drawn_of(dtype: str) -> tuple[str, list[samples.Sample]]:
+    drawn = samples.pool([small.MODEL], random.Random(0), large=False)[FUNCTION]
+    return next((key, group) for key, group in drawn.items() if f"'{dtype}'" in key)
+
+
+def test_a_region_is_kept_only_if_a_capture_was_compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that takes none of the sizes says nothing of what is stored."""
+    name, entry = _own(path, "fp16")
+    _changed(path, **{name: {**entry, "code": OTHER}})
+    key, group = _drawn_of("fp16")
+    (asked,) = (r for r in regions.regions_of(small.MODEL) if not r.stage)
+    monkeypatch.setattr(search, "capture", lambda *_: None)
+    assert not regions._kept_key(small.MODEL, key, group, asked)
+    assert _own(path, "fp16")[1]["code"] == OTHER
+    monkeypatch.undo()
+    _only_small(monkeypatch, path.parent)
+    assert regions._kept_key(small.MODEL, key, group, asked)
+    assert _own(path, "fp16")[1]["code"] == code_of(FUNCTION)
+
+
 def test_more_is_looked_for_only_where_asked_and_less_is_not_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, entry = _own(path, "fp32")
     _changed(path, **{name: {**entry, "tree": [1, NONE, 0, 100, 101, entry["tree"], NONE]}})
@@ -133,8 +177,8 @@ def test_what_is_not_found_is_searched_for_once(path: Path, monkeypatch: pytest.
     name, _ = _own(path, "fp32")
     families = templates.load(path)["families"]
     templates.write(path, {"function": FUNCTION, "families": {n: e for n, e in families.items() if n != name}})
-    for search in ("find_family", "find_kin"):
-        monkeypatch.setattr(regenerate, search, none)
+    for name_ in ("find_family", "find_kin"):
+        monkeypatch.setattr(regenerate, name_, none)
     monkeypatch.setattr(regions, "extended", lambda *_: True)
     assert regenerate.main(["small"]) == 1
     assert "no end in 400 captures" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workloads import in_region, regions, samples, templates, unfound
+from workloads import in_region, regions, samples, tables, templates, unfound
 from workloads.formulas import Formulas
 from workloads.kind import Ints
 from workloads.model import find, models
@@ -195,8 +195,9 @@ def test_every_model_has_regions_of_its_own() -> None:
         for asked in (alone, *others):
             fields = dict(field.split("=") for field in asked.fields)
             assert set(fields) <= set(model.request.__dataclass_fields__)
-            assert {s.name for s in model.stages(model.request())} >= set(asked.stage or ())
-    assert set(regions.OWN) | set(regions.TABLES) <= set(models())
+            asked_of = model.request(**regions.fields_of(asked.fields))
+            assert {s.name for s in model.stages(asked_of)} >= set(asked.stage or ())
+    assert set(regions.OWN) | set(tables.TABLES) <= set(models())
 
 
 def test_the_least_values_are_drawn() -> None:

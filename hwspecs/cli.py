@@ -164,6 +164,8 @@ def _cell(value: float | None, unit: str, found: str) -> str:
     """'2800 B/cycle ?', '312 TFLOP/s'; '-' where the device has none."""
     if value is None:
         return "-"
+    if unit == "B/s":
+        value = float(f"{value:.4g}")
     text = _derived_text(value, unit) if unit in ("FLOP/s", "op/s", "FLOP/B") else _shown(value, unit)
     return f"{text} ?" if found else text
 

@@ -27,6 +27,14 @@ WEIGHT_COPIES = 6.0  # of the benchmark that the part was fitted to
 UNKNOWN = ""  # software: no run is on one of the serving libraries that were measured
 
 
+def corrects(kernels: Kernels, fitted: Fitted, device: str) -> bool:
+    """Whether any kernel is one that the fit corrects."""
+    part = fitted.parts.get(RUNS)
+    if part is None or part.residual is None or device not in part.devices:
+        return False
+    return bool((_corrected(kernels) & np.isin(np.array(kernels.dtype), part.dtypes)).any())
+
+
 def factors(kernels: Kernels, fitted: Fitted, device: str) -> Floats:
     """Factor on the time of every kernel, (kernels,): 1 where the fit has nothing to say, else within exp(+-BOUND)."""
     out = np.ones(len(kernels))

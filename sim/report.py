@@ -256,10 +256,10 @@ def _backed(result: Result) -> str:
         return "Calibrated: a measurement backs every kernel."
     whole = sum(shares.values())
     level = "" if result.scenario.level != "roofline" else f" (level {result.scenario.level})"
-    if not level and not result.priced.cost.covered.any():
+    out = outside(result)
+    if not level and out["hardware"] and not result.priced.cost.covered.any():
         own = [path for path in result.scenario.changed() if path.startswith("device.")]
         level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"
-    out = outside(result)
     apart = f"Outside the covered shapes {percent(out['shapes'])} %, outside the covered hardware {percent(out['hardware'])} %"
     return (
         f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n{apart}.\n"

@@ -22,6 +22,7 @@ from workloads.ops.attention import DIMS, ROLES
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
+WORTH_NAMING = 0.01  # share of the latency from which a component that the host paces is named
 SCHEMA_VERSION = 1  # of the JSON; raised when a key changes its meaning or goes away
 
 
@@ -109,10 +110,15 @@ class Result:
         return max(0.0, 1 - (self.gpu_time + self.gap_time) / self.latency)
 
     def host_paced(self) -> tuple[str, ...]:
-        """Components in which the host needs longer to launch the calls than the device to run them, in program order."""
+        """Components in which the host needs longer to launch the calls than the device to run them, in program order; those that
+        take WORTH_NAMING of the latency and more."""
         device = self.priced.cost.per_call(self.priced.cost.time + self.priced.cost.gap)
         spans = [(s.name, slice(s.start, s.stop)) for s in self.trace.segments]
-        return tuple(name for name, span in spans if self.priced.host[span].sum() > device[span].sum())
+        host, least = self.priced.host * self.trace.call_repeats(), WORTH_NAMING * self.latency
+        paced = (
+            n for n, span in spans if self.priced.host[span].sum() > device[span].sum() and host[span].sum() >= least
+        )
+        return tuple(paced)
 
     def attention_ways(self) -> dict[str, int]:
         """How many attention calls of one inference run in each way, in descending order; {} where there are none."""

@@ -36,6 +36,7 @@ def replay(scenario: Scenario, command: str = "") -> Result:
     check_trace(scenario, trace)
     on, fitted = rates(scenario.device), _fit(scenario, correction)
     own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device, fitted)
+    correction = _of(own, correction, fitted)
     attention = {
         way: own
         if way == scenario.software.attention
@@ -78,6 +79,15 @@ def _fit(scenario: Scenario, correction: Correction) -> Fit | None:
     fitted = fit_of(scenario.device)
     assert fitted is not None
     return fitted, scenario.device.name
+
+
+def _of(priced: Priced, correction: Correction, fitted: Fit | None) -> Correction:
+    """The correction of a run; none where it has no kernel that the fit corrects."""
+    from sim.correct import corrects
+
+    if fitted is None or corrects(priced.cost.kernels, *fitted):
+        return correction
+    return Correction("", f"the fit {correction.fit} corrects 16-bit matrix products with weights, and there are none")
 
 
 def price(trace: Trace, software: Software, on: Rates, level: str, fitted: Fit | None = None) -> Priced:

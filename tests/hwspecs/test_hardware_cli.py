@@ -99,6 +99,11 @@ def test_compare_shows_what_differs_and_what_follows() -> None:
     assert "--all shows them" not in everything
 
 
+def test_compare_shows_bandwidths_with_four_digits() -> None:
+    (line,) = [line for line in run("compare", "a100-sxm-80gb", "b200").splitlines() if line.startswith("L2 reads")]
+    assert line.split()[2:6] == ["7.219", "TB/s", "19.01", "TB/s"]
+
+
 def test_compare_for_programs() -> None:
     found = json.loads(run("compare", "l40s", "l4", "--format", "json", "--all"))
     assert (found["schema_version"], found["devices"]) == (1, ["l40s", "l4"])

@@ -141,6 +141,29 @@ def test_the_committed_calibration_is_the_default_of_the_device_that_was_fitted(
     assert "by the fit a100; --level physical leaves that out" in calibration_line(found)
 
 
+def test_fp32_is_not_said_to_be_corrected() -> None:
+    """The fit corrects 16-bit products; fp32 ones were measured on an A100, so "nothing was measured" would be wrong."""
+    found = replay(load("examples/stable-diffusion-a100.yaml", ["request.dtype=fp32"]))
+    assert (
+        found.correction == Correction("", "the fit a100 corrects 16-bit matrix products with weights, and there are none")
+    )  # fmt: skip
+    line = calibration_line(found)
+    assert f"No learned correction: {found.correction.why_none}." in line
+    assert "nothing was measured" not in line
+    assert "outside the covered hardware 0.0 %" in line
+
+
+def test_parts_that_take_next_to_nothing_are_not_called_host_bound() -> None:
+    """The text encoder waits for the host: 9 ms in a run of some seconds."""
+    eager = ["request.dtype=fp32", "software.cuda_graphs=false"]
+    found, short = (
+        replay(load("examples/stable-diffusion-a100.yaml", [*eager, f"request.steps={n}"])) for n in (50, 1)
+    )
+    assert found.latency > 10 * short.latency
+    assert found.host_paced() == ()
+    assert short.host_paced() == ("text_encoder",)
+
+
 def test_designs_are_compared_without_the_correction_the_baseline_included() -> None:
     at = origin("examples/stable-diffusion-a100.yaml")
     physical = replay(replace(at.scenario, level="physical")).latency

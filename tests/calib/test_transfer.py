@@ -313,8 +313,21 @@ def test_ends_are_those_of_each_row() -> None:
     assert high.tolist() == [3, 2, 1, 1]
 
 
+def test_exact_intervals_of_normal_errors_are_twice_the_median_error_or_more() -> None:
+    """1.9 where all rows are alike; more where they differ, as drawn errors of the same scales do."""
+    one, rng = np.ones(2000), np.random.default_rng(0)
+    assert accuracy_intervals.normal(-one, one) == pytest.approx(1.2816 / 0.6745, abs=0.01)
+    scale = np.exp(rng.standard_normal(2000))
+    drawn = np.abs(scale[:, None] / 1.2816 * rng.standard_normal((2000, 100)))
+    assert accuracy_intervals.normal(-scale, scale) == pytest.approx(np.median(scale) / np.median(drawn), rel=0.02)
+    assert accuracy_intervals.normal(-scale, scale) > 2.1
+    assert accuracy_intervals.normal(-3.0 * scale, 3.0 * scale) == pytest.approx(
+        accuracy_intervals.normal(-scale, scale)
+    )
+
+
 def test_cells_of_the_coverage_table() -> None:
-    fifths = {"alike": 2.04} | {f"fifth {i}": 78.0 + i for i in range(5)}
+    fifths = {"alike": 2.04, "normal": 2.1} | {f"fifth {i}": 78.0 + i for i in range(5)}
     numbers = {
         "": {"median": 2.0, "nearer": 0.94},
         "a": {"median": 2.0, "rows": 2000.0, "inside": 79.0, "width": 3.0, "units": 40.0, "band": 5.0, **fifths},
@@ -332,6 +345,8 @@ def test_cells_of_the_coverage_table() -> None:
         "3.0",
         "2.0",
         "2.0",
+        "1.50",
+        "2.10",
         "78 79 80 81 82",
         "yes",
     ]
@@ -346,6 +361,8 @@ def test_cells_of_the_coverage_table() -> None:
         "4.5",
         "2.0",
         "2.0",
+        "2.25",
+        "2.10",
         "78 79 80 81 82",
         "no",
     ]

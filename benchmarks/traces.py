@@ -126,8 +126,8 @@ The other models were compared with 1,565 captures of all their stages (seeds 23
 say, all of images some tens of pixels wide or high: the UNets of AnimateDiff and Stable Video Diffusion below 64 pixels, Muse's
 second transformer of images 64 pixels wide, and Phenaki's decoder of one frame of 88 x 88. Phenaki's has others now; the three
 have none up to those sizes, and of 140 captures at other draws (seeds 29 and 31) none differs. Of the usual
-requests drawn none was contradicted. One frame of a video model, at its default size otherwise, was compared apart, for 11 models:
-those of Make-A-Video, Mochi, Stable Video Diffusion and AnimateDiff were wrong, and have no templates now.
+requests drawn none was contradicted. One frame of a video model, at its default size otherwise, was compared apart, for 11
+models: those of Make-A-Video, Mochi, Stable Video Diffusion and AnimateDiff were wrong, and have no templates now.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

@@ -1,4 +1,4 @@
-"""Folders of YAML specs, one named thing a file, and the rule that every number in them has a source."""
+"""Folders of YAML specs, one named thing a file, and the rule that every value in them has a source."""
 
 from __future__ import annotations
 
@@ -84,9 +84,15 @@ def _of_sources(cls: type[Any], tree: Node, at: str) -> list[str]:
         return []
     texts = {key: child.value for key, child in sources.value.items() if isinstance(child.value, str)}
     found = [
-        (path, text) for path, text in source_problems(cls, texts) if path.startswith("sources.") or tree.get(path)
+        (path, text) for path, text in source_problems(cls, texts) if path.startswith("sources.") or _says(tree, path)
     ]
     return [spec.placed(tree, at, path, text) for path, text in found]
+
+
+def _says(tree: Node, path: str) -> bool:
+    """Whether a tree gives that field, and not as a switch that is off."""
+    node = tree.get(path)
+    return node is not None and node.value is not False
 
 
 def covers(key: str, path: str) -> bool:
@@ -101,9 +107,9 @@ def source_of(sources: Mapping[str, str], path: str) -> str:
 
 
 def check_sources(made: Any, absent: tuple[str, ...] = ()) -> None:
-    """RuleError for a number without a source and for a source that names no field; for `__post_init__`.
+    """RuleError for a value without a source and for a source that names no field; for `__post_init__`.
 
-    absent: parts that this spec leaves out, whose numbers need no source, and fields at a default that the code has a source for.
+    absent: parts that this spec leaves out, whose values need no source, and fields at a default that the code has a source for.
     """
     problems = [p for p in source_problems(type(made), made.sources) if not any(covers(part, p[0]) for part in absent)]
     if problems:
@@ -111,9 +117,14 @@ def check_sources(made: Any, absent: tuple[str, ...] = ()) -> None:
 
 
 def source_problems(cls: type[Any], sources: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(path, text) of every number of a spec without a source, and of every source that is empty or names no field."""
+    """(path, text) of every value of a spec without a source, and of every source that is empty or names no field.
+
+    Values are numbers, and switches and choices in a group; names at the top of a file need no source, nor do groups that a
+    class lists as `chosen`, which are a user's to choose and no data.
+    """
+    chosen: tuple[str, ...] = getattr(cls, "chosen", ())
     leaves = [field for field in fields(cls) if field.path.split(".")[0] != "sources"]
-    numbers = [field.path for field in leaves if field.numeric]
+    values = [f.path for f in leaves if f.numeric or "." in f.path and f.path.partition(".")[0] not in chosen]
     paths = {".".join(parts[:n]) for f in leaves for parts in [f.path.split(".")] for n in range(1, len(parts) + 1)}
     problems = [
         (f"sources.{key}", f"names no field{nearest(key, paths) or '; allowed: ' + ', '.join(sorted(paths))}")
@@ -127,6 +138,6 @@ def source_problems(cls: type[Any], sources: Mapping[str, str]) -> list[tuple[st
     ]
     return problems + [
         (path, f"has no source; add it under sources, for example `{path}: data sheet, page 1`")
-        for path in numbers
+        for path in values
         if not source_of(sources, path)
     ]

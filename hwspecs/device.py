@@ -211,8 +211,13 @@ class Device:
     sources: Annotated[dict[str, str], Doc("field or group of fields -> where its value comes from", descriptive=True)]
 
     def __post_init__(self) -> None:
-        usual = ("sm.shared_bandwidth",) if self.sm.shared_bandwidth == SHARED_BANDWIDTH else ()
-        catalogue.check_sources(self, (*usual, *(() if self.silicon else ("silicon",))))
+        usual = {
+            "sm.shared_bandwidth": self.sm.shared_bandwidth == SHARED_BANDWIDTH,
+            "hbm.inline_ecc": not self.hbm.inline_ecc,
+            "silicon.graphics": not (self.silicon and self.silicon.graphics),
+            "silicon": self.silicon is None,
+        }
+        catalogue.check_sources(self, tuple(path for path, left_out in usual.items() if left_out))
 
     def doubts(self) -> dict[str, str]:
         """Numbers that no source backs: path of the field -> "unsure" or "assumption", the mark that its source starts with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -65,6 +65,7 @@ class Software:
         float, Quantity("s", ge=0, doc="host time to launch one operator, all of its kernels included")
     ]
     sources: Annotated[dict[str, str], Doc("field or group of fields -> where its value comes from", descriptive=True)]
+    chosen: ClassVar[tuple[str, ...]] = ("convolution", "tf32")  # groups that say what is run, and need no source
 
     def __post_init__(self) -> None:
         catalogue.check_sources(self)

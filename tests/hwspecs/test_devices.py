@@ -6,6 +6,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+import yaml
 
 from hwspecs import catalogue, device, rates, software, spec
 from hwspecs.device import DTYPES, Device
@@ -209,6 +210,25 @@ def test_files_from_before_stay_valid(tmp_path: Path) -> None:
         device.load(str(path))
     assert [p.partition(": ")[2] for p in caught.value.problems] == [
         "sm.shared_bandwidth: has no source; add it under sources, for example `sm.shared_bandwidth: data sheet, page 1`"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("l40s", "hbm.inline_ecc"), ("l40s", "silicon.node"), ("l40s", "silicon.graphics"), ("a100-sxm-80gb", "silicon.memory")],
+)
+def test_switches_and_choices_need_a_source(tmp_path: Path, name: str, path: str) -> None:
+    group = path.partition(".")[0]
+    text = yaml.safe_load((catalogue.DATA / f"{name}.yaml").read_text())
+    text["sources"] = {key: value for key, value in text["sources"].items() if not path.startswith(key)}
+    others = [f.path for f in spec.fields(Device) if f.path.startswith(f"{group}.") and f.path != path]
+    text["sources"] |= dict.fromkeys(others, "data sheet")
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(text))
+    with pytest.raises(SpecError) as caught:
+        device.load(str(file))
+    assert [p.partition("mine.yaml: ")[2] or p.partition(": ")[2] for p in caught.value.problems] == [
+        f"{path}: has no source; add it under sources, for example `{path}: data sheet, page 1`"
     ]
 
 

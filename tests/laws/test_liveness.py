@@ -23,7 +23,8 @@ LIVE = [f.path for f in fields(Device) if f.numeric and not f.descriptive]
 def test_every_switch_moves_a_time() -> None:
     a100 = device.load("a100-sxm-80gb")
     assert [f.path for f in fields(Device) if f.switch] == ["hbm.inline_ecc"]
-    changed = dataclasses.replace(a100, hbm=dataclasses.replace(a100.hbm, inline_ecc=True))
+    sources = {**a100.sources, "hbm.inline_ecc": "a test"}
+    changed = dataclasses.replace(a100, hbm=dataclasses.replace(a100.hbm, inline_ecc=True), sources=sources)
     assert np.any(times(a100, "fp16") < times(changed, "fp16"))
 
 

@@ -32,6 +32,7 @@ def test_compiled_equals_array_code(changes: dict[str, object]) -> None:
             sm_clock=float(f),
             hbm=dataclasses.replace(a100.hbm, bandwidth=float(b), inline_ecc=bool(int(n) % 2)),
             l2=dataclasses.replace(a100.l2, capacity=float(c)),
+            sources={**a100.sources, "hbm.inline_ecc": "a test"},
         )
         for n, f, b, c in np.random.default_rng(0).uniform((20, 5e8, 2e11, 1e6), (400, 3e9, 1e13, 1e9), (300, 4))
     ]

@@ -47,13 +47,14 @@ class Axis:
 class Project:
     """What is projected."""
 
-    frames: Annotated[tuple[Annotated[int, Quantity(ge=1)], ...], Field(min_length=1), Doc("frame counts")]
+    frames: Annotated[tuple[Annotated[int, Quantity(ge=1)], ...], Doc("frame counts; none: those of `seconds`")] = ()
     sizes: Annotated[
         tuple[Annotated[Size, BeforeValidator(_pair)], ...],
         Doc("image sizes in pixels, a side or [height, width]; none: the request's own"),
     ] = ()
     seconds: Annotated[
-        tuple[Annotated[float, Quantity("s", gt=0)], ...], Doc("lengths of clips, besides the frame counts")
+        tuple[Annotated[float, Quantity("s", gt=0)], ...],
+        Doc("lengths of clips, with the frame counts or in their place"),
     ] = ()
     frames_per_second: Annotated[float, Quantity(gt=0), Doc("of a clip; 24 is the cinema's")] = 24.0
     devices: Annotated[tuple[str, ...], Doc("ids of devices to compare with the scenario's own")] = ()
@@ -67,7 +68,9 @@ class Project:
     chunks: Annotated[tuple[Chunk, ...], Doc("clips made of chunks that overlap, one after the other")] = ()
 
     def __post_init__(self) -> None:
-        """Nothing twice."""
+        """Some length, and nothing twice."""
+        if not (self.frames or self.seconds):
+            raise RuleError([("frames", "missing; expected frame counts, or lengths of clips under seconds")])
         twice = [("frames", str(n)) for n in dict.fromkeys(self.frames) if self.frames.count(n) > 1]
         twice += [("sizes", f"{h} x {w}") for h, w in dict.fromkeys(self.sizes) if self.sizes.count((h, w)) > 1]
         for name in ("seconds", "devices", "windows", "strides", "chunks"):

@@ -58,12 +58,22 @@ def study(only: str, form: str, out: str | None) -> int:
 
         write_all(files(found), out)
     rendered = {
-        "table": lambda: report.text(found) + "\n",
+        "table": lambda: f"{report.text(found)}\n" if found.findings else "",
         "json": lambda: report.to_json(found),
         "csv": lambda: report.claims_csv(found),
     }
     click.echo(rendered[form](), nl=False)
+    if form == "table" and found.figures:
+        click.echo(_figures(list(found.figures), out))
     return 0
+
+
+def _figures(names: Sequence[str], out: str | None) -> str:
+    """Where figures went, which a table has no room for."""
+    what = f"Figure{'s' * (len(names) > 1)} {', '.join(names)}"
+    if out is not None:
+        return f"{what}: in {Path(out) / 'figures'} (PNG, SVG, CSV)."
+    return f"{what}: not written; --out DIR writes {'them' if len(names) > 1 else 'it'} to DIR/figures (PNG, SVG, CSV)."
 
 
 def capture_beside(asked: Sequence[tuple[str, Any]]) -> None:

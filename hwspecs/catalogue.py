@@ -124,7 +124,7 @@ def source_problems(cls: type[Any], sources: Mapping[str, str]) -> list[tuple[st
     """
     chosen: tuple[str, ...] = getattr(cls, "chosen", ())
     leaves = [field for field in fields(cls) if field.path.split(".")[0] != "sources"]
-    values = [f.path for f in leaves if f.numeric or "." in f.path and f.path.partition(".")[0] not in chosen]
+    values = [f.path for f in leaves if f.numeric or ("." in f.path and f.path.partition(".")[0] not in chosen)]
     paths = {".".join(parts[:n]) for f in leaves for parts in [f.path.split(".")] for n in range(1, len(parts) + 1)}
     problems = [
         (f"sources.{key}", f"names no field{nearest(key, paths) or '; allowed: ' + ', '.join(sorted(paths))}")

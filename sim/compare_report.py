@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sim.compare import SILICON, Comparison, Move, Row, Side, same_work
-from sim.report import WAITING, gigabytes, number, percent, seconds, table
+from sim.report import WAITING, gigabytes, number, percent, seconds, table, time_unit
 
 SCHEMA_VERSION = 1  # of the JSON
 MOVES = 8  # groups of operators that are printed
 NEGLIGIBLE = 5e-5  # of the kernel time of the slower side: a class below that on both sides is left out of the table
-HEADS = ("A ms", "B ms", "B - A ms", "B / A", "A %", "B %")
 
 
 def text(c: Comparison) -> str:
@@ -80,7 +79,8 @@ def _verdict(c: Comparison) -> str:
     first, most = _faster("Latency", c.whole[0]), max(c.classes, key=lambda row: abs(row.delta))
     if not c.whole[1].delta:
         return first
-    there = f", the largest part of the difference in {most.name} ({_signed(1e3 * most.delta)} ms)"
+    factor, unit = _unit(c)
+    there = f", the largest part of the difference in {most.name} ({_signed(factor * most.delta)} {unit})"
     shares = [side.data["host_bound_share"] for side in (c.a, c.b)]
     waits = f"the device waits for the host {percent(shares[0])} % of A's latency, {percent(shares[1])} % of B's"
     host = f"\nhost-bound: {waits}" if max(shares) > WAITING else ""
@@ -103,17 +103,26 @@ def _signed(value: float) -> str:
 def _times(title: str, head: str, rows: Sequence[Row], c: Comparison) -> str:
     wholes = [side.data["gpu_time_s"] for side in (c.a, c.b)]
     kept = [row for row in rows if max(row.a, row.b) > NEGLIGIBLE * max(wholes)]
-    lines = [_line(row, wholes) for row in kept]
-    lines.append(_line(Row("kernel time", *wholes), wholes))
+    factor, unit = _unit(c)
+    lines = [_line(row, wholes, factor) for row in kept]
+    lines.append(_line(Row("kernel time", *wholes), wholes, factor))
     if head == "class":
-        lines.append([*_line(Row("latency", c.a.data["latency_s"], c.b.data["latency_s"]), wholes)[:5], "", ""])
-    return f"{title}\n" + table(lines, (head, *HEADS), "lrrrrrr")
+        latency = Row("latency", c.a.data["latency_s"], c.b.data["latency_s"])
+        lines.append([*_line(latency, wholes, factor)[:5], "", ""])
+    return f"{title}\n" + table(
+        lines, (head, f"A {unit}", f"B {unit}", f"B - A {unit}", "B / A", "A %", "B %"), "lrrrrrr"
+    )
 
 
-def _line(row: Row, wholes: Sequence[float]) -> list[str]:
-    times = [number(1e3 * t) for t in (row.a, row.b)]
+def _unit(c: Comparison) -> tuple[float, str]:
+    """One for all tables of the two, by the longer run."""
+    return time_unit(max(side.data["latency_s"] for side in (c.a, c.b)))
+
+
+def _line(row: Row, wholes: Sequence[float], factor: float) -> list[str]:
+    times = [number(factor * t) for t in (row.a, row.b)]
     shares = [percent(t / whole) if whole else "" for t, whole in zip((row.a, row.b), wholes, strict=True)]
-    return [row.name, *times, _signed(1e3 * row.delta), _ratio(row), *shares]
+    return [row.name, *times, _signed(factor * row.delta), _ratio(row), *shares]
 
 
 def _ratio(row: Row) -> str:
@@ -127,13 +136,16 @@ def _moves(c: Comparison) -> str:
         )
     if not c.moves:
         return "No operator changed its bound."
+    factor, unit = _unit(c)
     rows = [
-        [m.report_class, f"{m.before} -> {m.after}", str(m.operators), number(1e3 * m.a), number(1e3 * m.b)]
+        [m.report_class, f"{m.before} -> {m.after}", str(m.operators), number(factor * m.a), number(factor * m.b)]
         for m in c.moves[:MOVES]
     ]
     more = f"\n(and {len(c.moves) - MOVES} smaller groups)" if len(c.moves) > MOVES else ""
     return (
-        "Operators whose bound changed\n" + table(rows, ("class", "bound", "operators", "A ms", "B ms"), "llrrr") + more
+        "Operators whose bound changed\n"
+        + table(rows, ("class", "bound", "operators", f"A {unit}", f"B {unit}"), "llrrr")
+        + more
     )
 
 

@@ -21,6 +21,7 @@ HEADS = {
     "latency": "latency",
     "fixed": "fixed",
 }
+KEYS = ", keys in "  # in the name of a way that cuts the keys of a fused kernel
 SKIPPED = ("role",)  # dims that are printed as a word
 
 
@@ -108,10 +109,13 @@ def _time(e: Explained) -> str:
 
 
 def _ways(e: Explained) -> str:
-    allowed = sum(way.allowed for way in e.ways)
+    ways = [
+        way for way in e.ways if way.taken or way.allowed or KEYS not in way.name
+    ]  # splits that cannot be taken: no news
+    allowed = sum(way.allowed for way in ways)
     why = "the fastest that is allowed" if allowed > 1 else "the only one that the software allows"
     rows = []
-    for way in e.ways:
+    for way in ways:
         note = f"taken: {why}" if way.taken else "" if way.allowed else _why_not(e, way)
         rows.append([way.name, str(way.kernels or ""), _us(way.time) if way.time is not None else "", note])
     return "Ways to run it\n" + table(rows, ("way", "kernels", "us with gaps", ""), "lrrl")

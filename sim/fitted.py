@@ -180,6 +180,8 @@ def _part(name: str, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Part
         raise ValueError(f"{name}: fitted before check bits beside the data were priced, which would count twice")
     if name in FUSED and not data.get("check_bits"):  # written since both are priced
         raise ValueError(f"{name}: fitted before fused attention was priced by the blocks of its kernels")
+    if "stretches" in data:
+        raise ValueError(f"{name}: its intervals are made wider by stretches, which are no longer read")
     return Part(
         name=name,
         dtypes=tuple(data["dtypes"]),

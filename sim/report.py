@@ -24,9 +24,9 @@ from workloads.kind import REPORT_CLASSES, kinds
 DIGITS = 3  # significant
 PLAIN = (1e-6, 1e9)  # from where to where numbers are written without an exponent
 QUANTITY = 6  # characters up to which the number of a quantity is exact
+LONG = 100.0  # seconds from which a table of times is in s
 WAITING = 0.02  # share of the latency that the device waits for the host, above which the run is called host-bound
 NEGLIGIBLE = 5e-4  # a share that would be printed as 0.0 %
-SUM_HEADS = ("calls", "time ms", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM GB/s")
 
 
 def text(result: Result) -> str:
@@ -53,6 +53,11 @@ def seconds(value: float) -> str:
         if value * factor >= 1:
             return f"{number(value * factor)} {unit}"
     return f"{number(value * 1e6)} us"
+
+
+def time_unit(largest: float) -> tuple[float, str]:
+    """Units a second, and the unit, of a column of times whose largest is so many seconds: ms, or s from LONG on."""
+    return (1.0, "s") if largest >= LONG else (1e3, "ms")
 
 
 def percent(share: float) -> str:
@@ -142,7 +147,7 @@ def _classes(result: Result) -> str:
         rows.append([name, *_sums(t, result.gpu_time)])
         rows += _roles(result) if name == "Attention" else []
     rows.append(["total", *_sums(result.total(), result.gpu_time)])
-    return "What dominates, by operator class (FLOPs: of matrix products)\n" + _table(rows, ("class", *SUM_HEADS))
+    return "What dominates, by operator class (FLOPs: of matrix products)\n" + _table(rows, _sum_heads("class", result))
 
 
 def _roles(result: Result) -> list[list[str]]:
@@ -155,13 +160,19 @@ def _roles(result: Result) -> list[list[str]]:
 def _components(result: Result) -> str:
     repeats = {s.name: s.repeats for s in result.trace.segments}
     rows = [[f"{name} x {repeats[name]}", *_sums(t, result.gpu_time)] for name, t in result.by_component().items()]
-    return "By component, over its repeats\n" + _table(rows, ("component", *SUM_HEADS))
+    return "By component, over its repeats\n" + _table(rows, _sum_heads("component", result))
+
+
+def _sum_heads(first: str, result: Result) -> tuple[str, ...]:
+    _, unit = time_unit(result.gpu_time)
+    return (first, "calls", f"time {unit}", "share %", "TFLOP", "HBM GB", "TFLOP/s", "HBM GB/s")
 
 
 def _sums(t: Totals, whole: float) -> list[str]:
+    factor, _ = time_unit(whole)
     tera, giga = t.flops / 1e12, t.hbm_bytes / 1e9
     rates = (tera / t.time, giga / t.time) if t.time else (0.0, 0.0)
-    return [str(t.calls), number(1e3 * t.time), percent(t.time / whole), *map(number, (tera, giga, *rates))]
+    return [str(t.calls), number(factor * t.time), percent(t.time / whole), *map(number, (tera, giga, *rates))]
 
 
 def _bounds(result: Result) -> str:
@@ -175,21 +186,25 @@ def _attention(result: Result) -> str:
     priced = [result.attention[way] for way in ways]
     tables = [result.by_class(p) for p in priced]
     wholes = [result.total(p).time for p in priced]
+    latencies = [p.latency for p in priced]
+    factor, unit = time_unit(max(*wholes, *latencies))
     rows = []
     for name in tables[0]:
         times = [table[name].time if name in table else 0.0 for table in tables]
-        rows.append(_compared(name, times, wholes))
-    rows.append(_compared("kernel time", wholes, wholes))
-    rows.append(_compared("of it, attention calls alone", [result.attention_kernels(p) for p in priced], wholes))
-    rows.append(_compared("latency", [p.latency for p in priced], None))
-    heads = ("class", f"{ways[0]} ms", "share %", f"{ways[1]} ms", "share %", "speed-up")
+        rows.append(_compared(name, times, wholes, factor))
+    rows.append(_compared("kernel time", wholes, wholes, factor))
+    rows.append(
+        _compared("of it, attention calls alone", [result.attention_kernels(p) for p in priced], wholes, factor)
+    )
+    rows.append(_compared("latency", latencies, None, factor))
+    heads = ("class", f"{ways[0]} {unit}", "share %", f"{ways[1]} {unit}", "share %", "speed-up")
     return f"Attention {ways[0]} against {ways[1]}, the rest the same\n" + _table(rows, heads)
 
 
-def _compared(name: str, times: Sequence[float], wholes: Sequence[float] | None) -> list[str]:
+def _compared(name: str, times: Sequence[float], wholes: Sequence[float] | None, factor: float) -> list[str]:
     row = [name]
     for i, time in enumerate(times):
-        row += [number(1e3 * time), percent(time / wholes[i]) if wholes else ""]
+        row += [number(factor * time), percent(time / wholes[i]) if wholes else ""]
     return [*row, f"{number(times[0] / times[1])}x" if times[1] else ""]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sim.report import gigabytes, number, percent, quantity, seconds, table
+from sim.report import gigabytes, number, percent, quantity, seconds, table, time_unit
 from sim.sensitivity import NOTHING, Field, Sensitivity
 
 SCHEMA_VERSION = 1  # of the JSON
@@ -86,9 +86,10 @@ def _halving(s: Sensitivity) -> str:
             "To halve the latency: no number of the device or the software, doubled or halved, shortens it noticeably."
         )
     better = {f.path: f for f in s.fields}
+    factor, unit = time_unit(s.latency)
     rows = [
         [f"{i}. {p}", quantity(better[p].value, better[p].unit), quantity(better[p].doubled or 0.0, better[p].unit),
-         number(1e3 * t), f"{number(s.latency / t)}x"]
+         number(factor * t), f"{number(s.latency / t)}x"]
         for i, (p, t) in enumerate(zip(h.paths, h.latencies, strict=True), 1)
     ]  # fmt: skip
     one = len(h.paths) == 1 and h.reached
@@ -98,7 +99,9 @@ def _halving(s: Sensitivity) -> str:
         else f"these {len(h.paths)}, one after the other, each the most helpful left"
     )
     verdict = what if h.reached else f"not reached: after {what} nothing else helps"
-    return f"To halve the latency: {verdict}\n" + table(rows, ("field", "from", "to", "latency ms", "faster"), "lrrrr")
+    return f"To halve the latency: {verdict}\n" + table(
+        rows, ("field", "from", "to", f"latency {unit}", "faster"), "lrrrr"
+    )
 
 
 def _dead(s: Sensitivity) -> str:

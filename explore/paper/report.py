@@ -105,11 +105,11 @@ def summary(found: Answer) -> str:
 
 
 def text(found: Answer) -> str:
-    """A table with a line a claim, and the counts."""
+    """A table with a line a claim, and the counts; of figures alone, nothing to read."""
     from tabulate import tabulate
 
     if not found.findings:
-        return f"Figures: {', '.join(found.figures)}."
+        return ""
     cells = [
         (f.claim.id, _cut(f.claim.title), _cut(f.claim.study, 34), _cut(f.value, 56), _ends(f), f.verdict)
         for f in found.findings

@@ -290,6 +290,21 @@ def test_a_fit_that_would_count_check_bits_twice_is_refused(learned: Part, tmp_p
     assert fits.load(str(path)).devices == ("a100-sxm-80gb",)
 
 
+def test_a_fit_with_stretched_intervals_is_refused(learned: Part, tmp_path: Path) -> None:
+    path = tmp_path / "older.yaml"
+    fits.dump(Fitted("older", {"gemm": replace(learned, name="gemm", residual=None)}, {}), path)
+    text = path.read_text()
+    assert "    check_bits: true\n" in text
+    path.write_text(text.replace("    check_bits: true\n", "    check_bits: true\n    stretches: {values: 1.2}\n"))
+    fits.load.cache_clear()
+    wanted = (
+        r"older.yaml: not a fit: gemm: its intervals are made wider by stretches, which are no longer read; "
+        r"write it again with 'framecast calib fit'"
+    )
+    with pytest.raises(CalibrationError, match=wanted):
+        fits.load(str(path))
+
+
 def test_a_fit_of_attention_in_other_blocks_is_refused(learned: Part, tmp_path: Path) -> None:
     path = tmp_path / "older.yaml"
     part = replace(learned, name="attention/prefill", devices=("a100-sxm-80gb",), residual=None)

@@ -44,6 +44,13 @@ def test_sizes_in_the_order_of_the_file_and_frames_ascending(found: Projection) 
     assert [(p.height, p.width, p.frames) for p in found.points] == [(64, w, f) for w in (64, 128) for f in FRAMES]
 
 
+def test_lengths_in_seconds_stand_for_frames(scenario: Path) -> None:
+    """At 24 frames a second, of a model that makes every count: without frames, and beside them."""
+    alone = load_scenario(scenario, ["project.frames=[]", "project.seconds=[1 s, 0.5 s]"])
+    assert load(alone)[1] == [12, 24]
+    assert load(load_scenario(scenario, ["project.frames=[2, 24]", "project.seconds=[1 s]"]))[1] == [2, 24]
+
+
 def test_the_groups_add_up_to_a_replay(found: Projection, scenario: Path) -> None:
     settings = ["request.height=64", "request.width=128", "request.frames=1024", "level=physical"]
     result = replay(load_scenario(scenario, settings))

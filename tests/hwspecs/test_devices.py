@@ -215,7 +215,12 @@ def test_files_from_before_stay_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("l40s", "hbm.inline_ecc"), ("l40s", "silicon.node"), ("l40s", "silicon.graphics"), ("a100-sxm-80gb", "silicon.memory")],
+    [
+        ("l40s", "hbm.inline_ecc"),
+        ("l40s", "silicon.node"),
+        ("l40s", "silicon.graphics"),
+        ("a100-sxm-80gb", "silicon.memory"),
+    ],
 )
 def test_switches_and_choices_need_a_source(tmp_path: Path, name: str, path: str) -> None:
     group = path.partition(".")[0]

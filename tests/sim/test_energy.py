@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hwspecs import device, spec
+from hwspecs import device, power, spec
 from hwspecs.estimate import data
-from sim import compare_report, report, sensitivity_report
+from hwspecs.rates import rates
+from hwspecs.silicon import anchor
+from sim import compare_report, energy, report, sensitivity_report
 from sim import sensitivity as sensitivities
 from sim.compare import compare, of_result
 from sim.energy import DESIGN, KEYS
 from sim.result import Result
+from sim.scenario import load
+from sim.simulate import replay
+from sim.tiles import filled
 from tests.sim.toy import result, trace_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -117,3 +125,26 @@ def test_what_is_outside_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     found = result(monkeypatch, tmp_path, "device.sm_count=240")
     assert "outside the dies that are known: a die of" in report.text(found)
     assert found.to_json()["outside_known_dies"]
+
+
+@pytest.mark.parametrize(("frames", "low", "high"), [(8, 0.05, 0.07), (64, 0.005, 0.011)])
+def test_what_whole_blocks_of_few_frames_would_add(frames: int, low: float, high: float) -> None:
+    """Energy with the FLOPs of whole blocks of fused attention over that of useful FLOPs, less 1: docs/silicon.md."""
+    settings = [f"request.frames={frames}", "request.height=256", "request.width=256"]
+    found = replay(load(EXAMPLES / "frames-projection.yaml", settings))
+    cost, on, made_of = found.priced.cost, rates(found.scenario.device), found.scenario.device.silicon
+    assert made_of
+    share = [
+        filled(int(cost.tile[k]), cost.kernels.flash[:, k]) or 1.0 if cost.occupancy[k] else 1.0
+        for k in range(len(cost.kernels))
+    ]
+    runs = found.priced.runs(found.trace.call_repeats())
+    joules = []
+    for kernels in (cost.kernels, replace(cost.kernels, flops=cost.kernels.flops / share)):
+        done = energy.summed(energy.activity(kernels, cost.hbm_bytes), runs)
+        terms = energy.joules(done, found.latency, on, made_of, anchor(found.scenario.device))
+        joules.append(float(power.at_board(terms, made_of).value))
+    assert low < joules[1] / joules[0] - 1 < high
+    spent = found.energy()
+    assert spent
+    assert joules[0] == pytest.approx(float(spent.total.value))

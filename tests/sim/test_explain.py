@@ -104,6 +104,16 @@ def test_a_way_that_is_not_taken_says_why(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "not allowed: attention: unfused in the scenario" in shown
 
 
+def test_splits_of_keys_that_cannot_be_taken_are_not_listed(toy: Result) -> None:
+    found = explain(toy, "down.0.attn")
+    assert any(", keys in " in way.name and not way.allowed for way in found.ways)
+    listed = [way.name for way in found.ways if f"\n{way.name} " in text(found)]
+    assert "unfused" in listed
+    assert {name for name in listed if ", keys in " in name} == {
+        way.name for way in found.ways if ", keys in " in way.name and way.allowed
+    }
+
+
 def test_auto_allows_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = explain(result(monkeypatch, tmp_path, "software.attention=auto"), "down.0.attn")
     assert {way.name for way in found.ways if way.allowed} >= {"flash-2", "unfused"}

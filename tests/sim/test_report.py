@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_size() -> None:
 
 def test_seconds() -> None:
     assert [report.seconds(s) for s in (1.9, 0.0381, 7.5e-6)] == ["1.90 s", "38.1 ms", "7.50 us"]
+
+
+def test_a_table_of_times_has_one_unit_that_can_be_read(toy: Result) -> None:
+    assert [report.time_unit(s) for s in (0.0, 99.9, 100.0, 12000.0)] == [
+        (1e3, "ms"),
+        (1e3, "ms"),
+        (1.0, "s"),
+        (1.0, "s"),
+    ]
+    long = replace(toy, trace=replace(toy.trace, segments=tuple(replace(s, repeats=10**7) for s in toy.trace.segments)))
+    assert long.gpu_time > report.LONG > toy.gpu_time
+    for result_, unit in ((toy, "ms"), (long, "s")):
+        shown = report.text(result_)
+        assert shown.count(f"time {unit} ") == 2
+        whole = next(line for line in shown.splitlines() if line.startswith("total "))
+        assert whole.split()[2] == report.number(result_.gpu_time * (1e3 if unit == "ms" else 1.0))
 
 
 def test_order_and_length(toy: Result) -> None:

@@ -24,7 +24,10 @@ def priced(name: str, inline_ecc: bool | None = None, level: str = "physical") -
     """The four kernels on a device, as in its file or with check bits switched on or off."""
     found = device.load(name)
     if inline_ecc is not None:
-        hbm, sources = dataclasses.replace(found.hbm, inline_ecc=inline_ecc), {**found.sources, "hbm.inline_ecc": "a test"}
+        hbm, sources = (
+            dataclasses.replace(found.hbm, inline_ecc=inline_ecc),
+            {**found.sources, "hbm.inline_ecc": "a test"},
+        )
         found = dataclasses.replace(found, hbm=hbm, sources=sources)
     return cost(kernels([ADD, SOFTMAX, TRANSPOSE, PRODUCT]), rates(found), level)
 

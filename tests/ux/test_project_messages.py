@@ -28,14 +28,20 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("", "PATH: project.frames: missing; expected a list"),
-        ("project: {sizes: [256]}\n", "PATH:3:10: project.frames: missing; expected a list"),
+        ("", "PATH: project.frames: missing; expected frame counts, or lengths of clips under seconds"),
+        (
+            "project: {sizes: [256]}\n",
+            "PATH:3:1: project.frames: missing; expected frame counts, or lengths of clips under seconds",
+        ),
         (
             "project: {frames: [8, 16], size: [256]}\n",
             f"PATH:3:28: project.size: unknown field; did you mean 'sizes'? (allowed: {FIELDS})",
         ),
         ("project: {frames: 8}\n", "PATH:3:19: project.frames: found '8', expected a list"),
-        ("project: {frames: []}\n", "PATH:3:19: project.frames: found a list of 0, expected at least 1 in the list"),
+        (
+            "project: {frames: []}\n",
+            "PATH:3:11: project.frames: missing; expected frame counts, or lengths of clips under seconds",
+        ),
         (
             "project: {frames: [8, sixteen]}\n",
             "PATH:3:23: project.frames.1: found 'sixteen', expected a whole number of at least 1",

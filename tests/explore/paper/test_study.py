@@ -103,6 +103,9 @@ def test_files_of_a_run(found: Answer, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("explore.study_cli.capture_beside", given)
     result = CliRunner().invoke(study, ["--out", str(tmp_path / "out")], standalone_mode=False)
     assert result.exception is None, result.exception
+    assert f"Figures fig4, fig5: in {tmp_path / 'out' / 'figures'} (PNG, SVG, CSV)." in result.stdout
+    alone = CliRunner().invoke(study, ["--only", "fig4"], standalone_mode=False)
+    assert "not written; --out DIR writes them to DIR/figures (PNG, SVG, CSV)." in alone.stdout
     names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert names >= {
         "claims.csv",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from hwspecs.notes import shows_progress
+
 
 def register(cli: click.Group) -> None:
     """Add `validate` to the command line."""
@@ -33,5 +35,7 @@ def validate(table: str, form: str) -> None:
     from calib.validate_report import text, to_json
 
     found = published.read(Path(table))
-    rows = compared(found, lambda line: click.echo(f"  {line}", err=True))
+    rows = compared(
+        found, (lambda line: click.echo(f"pricing {line}", err=True)) if shows_progress() else lambda _: None
+    )
     click.echo(json.dumps(to_json(found, rows), indent=2) if form == "json" else text(found, rows))

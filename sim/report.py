@@ -274,7 +274,7 @@ def _backed(result: Result) -> str:
     out = outside(result)
     if not level and out["hardware"] and not result.priced.cost.covered.any():
         own = [path for path in result.scenario.changed() if path.startswith("device.")]
-        level = f" (nothing was measured on {result.scenario.device.name}{' as it is changed' if own else ''})"
+        level = f" (no measurement covers {result.scenario.device.name}{' as it is changed' if own else ''})"
     apart = f"Outside the covered shapes {percent(out['shapes'])} %, outside the covered hardware {percent(out['hardware'])} %"
     return (
         f"Not calibrated: {percent(whole)} % of kernel time{level}: {_shares(shares)}.\n{apart}.\n"

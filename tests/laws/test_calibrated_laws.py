@@ -142,14 +142,14 @@ def test_the_committed_calibration_is_the_default_of_the_device_that_was_fitted(
 
 
 def test_fp32_is_not_said_to_be_corrected() -> None:
-    """The fit corrects 16-bit products; fp32 ones were measured on an A100, so "nothing was measured" would be wrong."""
+    """The fit corrects 16-bit products; fp32 ones were measured on an A100, so "no measurement covers" it would be wrong."""
     found = replay(load("examples/stable-diffusion-a100.yaml", ["request.dtype=fp32"]))
     assert (
         found.correction == Correction("", "the fit a100 corrects 16-bit matrix products with weights, and there are none")
     )  # fmt: skip
     line = calibration_line(found)
     assert f"No learned correction: {found.correction.why_none}." in line
-    assert "nothing was measured" not in line
+    assert "no measurement covers" not in line
     assert "outside the covered hardware 0.0 %" in line
 
 

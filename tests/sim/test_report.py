@@ -92,7 +92,7 @@ def test_changes_and_imaginary_parts_are_named(monkeypatch: pytest.MonkeyPatch, 
         "on Imaginary accelerator 1 (not a product) (imaginary-1, changed: sm_count) - all values are assumptions, level"
         in text
     )
-    assert "(nothing was measured on imaginary-1 as it is changed)" in text
+    assert "(no measurement covers imaginary-1 as it is changed)" in text
     software = ("software.cuda_graphs=true", "software.fusion=pointwise", "software.attention=auto")
     text = report.text(result(monkeypatch, tmp_path, *software))
     assert (

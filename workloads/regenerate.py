@@ -35,6 +35,7 @@ from workloads.rounds import Part
 from workloads.samples import Sample
 from workloads.search import PROOFS, Contradicted, Found, find_family, prove
 from workloads.templates import Family, digest, file_of
+from workloads.thin import thin
 
 MOST = 0.9  # of the drawn sizes: a family that covers less is found anew
 CAPTURES = 400  # of a search, at most
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _of_functions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
     """A part for every key of every function that the models use."""
-    drawn = samples.pool(models().values(), random.Random(0), large=False)
+    drawn = samples.pool(models().values(), random.Random(0), large=False, corners=True)
     pools = {f: {key: tables.usual_first(group) for key, group in keys.items()} for f, keys in drawn.items()}
     beyond = samples.pool(models().values(), random.Random(1), large=True)
     functions = dict.fromkeys(s.signature.function for m in wanted for s in samples.of_request(m, m.request()))
@@ -186,7 +187,9 @@ def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict
     family = templates.family(entry, entries)
     covered = [s for s in group if family.at(s.signature.numbers) is not None]
     try:
-        proven = prove(family, covered[:PROOFS]) or _proven_elsewhere(family, key, group[0])
+        thinnest = thin(family, [v for s in covered if (v := family.symbols(s.signature.numbers)) is not None])
+        proof = [*covered[:PROOFS], *(covered[i] for i in thinnest)]
+        proven = prove(family, proof) or _proven_elsewhere(family, key, group[0])
     except Contradicted as error:
         print(f"  found anew: {error}", flush=True)
         return None

@@ -261,7 +261,8 @@ def _groups(
 ) -> dict[str, list[Sample]]:
     """Samples of the region by key, those of the default request first. edges: the least values of every number among them."""
     first = [] if large else list(samples.in_every_dtype(model, [model.request(**fixed)]))
-    least = [] if large or not edges else list(samples.in_every_dtype(model, samples.least(model, rng, **fixed)))
+    corners = chain(samples.least(model, rng, **fixed), samples.least_together(model, **fixed))
+    least = [] if large or not edges else list(samples.in_every_dtype(model, corners))
     drawn = samples.samples(model, draws, rng, large=large, **fixed)
     return samples.by_key(tables.beside((*first, *drawn, *least), fixed))
 

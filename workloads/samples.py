@@ -37,6 +37,7 @@ DRAWS, LARGE_DRAWS = (
 )  # requests drawn of a model for `pool`; and at sizes beyond those that templates are found at
 SIDES = (256, 512, 768, 1024)  # pixels of a side that users ask for
 BATCHES = (1, 2, 4)  # images or clips that users ask for at a time
+CORNERS = {"height": 3, "width": 3, "frames": 2, "batch": 2}  # least values of each, for `least_together`
 SCANNED = 600  # consecutive whole numbers, searched for the least that a field takes and for its step
 
 
@@ -131,6 +132,29 @@ def usual(model: Model) -> Iterator[Any]:
             others += [{f.path: c} for c in choices if c != value]
     changes = [{}, *sizes, *others, *({**a, **b} for a in sizes for b in others)]
     yield from (r for change in changes if (r := valid(model, change)) is not None)
+
+
+def least_together(model: Model, **fixed: Any) -> Iterator[Any]:
+    """Requests whose sides, frames and batch are at their least, next to it, or as by default, in every combination; each of
+    them also with one choice changed, or another number at its least. fixed: fields that have one value in all."""
+    own = model.request()
+    whole = [f.path for f in spec.fields(model.request) if _counts(model, f) and f.path not in fixed]
+    sizes = {name: _corner_values(model, name, count) for name, count in CORNERS.items() if name in whole}
+    changes: list[dict[str, Any]] = [{}]
+    changes += [{name: progression(model, name)[0]} for name in whole if name not in CORNERS]
+    for f in spec.fields(model.request):
+        if f.path not in fixed and isinstance(value := getattr(own, f.path, None), bool):
+            changes.append({f.path: not value})
+    for values, change in product(product(*sizes.values()), changes):
+        request = valid(model, {**dict(zip(sizes, values, strict=True)), **change, **fixed})
+        if request is not None:
+            yield request
+
+
+def _corner_values(model: Model, name: str, count: int) -> list[int]:
+    """The least values of a whole number, so many of them, and its default."""
+    first, step = progression(model, name)
+    return sorted({*range(first, first + count * step, step), getattr(model.request(), name)})
 
 
 def in_every_dtype(model: Model, found: Iterable[Any]) -> Iterator[Sample]:
@@ -255,9 +279,14 @@ def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
     return {key: list(distinct.values()) for key, distinct in held.items()}
 
 
-def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
-    """Samples of all models by function and key, shuffled, but for the first."""
-    drawn = [s for model in wanted for s in samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
+def pool(
+    wanted: Iterable[Any], rng: random.Random, *, large: bool, corners: bool = False
+) -> dict[str, dict[str, list[Sample]]]:
+    """Samples of all models by function and key, shuffled, but for the first. corners: those of `least_together` among them."""
+    drawn: list[Sample] = []
+    for model in wanted:
+        drawn += samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)
+        drawn += in_every_dtype(model, least_together(model)) if corners else ()
     found: dict[str, dict[str, list[Sample]]] = {}
     for key, group in sorted(by_key(drawn).items()):
         first = group[0]

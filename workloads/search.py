@@ -29,6 +29,7 @@ from workloads.pool import (
 )
 from workloads.structure import Form, choices, template
 from workloads.templates import NONE, Family, Template, chosen
+from workloads.thin import thin
 from workloads.trace import same
 
 MORE, ROUNDS = 4, 9  # captures at a time, and rounds that look for more structures
@@ -75,8 +76,8 @@ def find_family(
 
     like: of a key that differs in the dtype; the first captures are then some of each of its structures.
     unlike: samples, as unlike those captured as there are, that the templates have to give before others prove them, as well as
-        those beside the conditions of the tree, some like the most usual sample but for a number; while they do not give them
-        all, they are searched for anew, with these and as many more.
+        those beside the conditions of the tree, some like the most usual sample but for a number, and those at which dimensions
+        are 1 (`workloads.thin`); while they do not give them all, they are searched for anew, with these and as many more.
     """
     hints = min(s.signature.hints for s in group)
     places, fixed = places_of(np.array([s.signature.numbers for s in group], dtype=np.int64))
@@ -120,7 +121,7 @@ def _settled(pool: Pool, whole: frozenset[int], unlike: int) -> Family:
     for _ in range(SURPRISES):
         family = grown.family
         pool.add(pool.ways.near(pool.samples[pool.usual], rng))
-        wanted = [*unlike_held(pool, unlike), *_on_edges(pool, family, rng)]
+        wanted = [*unlike_held(pool, unlike), *_on_edges(pool, family, rng), *_thin(pool, family)]
         expected = {i: chosen(family.tree, pool.symbols[i]) for i in wanted}
         pool.capture(expected)
         given = (leaf == NONE or gives(family.templates[leaf], pool, i) for i, leaf in expected.items() if pool.held[i])
@@ -137,6 +138,13 @@ def _on_edges(pool: Pool, family: Family, rng: random.Random) -> list[int]:
         return []
     found = edges(family.tree, np.array([pool.symbols[i] for i in rest]), pool.symbols[pool.usual])
     return [rest[i] for i in rng.sample(found, min(EDGES, len(found)))]
+
+
+def _thin(pool: Pool, family: Family) -> list[int]:
+    """Samples, not captured, whose dimensions are 1 as those of no capture are: see `workloads.thin`."""
+    held = [pool.symbols[i] for i, found in pool.held.items() if found is not None]
+    rest = pool.rest
+    return [rest[i] for i in thin(family, [pool.symbols[i] for i in rest], held)]
 
 
 def prove(family: Family, group: Iterable[Sample], ways: Ways = BUILT_IN) -> int:

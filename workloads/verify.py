@@ -1,11 +1,13 @@
 """`python -m workloads.verify [--seed N] [--far] [--mend] [MODEL ...]`: hold stored templates against fresh captures.
 
 `workloads.regenerate` proves a template at a few requests. This looks for one that is wrong elsewhere, at requests drawn anew: of
-every key it captures the smallest stages that were drawn, where structures change most, and others at random; stages of requests
-that users make beside the default one (`workloads.samples.usual`), those with one thing changed first; and stages on both sides
-of the conditions by which a template is chosen. With `--far`, of sizes beyond those that templates are found at. With `--mend` a
-key that is wrong where some numbers are small (one sample, two latents a side), and right elsewhere, has no template there any
-more; one that is wrong elsewhere too is taken out of its file. Either is then captured in a run, which says so.
+every key it captures the smallest stages that were drawn, where structures change most, and others at random; of each way in
+which dimensions of a template are 1 (`workloads.thin`) a stage, also of the least sides, frames and batches together
+(`workloads.samples.least_together`); stages of requests that users make beside the default one (`workloads.samples.usual`),
+those with one thing changed first; and stages on both sides of the conditions by which a template is chosen. With `--far`, of
+sizes beyond those that templates are found at. With `--mend` a template that is wrong where some numbers are small (one sample,
+two latents a side), and right elsewhere, does not hold there any more; one that is wrong elsewhere too holds nowhere. What has
+none is then captured in a run, which says so.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from workloads.kind import Ints
 from workloads.model import Model, find, models
 from workloads.samples import Sample
 from workloads.search import Contradicted, prove
-from workloads.templates import NONE, Family, digest, file_of
-from workloads.within import pruned
+from workloads.templates import NONE, Family, chosen, digest, file_of
+from workloads.thin import thin
+from workloads.within import leaves, numbered, pruned
 
 SMALL, OTHERS = 4, 3  # captures of a key
 USUAL, EDGES = 6, 12  # and of it, of usual requests, and beside the conditions of its tree
@@ -55,12 +58,13 @@ def main(arguments: Sequence[str]) -> int:
     wanted = [find(name) for name in asked.models] or list(models().values())
     rng = random.Random(asked.seed)
     beside = {} if asked.far else samples.by_key(chain.from_iterable(map(_beside, wanted)))
+    corners = {} if asked.far else samples.by_key(chain.from_iterable(map(_corners, wanted)))
     drawn = samples.pool(wanted, rng, large=asked.far)
     right, wrong = 0, 0
     for function, keys in drawn.items():
         for key, group in keys.items():
             if not asked.stage or group[0].stage.name in asked.stage:
-                sides = _checked(function, key, group, beside.get(key, ()), rng, asked)
+                sides = _checked(function, key, group, beside.get(key, ()), corners.get(key, ()), rng, asked)
                 right, wrong = right + sides[0], wrong + sides[1]
         samples.forget()
     print(f"{right + wrong} captures, {wrong} not as a template says", flush=True)
@@ -71,11 +75,16 @@ def _beside(model: Model) -> Iterator[Sample]:
     return samples.in_every_dtype(model, samples.usual(model))
 
 
+def _corners(model: Model) -> Iterator[Sample]:
+    return samples.in_every_dtype(model, samples.least_together(model))
+
+
 def _checked(
     function: str,
     key: str,
     group: list[Sample],
     beside: Sequence[Sample],
+    corners: Sequence[Sample],
     rng: random.Random,
     asked: argparse.Namespace,
 ) -> tuple[int, int]:
@@ -88,19 +97,20 @@ def _checked(
     if name not in entries:
         return 0, 0
     family = templates.family(entries[name], entries)
-    chosen = usual(family, beside, rng, asked.usual)
+    wanted = usual(family, beside, rng, asked.usual)
     if "like" not in entries[name]:
-        chosen += picked(family, group, rng) + on_edges(family, [*beside, *group], asked.edges, rng)
-    right, wrong = _compared(key, family, list({s.signature.numbers: s for s in chosen}.values()))
+        wanted += picked(family, group, rng) + on_edges(family, [*beside, *group], asked.edges, rng)
+        wanted += in_corners(family, [*corners, *group])
+    right, wrong = _compared(key, family, list({s.signature.numbers: s for s in wanted}.values()))
     if wrong and asked.mend:
         _write(function, mended(entries, name, right, wrong))
     return len(right), len(wrong)
 
 
-def _compared(key: str, family: Family, chosen: Sequence[Sample]) -> tuple[list[Ints], list[Ints]]:
+def _compared(key: str, family: Family, group: Sequence[Sample]) -> tuple[list[Ints], list[Ints]]:
     """Symbols of the samples that are as captured, and of those that are not; what the module cannot take says nothing."""
     sides: tuple[list[Ints], list[Ints]] = [], []
-    for sample in chosen:
+    for sample in group:
         symbols = family.symbols(sample.signature.numbers)
         assert symbols is not None
         try:
@@ -142,23 +152,47 @@ def on_edges(family: Family, group: Sequence[Sample], count: int, rng: random.Ra
     return rng.sample(found, min(count, len(found)))
 
 
+def in_corners(family: Family, group: Sequence[Sample]) -> list[Sample]:
+    """Of each way in which dimensions are 1 a sample that has a template: see `workloads.thin`."""
+    own = list(_held(family, group).values())
+    symbols = [family.symbols(s.signature.numbers) for s in own]
+    return [own[i] for i in thin(family, [v for v in symbols if v is not None])]
+
+
 def _held(family: Family, group: Sequence[Sample]) -> dict[tuple[int, ...], Sample]:
     return {s.signature.numbers: s for s in group if family.at(s.signature.numbers) is not None}
 
 
 def mended(entries: dict[str, Any], name: str, right: Sequence[Ints], wrong: Sequence[Ints]) -> dict[str, Any]:
-    """Entries of a file in which one has no template where all that is wrong lies, and nothing that is right: see `corner`;
-    without that entry, and those that are its like, where no corner tells the two apart, or it is itself the like of another."""
+    """Entries of a file in which each template of a key that is wrong somewhere does not hold where all that is wrong of it lies,
+    and nothing that is right: see `corner`; or nowhere, where no corner tells the two apart or nothing of it is right.
+
+    Without that entry, and those that are its like, where nothing of it is left, or where it is itself the like of another.
+    """
     if "like" in entries[name]:
         return {n: e for n, e in entries.items() if n != name}
-    found = corner(*(np.array(side, dtype=np.int64) for side in (right, wrong)))
-    if found is None:
+    tree = before = entries[name]["tree"]
+    for leaf in {chosen(before, symbols) for symbols in wrong}:
+        mine = [[s for s in side if chosen(before, s) == leaf] for side in (right, wrong)]
+        found = corner(*(np.array(side, dtype=np.int64) for side in mine)) if mine[0] else None
+        tree = _within(tree, leaf, found)
+    left = sorted(leaves(tree) - {NONE})
+    if not left:
         return {n: e for n, e in entries.items() if n != name and e.get("like") != name}
-    whole = entries[name]["tree"]
-    tree: Any = NONE
-    for symbol, most in found:
-        tree = [symbol, NONE, 0, most, most + 1, tree, whole]
-    return {**entries, name: {**entries[name], "tree": pruned(tree)}}
+    kept = [entries[name]["templates"][leaf] for leaf in left]
+    return {**entries, name: {**entries[name], "tree": numbered(pruned(tree), left), "templates": kept}}
+
+
+def _within(tree: Any, leaf: int, found: tuple[tuple[int, int], ...] | None) -> Any:
+    """A tree with nothing in place of one of its leaves in a corner (None: everywhere)."""
+    if isinstance(tree, int):
+        if tree != leaf or found is None:
+            return NONE if tree == leaf else tree
+        inside: Any = NONE
+        for symbol, most in found:
+            inside = [symbol, NONE, 0, most, most + 1, inside, leaf]
+        return inside
+    return [*tree[:5], *(_within(side, leaf, found) for side in tree[5:])]
 
 
 def corner(right: Ints, wrong: Ints) -> tuple[tuple[int, int], ...] | None:
@@ -167,7 +201,7 @@ def corner(right: Ints, wrong: Ints) -> tuple[tuple[int, int], ...] | None:
     most = wrong.max(axis=0)
     low = np.flatnonzero(most <= LOW).tolist()
     for count in range(1, len(low) + 1):
-        boxes = [list(chosen) for chosen in combinations(low, count)]
+        boxes = [list(box) for box in combinations(low, count)]
         apart = [b for b in boxes if not (len(right) and (right[:, b] <= most[b]).all(axis=1).any())]
         if apart:
             best = min(apart, key=lambda b: most[b].tolist())

@@ -24,7 +24,7 @@ TREE = [0, NONE, 0, 1, 2, 0, [1, NONE, 0, 4, 5, 1, 2]]
 
 
 def _entries() -> dict[str, Any]:
-    return {"a": {"tree": TREE}, "b": {"like": "a"}, "c": {"tree": 0}}
+    return {"a": {"tree": TREE, "templates": ["x", "y", "z"]}, "b": {"like": "a"}, "c": {"tree": 0}}
 
 
 @pytest.mark.parametrize(
@@ -41,19 +41,30 @@ def test_a_corner_holds_all_that_is_wrong_and_nothing_that_is_right(right: Any, 
     assert corner(np.array(right), np.array(wrong)) == expected
 
 
-def test_a_key_has_no_template_in_the_corner_and_its_own_elsewhere() -> None:
+def test_a_template_holds_but_in_the_corner_and_others_everywhere() -> None:
     right, wrong = [np.array([5, 2, 4]), np.array([5, 4, 2])], [np.array([5, 2, 2]), np.array([9, 2, 2])]
     after = mended(_entries(), "a", right, wrong)
     assert set(after) == {"a", "b", "c"}
     assert after["c"] == {"tree": 0}
+    assert after["a"]["templates"] == ["x", "y", "z"]
     for symbols in np.ndindex(7, 7, 7):
         values = np.array(symbols) + 1
-        corner_ = values[1] <= 2 and values[2] <= 2
+        corner_ = values[0] > 1 and values[1] <= 2 and values[2] <= 2
         assert chosen(after["a"]["tree"], values) == (NONE if corner_ else chosen(TREE, values))
 
 
-def test_a_key_that_is_wrong_elsewhere_is_taken_out_with_its_likes() -> None:
-    assert set(mended(_entries(), "a", [np.array([5, 5, 5])], [np.array([9, 9, 9])])) == {"c"}
+@pytest.mark.parametrize("right", [[], [[5, 5, 5], [1, 1, 1]]])
+def test_a_template_that_is_wrong_elsewhere_too_or_nowhere_right_holds_nowhere(right: Any) -> None:
+    after = mended(_entries(), "a", [np.array(r) for r in right], [np.array([9, 9, 2])] * 2 + [np.array([9, 9, 9])])
+    assert after["a"]["templates"] == ["x", "y"]
+    for symbols in np.ndindex(7, 7, 7):
+        values = np.array(symbols) + 1
+        assert chosen(after["a"]["tree"], values) == {0: 0, 1: 1, 2: NONE}[chosen(TREE, values)]
+
+
+def test_a_key_without_templates_is_taken_out_with_its_likes() -> None:
+    wrong = [np.array(w) for w in ([1, 9, 9], [9, 4, 9], [9, 9, 9])]
+    assert set(mended(_entries(), "a", [], wrong)) == {"c"}
 
 
 def test_a_key_that_is_the_like_of_another_goes_alone() -> None:
@@ -105,6 +116,7 @@ def test_a_wrong_condition_is_found_beside_it_or_at_usual_requests(capsys: Any) 
 
 def test_what_is_wrong_is_taken_out(wrong: str) -> None:
     assert verify.main(["tabled", "--mend"]) == 1
-    path = templates.file_of(FUNCTION)
-    assert not path.exists() or wrong not in templates.load(path)["families"]
+    family = templates.families(FUNCTION)[wrong]
+    assert family.at((2, 65, small.WIDTH)) is not None
+    assert family.at((2, 66, small.WIDTH)) is None
     assert verify.main(["tabled"]) == 0

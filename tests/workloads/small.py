@@ -108,6 +108,23 @@ def tabled(dtype: str) -> Any:
     return on_meta(Net, dtype)
 
 
+def moved(dtype: str) -> Any:
+    """A layer and a transposition, which of one row is no copy; on the meta device."""
+    import torch
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        """[rows, length, WIDTH] -> [length, rows, WIDTH]."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x).transpose(0, 1).contiguous()
+
+    return on_meta(Net, dtype)
+
+
 MODEL = Model(
     id="small",
     title="A small model",
@@ -118,6 +135,7 @@ MODEL = Model(
     libraries=("torch",),
 )
 TABLED = replace(MODEL, id="tabled", stages=partial(stages, build=tabled))
+MOVED = replace(MODEL, id="moved", stages=partial(stages, build=moved))
 ONE_BY_ONE = replace(MODEL, id="one-by-one", stages=partial(stages, build=one_by_one))
 
 
@@ -127,5 +145,6 @@ def known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models(), "small", MODEL)
         patch.setitem(models(), "tabled", TABLED)
+        patch.setitem(models(), "moved", MOVED)
         yield
     samples.forget()

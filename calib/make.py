@@ -22,6 +22,7 @@ from calib.table import Measurements
 from calib.work import NEEDS, work
 from hwspecs import device
 from hwspecs.errors import CalibrationError, nearest
+from sim import fitted as fits
 from sim.fitted import Fitted, Part
 
 if TYPE_CHECKING:
@@ -86,13 +87,27 @@ def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.Da
     p = predict(frame, on, level)
     out: dict[str, Any] = {"predicted_us": 1e6 * p.predicted, "low_us": 1e6 * p.low, "high_us": 1e6 * p.high}
     out |= {"bound": p.bound, "in_range": p.in_range}
-    why = [*_told(path, missing.index, missing), *_told(path, frame["line"], _reasons(frame, p.why))]
+    why = [
+        *_left_open(hardware),
+        *_told(path, missing.index, missing),
+        *_told(path, frame["line"], _reasons(frame, p.why)),
+    ]
     at = frame["line"].to_numpy() - 2
     for name, values in out.items():
         column = np.full(len(raw), np.nan, dtype=object)
         column[at] = values
         raw[name] = column
     return raw, why
+
+
+def _left_open(hardware: str | None) -> Iterator[str]:
+    """Which device was taken, where `--hardware` is a name that stands for several, and no fit."""
+    if hardware is None or hardware in device.device_names() or fits.find(hardware) is not None:
+        return
+    ids = device_ids(hardware)
+    if len(ids) > 1:
+        others = f"{', '.join(ids[:-1])} or {ids[-1]}"
+        yield f"--hardware: '{hardware}' may be {others}; rows that name none of them are priced on {ids[0]}"
 
 
 def _reasons(frame: pd.DataFrame, why: NDArray[np.object_]) -> list[str]:

@@ -160,8 +160,15 @@ def _loaded(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise CalibrationError(f"{path}: cannot read the table: {error.strerror or error}") from None
     except Exception as error:  # pandas, zlib and pyarrow each have their own for a file that is no table
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CalibrationError(f"{path}: not a table: {first}") from None
+        raise CalibrationError(f"{path}: not a table: {_no_table(error)}") from None
+
+
+def _no_table(error: Exception) -> str:
+    """What a reader found wrong with a file, in one line without its own words for itself."""
+    if isinstance(error, UnicodeDecodeError):
+        return "no UTF-8 text; a table is CSV or Parquet (.parquet)"
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].removeprefix("Error tokenizing data. ").removeprefix("C error: ")
 
 
 def _schema(path: Path, frame: pd.DataFrame) -> pd.DataFrame:

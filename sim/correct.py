@@ -29,17 +29,21 @@ UNKNOWN = ""  # software: no run is on one of the serving libraries that were me
 
 def corrects(kernels: Kernels, fitted: Fitted, device: str) -> bool:
     """Whether any kernel is one that the fit corrects."""
+    part = _correcting(fitted, device)
+    return part is not None and bool((_corrected(kernels) & np.isin(np.array(kernels.dtype), part.dtypes)).any())
+
+
+def _correcting(fitted: Fitted, device: str) -> Part | None:
+    """The part of a fit that corrects runs on a device; None where it has none."""
     part = fitted.parts.get(RUNS)
-    if part is None or part.residual is None or device not in part.devices:
-        return False
-    return bool((_corrected(kernels) & np.isin(np.array(kernels.dtype), part.dtypes)).any())
+    return None if part is None or part.residual is None or device not in part.devices else part
 
 
 def factors(kernels: Kernels, fitted: Fitted, device: str) -> Floats:
     """Factor on the time of every kernel, (kernels,): 1 where the fit has nothing to say, else within exp(+-BOUND)."""
     out = np.ones(len(kernels))
-    part = fitted.parts.get(RUNS)
-    if part is None or part.residual is None or device not in part.devices:
+    part = _correcting(fitted, device)
+    if part is None:
         return out
     products = _corrected(kernels)
     dtypes = np.array(kernels.dtype, dtype=object)

@@ -36,7 +36,7 @@ def replay(scenario: Scenario, command: str = "") -> Result:
     check_trace(scenario, trace)
     on, fitted = rates(scenario.device), _fit(scenario, correction)
     own = on_device(price(trace, scenario.software, on, scenario.level, fitted), scenario.device, fitted)
-    correction = _of(own, correction, fitted)
+    correction = _if_any(own, correction, fitted)
     attention = {
         way: own
         if way == scenario.software.attention
@@ -81,7 +81,7 @@ def _fit(scenario: Scenario, correction: Correction) -> Fit | None:
     return fitted, scenario.device.name
 
 
-def _of(priced: Priced, correction: Correction, fitted: Fit | None) -> Correction:
+def _if_any(priced: Priced, correction: Correction, fitted: Fit | None) -> Correction:
     """The correction of a run; none where it has no kernel that the fit corrects."""
     from sim.correct import corrects
 

@@ -134,6 +134,24 @@ def test_every_refused_file_is_named(tmp_path: Path) -> None:
     assert second.startswith(f"{damaged}: not a table: ")
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"op,device\n\xff\xfe", "no UTF-8 text; a table is CSV or Parquet (.parquet)"),
+        (b'op,device\n"x,y\n', "EOF inside string starting at row 1"),
+        (b"op,device\n1,2,3\n4,5,6,7\n", "Expected 3 fields in line 3, saw 4"),
+    ],
+)
+def test_a_file_that_is_no_table_is_told_without_the_reader_s_own_words(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(data)
+    with pytest.raises(CalibrationError) as caught:
+        read(path)
+    assert caught.value.problems == (f"{path}: not a table: {message}",)
+
+
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
@@ -269,6 +287,18 @@ def test_rows_of_an_unknown_device_are_one_line(tmp_path: Path) -> None:
     assert list(predicted_table(path, None, "physical")[1]) == [
         f"{path}:2: no hardware file for device 'H800' (and 2 more rows)"
     ]
+
+
+def test_predict_tells_which_device_a_name_that_stands_for_several_means(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.csv"
+    path.write_text("op,dtype,batch,m,n,k\nlinear,bf16,1,64,64,64\n", encoding="utf-8")
+    (line,) = predicted_table(path, "NVIDIA A100-80GB", "physical")[1]
+    both = "a100-sxm-80gb or a100-pcie-80gb"
+    assert line == (
+        f"--hardware: 'NVIDIA A100-80GB' may be {both}; rows that name none of them are priced on a100-sxm-80gb"
+    )
+    for name in ("a100-pcie-80gb", "NVIDIA A100-SXM4-80GB", "H100"):
+        assert predicted_table(path, name, "physical")[1] == []
 
 
 def test_predict_tells_a_dtype_that_there_is_not_and_an_extent_that_is_missing(tmp_path: Path) -> None:

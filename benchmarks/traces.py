@@ -41,8 +41,10 @@ numbers. So a model runs at any size without torch or diffusers, and a thousand 
    the two disagree. Divisibility, and two equal numbers, are conditions only where at least three values speak for them: one
    value alone (the size of a table) is parted by thresholds. Before a tree is taken, requests that share numbers with the
    default one are drawn, and of each condition and side of it those that lie nearest to its edge are captured: the one most
-   like the default, the one least like it, and one that differs from it in that number; while one of them is not as the tree
-   says, the search goes on with it. A decoder that takes a clip a few frames at a time has one structure for all lengths: what
+   like the default, the one least like it, and one that differs from it in that number. So is one of each way in which sizes
+   are 1 (numbers of the stage, or dimensions of a template's operators: torch makes no copy there), requests of the least
+   sides, frames and batches together among them. While one of these is not as the tree says, the search goes on with it. A
+   decoder that takes a clip a few frames at a time has one structure for all lengths: what
    is repeated is kept once, with an expression for how often; a template also gets the sizes of other structures that it gives
    exactly (a loop that runs once, or never);
 3. finds for each size the expression by exact rational arithmetic, from at least 5 captures: a constant, c m, c m + b or
@@ -58,7 +60,8 @@ structures seven captures in the key's own dtype make a template, and two others
 seven are several structures (a cast or copy that the other dtype has everywhere), what parts them is searched for there alone;
 a structure that is not proven has no template. That takes some ten captures a structure.
 
-Templates that are there are proven with the code of today, which takes three captures a key, and stay: of those that cover
+Templates that are there are proven with the code of today, which takes three captures a key and one of each way in which
+sizes are 1, and stay; what one of these contradicts is found anew. Of those that cover
 nothing that was drawn a usual request is captured, and where no capture could be compared they are found anew, never kept.
 `--more` searches again where they cover little of what is drawn, and takes what covers more. `python -m workloads.gaps [MODEL
 ...]` captures at sizes that lie between two structures, at any size and at the default one, halves what is open, and moves the
@@ -111,7 +114,8 @@ fails, and framecast says so in a line.
 `python -m workloads.verify [MODEL ...]` looks for a template that is wrong: it captures, of every key, stages drawn anew (the
 smallest, and others), stages of requests that users make beside the default one (one thing changed: batch, guidance, 256 to 1024
 pixels a side, square or not, half or twice the frames; then two), and stages on both sides of the conditions by which a template
-is chosen; `--usual`, `--edges` and `--seed` say how many and which. With `--mend` what is contradicted is taken out.
+is chosen, and one of each way in which sizes are 1; `--usual`, `--edges` and `--seed` say how many and which. With `--mend` a
+template that is contradicted where numbers are small no longer holds there, and one that is contradicted elsewhere nowhere.
 
 So the transformers of nine models that have a table of positions, or that captures had contradicted before, were compared with
 1,092 captures (seeds 2 and 7; Latte, PixArt-α, SD3, DiT, FLUX, CogVideoX 2B and 5B, Wan, HunyuanVideo), and the decoders of

@@ -18,7 +18,7 @@ from sim import svg
 from sim.feasible import problem
 from sim.plots import points
 from sim.profiles import memory_profile, step_profile
-from sim.report import calibration_line, gigabytes, number, op_rows, percent, seconds
+from sim.report import calibration_line, gigabytes, number, op_rows, percent, seconds, time_unit
 from sim.result import Result, Totals
 from sim.words import request_words
 from workloads.kind import REPORT_CLASSES
@@ -169,12 +169,14 @@ def _components(result: Result) -> str:
 
 def _totals(head: str, rows: Sequence[tuple[str, Totals]], whole: float, keys: Mapping[str, str] | None = None) -> str:
     """A table of sums; `keys` is where each row stands in result.json."""
-    heads = (head, "calls", "time, ms", "share, %", "TFLOP", "HBM, GB", "TFLOP/s", "HBM, GB/s")
+    units, unit = time_unit(whole)
+    heads = (head, "calls", f"time, {unit}", "share, %", "TFLOP", "HBM, GB", "TFLOP/s", "HBM, GB/s")
     lines = []
     for name, t in rows:
         at = (keys or {}).get(name)
         tera, giga = t.flops / 1e12, t.hbm_bytes / 1e9
-        time = _tagged("td", f"{at}time_s", t.time, number(1e3 * t.time)) if at else f"<td>{number(1e3 * t.time)}</td>"
+        shown = number(units * t.time)
+        time = _tagged("td", f"{at}time_s", t.time, shown) if at else f"<td>{shown}</td>"
         flops = _tagged("td", f"{at}flops", int(t.flops), number(tera)) if at else f"<td>{number(tera)}</td>"
         rates = [number(v / t.time) if t.time else "" for v in (tera, giga)]
         rest = f"<td>{percent(t.time / whole)}</td>{flops}<td>{number(giga)}</td><td>{rates[0]}</td><td>{rates[1]}</td>"
@@ -189,17 +191,17 @@ def _table(style: str, heads: Iterable[str], lines: Iterable[str]) -> str:
 
 
 def _bounds(result: Result, data: Mapping[str, Any]) -> str:
-    bounds = result.by_bound()
+    bounds, (units, unit) = result.by_bound(), time_unit(result.gpu_time)
     chart = _charts(lambda width: svg.bars([("kernel time", list(bounds.items()))], width))
     lines = [
-        f"<tr><td>{n}</td>{_tagged('td', f'bounds.{n}', t, number(1e3 * t))}<td>{percent(t / result.gpu_time)}</td></tr>"
+        f"<tr><td>{n}</td>{_tagged('td', f'bounds.{n}', t, number(units * t))}<td>{percent(t / result.gpu_time)}</td></tr>"
         for n, t in bounds.items()
     ]
     share = _tagged(
         "span", "not_calibrated.share", data["not_calibrated"]["share"], f"{percent(data['not_calibrated']['share'])} %"
     )
     trust = f"<p>Without a measurement behind it: {share} of kernel time.</p>{_quiet(calibration_line(result))}"
-    heads = ["<th>bound</th>", "<th>time, ms</th>", "<th>share, %</th>"]
+    heads = ["<th>bound</th>", f"<th>time, {unit}</th>", "<th>share, %</th>"]
     return _legend(bounds) + chart + _table("small tiny", heads, lines) + trust
 
 
@@ -237,10 +239,12 @@ def _memory(result: Result, data: Mapping[str, Any]) -> str:
     return chart + _table("small tiny", ["<th>part of the peak</th>", "<th></th>"], lines) + at
 
 
-def _columns() -> tuple[Column, ...]:
+def _columns(whole: float) -> tuple[Column, ...]:
+    """whole: kernel time of all operators, which says in what unit times are."""
+    units, unit = time_unit(whole)
     return (
         Column("module", False, lambda r, _: r["path"]),
-        Column("time, ms", True, lambda r, _: number(1e3 * r["time_s"]), lambda r: r["time_s"]),
+        Column(f"time, {unit}", True, lambda r, _: number(units * r["time_s"]), lambda r: r["time_s"]),
         Column("share, %", True, lambda r, whole: percent(r["time_s"] / whole), lambda r: r["time_s"]),
         Column("bound", False, lambda r, _: r["bound"]),
         Column("operator", False, lambda r, _: r["label"].removeprefix("aten.")),
@@ -260,7 +264,7 @@ def _rate(row: Mapping[str, Any], key: str) -> float:
 
 def _operators(result: Result) -> str:
     """Distinct operators, the longest first."""
-    columns = _columns()
+    columns = _columns(result.gpu_time)
     heads = [
         f'<th {"data-type=number" if c.is_number else "class=left"}{_sorted(c)}><button type="button">{c.head}</button></th>'
         for c in columns
@@ -276,7 +280,7 @@ def _operators(result: Result) -> str:
 
 
 def _sorted(column: Column) -> str:
-    return ' aria-sort="descending"' if column.head == "time, ms" else ""
+    return ' aria-sort="descending"' if column.head.startswith("time, ") else ""
 
 
 def _cell(column: Column, row: Mapping[str, Any], whole: float) -> str:

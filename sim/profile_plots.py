@@ -9,7 +9,7 @@ import numpy as np
 
 from sim.compare import Comparison, by_class
 from sim.profiles import MemoryProfile, memory_profile, step_profile
-from sim.report import gigabytes, number, quantity, seconds
+from sim.report import gigabytes, number, quantity, seconds, time_unit
 from sim.result import Result
 from sim.sensitivity import Field, Sensitivity
 from sim.slide import COLOURS, DARK_TEXT, figure, legend, patch, save, source
@@ -35,13 +35,13 @@ def step(result: Result, path: Path) -> None:
     rows = 2 if len(profile.attention) else 1
     drawn, axes = figure(9, 5.6 if rows > 1 else 3.6, rows, **({"height_ratios": [3, 2]} if rows > 1 else {}))
     upper = axes[0] if rows > 1 else axes
-    width, ms = profile.end - profile.start, 1e3
+    width, (units, unit) = profile.end - profile.start, time_unit(float(profile.end[-1]))
     for c in np.unique(profile.report_class):
         mine = profile.report_class == c
         upper.bar(
-            ms * profile.start[mine],
+            units * profile.start[mine],
             profile.hbm_rate[mine] / 1e9,
-            ms * width[mine],
+            units * width[mine],
             align="edge",
             color=COLOURS[REPORT_CLASSES[c]],
             linewidth=0,
@@ -51,10 +51,10 @@ def step(result: Result, path: Path) -> None:
     upper.text(0, 1.02 * peak, f" peak {number(peak)} GB/s", va="bottom", fontsize=9.5)
     upper.set_ylim(0, 1.15 * max(peak, float(profile.hbm_rate.max(initial=0.0)) / 1e9))
     upper.set_ylabel("HBM (GB/s)")
-    upper.set_xlim(0, ms * profile.end[-1])
+    upper.set_xlim(0, units * profile.end[-1])
     if rows > 1:
-        _sequence(axes[1], profile)
-    (axes[1] if rows > 1 else axes).set_xlabel(f"GPU kernel time of {profile.name} (ms)")
+        _sequence(axes[1], profile, units)
+    (axes[1] if rows > 1 else axes).set_xlabel(f"GPU kernel time of {profile.name} ({unit})")
     time = np.bincount(profile.report_class, width, len(REPORT_CLASSES))
     names = [REPORT_CLASSES[i] for i in np.argsort(-time, kind="stable") if time[i] > LISTED * time.sum()]
     title = f"{result.scenario.model} on {result.scenario.device.title}: {profile.name}"
@@ -62,9 +62,9 @@ def step(result: Result, path: Path) -> None:
     save(drawn, source(result.scenario), path)
 
 
-def _sequence(axes: Any, profile: Any) -> None:
+def _sequence(axes: Any, profile: Any, units: float) -> None:
     """Queries of each attention call over time, by role; keys of cross-attention are in the text of no axis."""
-    middle = 1e3 * (profile.start + profile.end)[profile.attention] / 2
+    middle = units * (profile.start + profile.end)[profile.attention] / 2
     for role in profile.roles:
         mine = profile.role == ROLES.index(role)
         look = {"marker": MARKERS[role], "markersize": 6, "linewidth": 0.8, "alpha": 0.9}
@@ -86,7 +86,8 @@ def memory(result: Result, path: Path) -> None:
     """Memory in use during one run of every component, weights below, to a .png or .svg file."""
     profile, capacity = memory_profile(result), result.scenario.device.hbm.capacity
     drawn, axes = figure(9, 4)
-    x = 1e3 * np.append(profile.start, profile.end[-1])
+    units, unit = time_unit(float(profile.end[-1]))
+    x = units * np.append(profile.start, profile.end[-1])
     used = np.append(profile.used, profile.used[-1]) / 1e9
     weights = profile.weights / 1e9
     axes.fill_between(x, weights, used, step="post", color=COLOURS["Convolution"], linewidth=0)
@@ -104,10 +105,10 @@ def memory(result: Result, path: Path) -> None:
         ha="right" if right else "left",
         fontsize=9.5,
     )
-    _components(axes, profile, top)
+    _components(axes, profile, top, units)
     axes.set_xlim(0, x[-1])
     axes.set_ylim(0, top)
-    axes.set_xlabel("GPU kernel time of one run of every component (ms)")
+    axes.set_xlabel(f"GPU kernel time of one run of every component ({unit})")
     axes.set_ylabel("memory in use (GB)")
     names = ["weights", "activations, scores and workspace"]
     title = f"{result.scenario.model} on {result.scenario.device.title}: memory over one inference"
@@ -134,14 +135,14 @@ def _capacity(axes: Any, used: float, capacity: float, x: Any) -> float:
     return top
 
 
-def _components(axes: Any, profile: MemoryProfile, top: float) -> None:
+def _components(axes: Any, profile: MemoryProfile, top: float, units: float) -> None:
     """A line between components, and their names where they fit."""
     whole = profile.end[-1]
     for name, repeats, start, end in profile.components:
-        axes.axvline(1e3 * start, color="#666666", linewidth=0.6, linestyle=":")
+        axes.axvline(units * start, color="#666666", linewidth=0.6, linestyle=":")
         if end - start > NARROW * whole:
             text = f"{name}\n(one of {repeats} runs)" if repeats > 1 else name
-            axes.text(1e3 * (start + end) / 2, 0.985 * top, text, ha="center", va="top", fontsize=9.5)
+            axes.text(units * (start + end) / 2, 0.985 * top, text, ha="center", va="top", fontsize=9.5)
 
 
 def tornado(found: Sensitivity, path: Path) -> None:

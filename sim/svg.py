@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from sim.profiles import MemoryProfile, StepProfile
-from sim.report import gigabytes, number, percent, seconds
+from sim.report import gigabytes, number, percent, seconds, time_unit
 from workloads.kind import REPORT_CLASSES
 from workloads.ops.attention import ROLES
 
@@ -118,7 +118,7 @@ def step(profile: StepProfile, peak: float, width: int) -> str:
     out.append(_time_axis(x, end, upper - BOTTOM))
     if len(profile.attention):
         out += _sequence(profile, x, upper, height, width)
-    out.append(_text(width / 2, height - 6, f"kernel time of {profile.name}, ms", "quiet", "middle"))
+    out.append(_text(width / 2, height - 6, f"kernel time of {profile.name}, {time_unit(end)[1]}", "quiet", "middle"))
     return _svg(width, height, out, "HBM use and sequence length over one denoising step")
 
 
@@ -181,7 +181,11 @@ def memory(profile: MemoryProfile, capacity: float, width: int) -> str:
         out.append(_tag("path", d=f"M{LEFT} {y(capacity):.1f}H{width - RIGHT}", style="roof"))
     have = f"capacity {gigabytes(capacity)}{'' if near else ', above'}"
     out += [_text(width - RIGHT, y(capacity) - 5 if near else 12, have, "", "end"), _time_axis(x, end, height - BOTTOM)]
-    out.append(_text(width / 2, height - 6, "kernel time of one run of every component, ms", "quiet", "middle"))
+    out.append(
+        _text(
+            width / 2, height - 6, f"kernel time of one run of every component, {time_unit(end)[1]}", "quiet", "middle"
+        )
+    )
     return _svg(width, height, out, "Memory over one inference")
 
 
@@ -241,8 +245,10 @@ def _grid(y: Scale, values: Iterable[float], unit: float, width: int) -> str:
 
 
 def _time_axis(x: Scale, end: float, y: float) -> str:
+    """Times up to the end, in ms or s by `sim.report.time_unit`."""
+    units, _ = time_unit(end)
     line = _tag("path", d=f"M{x(0):.1f} {y}H{x(end):.1f}", style="axis")
-    return line + "".join(_text(x(t), y + 16, f"{1e3 * t:.4g}", "quiet", "middle") for t in _ticks(end, 6))
+    return line + "".join(_text(x(t), y + 16, f"{units * t:.4g}", "quiet", "middle") for t in _ticks(end, 6))
 
 
 def _log_axis(x: Scale, y: Scale, across: tuple[float, float], up: tuple[float, float], height: int, width: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import framecast
-from sim import html, profile_plots, profiles, simulate
+from sim import html, profile_plots, profiles, report, simulate
 from sim.result import Result
 from tests.sim.toy import result, trace_of, write
 
@@ -40,6 +40,20 @@ def test_it_has_every_part(toy: Result) -> None:
     assert "framecast run toy.yaml" in text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
+
+
+def test_times_of_long_runs_are_in_seconds(toy: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = replace(toy, trace=replace(toy.trace, segments=tuple(replace(s, repeats=10**7) for s in toy.trace.segments)))
+    for result_, unit, other in ((toy, "ms", "s"), (long, "s", "ms")):
+        text = html.page(result_)
+        assert text.count(f"time, {unit}<") == 4
+        assert f"time, {other}<" not in text
+        assert 'aria-sort="descending"' in text
+    assert "kernel time of one run of every component, ms" in html.page(long)  # one run of each is short
+    monkeypatch.setattr(report, "LONG", 0.0)
+    text = html.page(toy)
+    assert "kernel time of one run of every component, s<" in text
+    assert re.search(r"kernel time of [^<]*step[^<]*, s<", text)
 
 
 def test_names_are_escaped(toy: Result) -> None:

@@ -56,7 +56,6 @@ COMMANDS = (
     "hwspecs.cli",
 )
 INTERRUPTED = 130
-EXTRA = ("torch", "diffusers", "transformers")  # what the extra [capture] brings
 
 
 def __getattr__(name: str) -> Any:
@@ -168,7 +167,7 @@ def _guarded() -> int:
     """Run the command and turn whatever it raises into lines on stderr and an exit code."""
     import click
 
-    from hwspecs.errors import FramecastError, shown
+    from hwspecs.errors import EXTRA, INSTALL, FramecastError, shown
 
     try:
         code = commands().main(standalone_mode=False, prog_name="framecast")
@@ -198,7 +197,7 @@ def _guarded() -> int:
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
             command = _command_named(sys.argv[1:])
             print(
-                f"{command} needs {error.name}, which is not installed: pip install 'framecast[capture]'",
+                f"{command} needs {error.name}, which is not installed: {INSTALL}",
                 file=sys.stderr,
             )
             return 2

@@ -27,6 +27,10 @@ STATED = ("h100-pcie", "rtx-3090-ti")
 UNLIKE = r"laptop|max-q|4090 d\b|a6000[ -]ada|h20-3e|sxm3"
 FORMS = {"sxm": r"sxm\d?|nvlink", "pcie": r"pcie", "nvl": r"nvl", "ti": r"ti"}
 
+# Words of a device's name, beside those of ids, that `asked_for` reads: vendors' and sorts, forms, sizes.
+WORDS = ("nvidia", "tesla", "geforce", "rtx", "gpu", "tensor", "core", "generation", "ada")
+MEASURES = r"\d+gb|sxm\d?|nvlink|pcie|nvl|ti|hbm\d?[ae]?"
+
 
 @dataclass(frozen=True)
 class Peaks:
@@ -64,6 +68,13 @@ def device_ids(name: str) -> tuple[str, ...]:
         if (form in forms if exact else not form if forms else id_ not in STATED)
         and (not size or not gb or size[1] == gb)
     )
+
+
+def asked_for(name: str) -> tuple[str, ...]:
+    """As `device_ids`, of a name that a user gives: none where a word of it says nothing that we know ('a100-sxm-80g')."""
+    words = re.split(r"[^a-z0-9]+", re.sub(r"(\d) gb", r"\1gb", name.lower()))
+    known = {*WORDS, *(word for chip in CHIPS.values() for id_ in chip for word in id_.split("-"))}
+    return device_ids(name) if all(w in known or re.fullmatch(MEASURES, w) for w in words if w) else ()
 
 
 @cache

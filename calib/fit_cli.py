@@ -129,6 +129,7 @@ def predict(table: str, hardware: str | None, level: str, out: str | None) -> No
       framecast predict examples/shapes.csv --hardware a100-sxm-80gb
     """
     from calib.make import predicted_table
+    from hwspecs.errors import CalibrationError
 
     frame, why = predicted_table(Path(table), hardware, level)
     for line in why[:MOST_LINES]:
@@ -139,6 +140,8 @@ def predict(table: str, hardware: str | None, level: str, out: str | None) -> No
         frame.to_parquet(out, index=False)
     else:
         frame.to_csv(out or sys.stdout, index=False)
+    if frame["predicted_us"].isna().all():
+        raise CalibrationError(f"{table}: no row could be priced")
 
 
 def _say(line: str) -> None:

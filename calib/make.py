@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from calib import table
-from calib.devices import device_ids
+from calib.devices import asked_for, device_ids
 from calib.families.base import family_of
 from calib.fit import fit
 from calib.predict import NO_DEVICE, UNKNOWN_DTYPE, Target, chosen_devices, predict, target
@@ -49,7 +49,7 @@ def rows_on(frame: pd.DataFrame, hardware: str | None) -> pd.DataFrame:
     """Rows of the hardware (a device, or a name such as 'a100' that stands for several) that some family prices."""
     wanted = None
     if hardware is not None:
-        wanted = (hardware,) if hardware in device.device_names() else device_ids(hardware) or target(hardware).devices
+        wanted = (hardware,) if hardware in device.device_names() else asked_for(hardware) or target(hardware).devices
     ids = chosen_devices(frame["device_id"], wanted)
     kept = np.isin(ids.astype(str), device.device_names()) & (family_of(frame["op"]) != "")
     if wanted is not None:
@@ -83,6 +83,8 @@ def _outliers(part: Part) -> str:
 def predicted_table(path: Path, hardware: str | None, level: str) -> tuple[pd.DataFrame, list[str]]:
     """The table at a path with predictions appended, and a line for each row that has none. CalibrationError for no table."""
     raw, on = table._loaded(path), target(hardware)
+    if hardware is None and "op" in raw and "device" not in raw:
+        raise CalibrationError(f"{path}:1: column 'device' is missing; say on what to price the rows: --hardware NAME")
     frame, missing = _shapes(path, raw, hardware, on)
     p = predict(frame, on, level)
     out: dict[str, Any] = {"predicted_us": 1e6 * p.predicted, "low_us": 1e6 * p.low, "high_us": 1e6 * p.high}
@@ -104,7 +106,7 @@ def _left_open(hardware: str | None) -> Iterator[str]:
     """Which device was taken, where `--hardware` is a name that stands for several, and no fit."""
     if hardware is None or hardware in device.device_names() or fits.find(hardware) is not None:
         return
-    ids = device_ids(hardware)
+    ids = asked_for(hardware)
     if len(ids) > 1:
         others = f"{', '.join(ids[:-1])} or {ids[-1]}"
         yield f"--hardware: '{hardware}' may be {others}; rows that name none of them are priced on {ids[0]}"

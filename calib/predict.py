@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calib import carried, power
 from calib.carried import KERNELS
-from calib.devices import CHIPS, device_ids, peaks
+from calib.devices import CHIPS, asked_for, peaks
 from calib.families.base import Floats, Physical, family_of
 from calib.fit import Rows, judged, parts_of, priced
 from calib.held_values import columns_of
@@ -70,7 +70,7 @@ def target(name: str | None) -> Target:
     if fitted is not None:
         first = (name,) if name in fitted.devices else ()
         return Target(tuple(dict.fromkeys((*first, *fitted.devices))), fitted)
-    ids = (name,) if name in device.device_names() else device_ids(name)
+    ids = (name,) if name in device.device_names() else asked_for(name)
     if not ids:
         known = [*device.device_names(), *CHIPS, *fits.names()]
         raise CalibrationError(f"--hardware: found '{name}', expected a device or a fit{nearest(name, known)}")

@@ -30,7 +30,7 @@ from workloads.cache import trace_of
 from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES
 from workloads.lower import Kernels, lower
-from workloads.model import denoising, find
+from workloads.model import denoising, find, shown_frames
 from workloads.trace import Trace
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -94,7 +94,7 @@ class Workload:
     @property
     def frames(self) -> int:
         """Frames of all clips of one inference; 0 for a model of images."""
-        return self.images * (getattr(self.scenario.request, "frames", None) or 0)
+        return self.images * (shown_frames(self.scenario.request) or 0)
 
     @cached_property
     def packed(self) -> Packed:

@@ -27,7 +27,7 @@ from sim.result import Floats, Priced, call_class, call_role
 from sim.scenario import Scenario, section, uncorrected
 from sim.simulate import price
 from workloads.kind import REPORT_CLASSES, Ints
-from workloads.model import denoising, find, models
+from workloads.model import denoising, find, models, shown
 from workloads.ops.attention import ROLES
 from workloads.parametric import missing, over_frames
 from workloads.trace import Trace
@@ -116,11 +116,6 @@ class Projection:
     def of(self, height: int, width: int) -> tuple[Point, ...]:
         """The points of a size, in ascending frames."""
         return tuple(p for p in self.points if (p.height, p.width) == (height, width))
-
-
-def shown(request: Any, frames: float) -> float:
-    """Frames of the clip for `frames` of the request, more where the model interpolates between them."""
-    return (frames - 1) * getattr(request, "frames_between", 1) + 1
 
 
 def load(scenario: Scenario) -> tuple[list[Size], list[int]]:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 SHOWN = 20  # problems of one file that are printed before the rest is counted
 BEGINNING = 3  # letters from which on a word counts as the beginning of a name
 OFFERED = 4  # names that a message offers at most
+EXTRA = ("torch", "diffusers", "transformers")  # what a capture needs and a plain install does not bring
+INSTALL = "pip install 'framecast[capture]'"  # what brings them
 
 
 class FramecastError(Exception):

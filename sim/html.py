@@ -101,9 +101,10 @@ def _warnings(result: Result) -> Iterator[str]:
 
 def _figures(data: Mapping[str, Any]) -> Iterator[str]:
     """The figures on top, each with its place in result.json."""
+    what = "image" if data["frames_per_s"] is None else "clip"
     rows: list[tuple[str, str, Callable[[float], str]]] = [
         ("latency", "latency_s", seconds),
-        ("images per second", "images_per_s", number),
+        (f"{what}s per second", "images_per_s", number),
         ("frames per second", "frames_per_s", number),
         ("one denoising step", "step_time_s", seconds),
         ("GPU kernel time", "gpu_time_s", seconds),
@@ -111,7 +112,7 @@ def _figures(data: Mapping[str, Any]) -> Iterator[str]:
         ("matrix FLOPs", "flops", lambda flops: f"{number(flops / 1e12)} TFLOP"),
         ("HBM traffic", "hbm_bytes", gigabytes),
         ("peak memory", "peak_memory_bytes", gigabytes),
-        ("energy per image", "energy_per_image_j", lambda joules: f"{number(joules)} J"),
+        (f"energy per {what}", "energy_per_image_j", lambda joules: f"{number(joules)} J"),
         ("average power", "average_power_w", lambda watts: f"{number(watts)} W"),
     ]
     for label, key, shown in rows:

@@ -18,6 +18,7 @@ from sim.timeline import Timeline
 from workloads.by_hand import attention_calls
 from workloads.fields import images_of
 from workloads.kind import REPORT_CLASSES, Ints, kinds
+from workloads.model import shown_frames
 from workloads.ops.attention import DIMS, ROLES
 from workloads.trace import Trace
 
@@ -174,8 +175,8 @@ class Result:
 
     @property
     def frames(self) -> int | None:
-        """Frames of each clip; None for a model of images."""
-        return getattr(self.scenario.request, "frames", None)
+        """Frames of each clip, with those that the model puts between its own; None for a model of images."""
+        return shown_frames(self.scenario.request)
 
     def by_component(self) -> dict[str, Totals]:
         """Totals of every segment, in program order, over its repeats."""

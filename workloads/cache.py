@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwspecs.errors import FramecastError, SpecError, StudyError
+from hwspecs.errors import INSTALL, FramecastError, SpecError, StudyError
 from hwspecs.notes import say
 from hwspecs.spec import to_data
 from workloads import trace as traces
@@ -254,7 +254,7 @@ def _announce(model: Model, missing: Sequence[Stage], request: Mapping[str, Any]
     text = f"{' '.join([model.id, *_asked_for(request)])}: no template holds for {names}"
     absent = [name for name in model.libraries if importlib.util.find_spec(name) is None]
     if absent:
-        raise SpecError(f"{text}; to capture it needs {', '.join(absent)}: pip install 'framecast[capture]'")
+        raise SpecError(f"{text}; to capture it needs {', '.join(absent)}: {INSTALL}")
     say(f"note: {text}; captured once with torch (about {_SECONDS} s)")
 
 

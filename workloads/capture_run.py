@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from math import prod
 from typing import Any
 
-from hwspecs.errors import SpecError
+from hwspecs.errors import INSTALL, SpecError
 from workloads.capture import CapturedPass, NeedsValuesError, capture
 from workloads.capture_inputs import TensorSpec
 from workloads.capture_source import BuildError, Inputs, said
@@ -51,6 +52,8 @@ class Example:
 
 def run(example: Example) -> CapturedPass:
     """The pass. SpecError says in one line where a module cannot be captured, and what to do."""
+    if find_spec("torch") is None:
+        raise SpecError(f"{example.name}: to capture it needs torch: {INSTALL}")
     sizes: list[int] = []
     first = _tried(example, "meta", sizes)
     if isinstance(first, CapturedPass):

@@ -49,10 +49,13 @@ REPORT_CLASSES = (
 
 
 class Dims:
-    """Named int64 columns of shape (ops,), read as attributes: `d.m`, `d.head_dim`."""
+    """Named int64 columns of shape (ops,), read as attributes: `d.m`, `d.head_dim`.
 
-    def __init__(self, columns: Mapping[str, Any]) -> None:
-        self._columns = {name: np.asarray(value, dtype=np.int64) for name, value in columns.items()}
+    dtype: `object` for whole numbers of any size.
+    """
+
+    def __init__(self, columns: Mapping[str, Any], dtype: Any = np.int64) -> None:
+        self._columns = {name: np.asarray(value, dtype=dtype) for name, value in columns.items()}
 
     def __getattr__(self, name: str) -> Ints:
         try:

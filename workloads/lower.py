@@ -70,7 +70,11 @@ class Kernels:
 
 
 def lower(trace: Trace, software: Software) -> Kernels:
-    """Kernel rows of a trace under a software. Raises ValueError when the software allows no way to run a kind."""
+    """Kernel rows of a trace under a software.
+
+    Raises ValueError when the software allows no way to run a kind, SpecError as `Trace.check_flops`.
+    """
+    trace.check_flops()
     known = recipes(trace, software)
     calls = context(trace, footprints(known, len(trace.op_kind)), software.fusion == "pointwise")
     keys = np.column_stack(

@@ -102,6 +102,17 @@ def denoising(model: Model, request: Any) -> tuple[int, ...]:
     return tuple(i for i, stage in enumerate(model.stages(request)) for _ in range(runs.get(stage.name, 0)))
 
 
+def shown(request: Any, frames: float) -> float:
+    """Frames of the clip for `frames` of the request, more where the model interpolates between them."""
+    return (frames - 1) * getattr(request, "frames_between", 1) + 1
+
+
+def shown_frames(request: Any) -> int | None:
+    """Frames of each clip of a request, as `shown`; None for a model of images."""
+    frames = getattr(request, "frames", None)
+    return None if frames is None else int(shown(request, frames))
+
+
 @cache
 def models() -> dict[str, Model]:
     """Every model in `models/` by id, in alphabetical order; a file has MODEL, or MODELS where it holds several.

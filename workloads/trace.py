@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from hwspecs.errors import StudyError
+from hwspecs.errors import SpecError, StudyError
 from workloads.kind import ITEMSIZE, Dims, Ints, kinds
 
 SCHEMA_VERSION = 1
+MOST_FLOPS = 2**63 - 1  # of one call: what int64 holds
+SAFE_BITS = 60  # of the product of an op's dimensions: FLOPs are at most some times that
 _ARRAYS = (
     "op_kind", "op_dtype", "op_dims", "op_label", "call_op", "call_path", "call_in_attention", "input_offsets", "input_ids",
     "output_offsets", "output_ids", "tensor_bytes", "tensor_is_weight",
@@ -105,8 +107,26 @@ class Trace:
         return np.array([ITEMSIZE[t] for t in self.dtypes], dtype=np.int64)[self.op_dtype]
 
     def op_flops(self) -> Ints:
-        """Matrix FLOPs of each op, int64 (ops,)."""
+        """Matrix FLOPs of each op, int64 (ops,). SpecError where one has more than that can hold."""
+        self.check_flops()
         return self._per_op(lambda kind, d: kinds()[kind].flops(d))
+
+    def check_flops(self) -> None:
+        """SpecError where an op has more FLOPs than int64 holds: those that may are counted in whole numbers of any size."""
+        bits = np.log2(np.maximum(self.op_dims, 1)).sum(axis=1)
+        for kind in self.kinds:
+            large = self.ops_of(kind)
+            large = large[bits[large] > SAFE_BITS]
+            if not len(large):
+                continue
+            names = kinds()[kind].dims
+            rows = self.op_dims[large].astype(object)
+            exact = kinds()[kind].flops(Dims({n: rows[:, i] for i, n in enumerate(names)}, dtype=object))
+            for row, flops in zip(rows, np.broadcast_to(exact, len(large)), strict=True):
+                if flops > MOST_FLOPS:
+                    sizes = ", ".join(f"{n} {row[i]}" for i, n in enumerate(names))
+                    has = f"{self.model}: {kind} of {sizes}: found {float(flops):.3g} FLOP in one call"
+                    raise SpecError(f"{has}, expected at most {MOST_FLOPS:.3g}; ask for less")
 
     def call_repeats(self) -> Ints:
         """How many times each call runs in one inference, int64 (calls,)."""

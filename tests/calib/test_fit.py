@@ -249,6 +249,8 @@ def test_a_score_has_what_it_promises(written: Path) -> None:
     ("name", "message"),
     [
         ("l40sz", r"--hardware: found 'l40sz', expected a device or a fit; .*l40s"),
+        ("a100-sxm-80g", r"--hardware: found 'a100-sxm-80g', expected a device or a fit; did you mean 'a100-sxm-80gb'"),
+        ("a100-sxm-40", r"--hardware: found 'a100-sxm-40', expected a device or a fit; did you mean 'a100-sxm-40gb'"),
         ("nothing-like-it", r"--hardware: found 'nothing-like-it', expected a device or a fit"),
     ],
 )

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import framecast
 from calib.devices import device_ids, peaks
 from calib.make import predicted_table
 from calib.shapes import FAMILIES, At, rows_of
@@ -297,8 +299,22 @@ def test_predict_tells_which_device_a_name_that_stands_for_several_means(tmp_pat
     assert line == (
         f"--hardware: 'NVIDIA A100-80GB' may be {both}; rows that name none of them are priced on a100-sxm-80gb"
     )
-    for name in ("a100-pcie-80gb", "NVIDIA A100-SXM4-80GB", "H100"):
+    for name in ("a100-pcie-80gb", "NVIDIA A100-SXM4-80GB", "H100", "NVIDIA A100 80 GB PCIe", "NVIDIA H100 80GB HBM3"):
         assert predicted_table(path, name, "physical")[1] == []
+
+
+def test_predict_without_a_device_or_a_row_that_can_be_priced(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.csv"
+    path.write_text("op,dtype,batch,m,n,k\nlinear,fp17,1,64,64,64\n", encoding="utf-8")
+    with pytest.raises(CalibrationError) as caught:
+        predicted_table(path, None, "physical")
+    missing = f"{path}:1: column 'device' is missing; say on what to price the rows: --hardware NAME"
+    assert caught.value.problems == (missing,)
+    done = CliRunner().invoke(framecast.commands(), ["predict", str(path), "--hardware", "l40s"])
+    assert isinstance(done.exception, CalibrationError)
+    assert done.exception.problems == (f"{path}: no row could be priced",)
+    assert done.stderr.startswith(f"{path}:2: unknown dtype 'fp17'")
+    assert done.stdout.startswith("op,dtype,batch,m,n,k,predicted_us")
 
 
 def test_predict_tells_a_dtype_that_there_is_not_and_an_extent_that_is_missing(tmp_path: Path) -> None:

@@ -238,5 +238,8 @@ def test_frames_per_second(tmp_path: Path) -> None:
     found = mix.evaluate({}, ("latency_s", "frames_per_s", "clip.latency_s", "clip.frames_per_s"))
     assert found["clip.frames_per_s"] == pytest.approx(16 / found["clip.latency_s"])
     assert found["frames_per_s"] == pytest.approx(3 * 16 / (4 * found["latency_s"]))
+    longer = clips.replace("animatediff, request.frames: 16", "make-a-video, request.frames: 3")
+    found = objectives.read(opened(tmp_path, SEARCH + longer)).mix.evaluate({}, ("clip.latency_s", "clip.frames_per_s"))
+    assert found["clip.frames_per_s"] == pytest.approx(11 / found["clip.latency_s"])  # 3, and 4 between each two
     with pytest.raises(SpecError, match=r"search: stable-diffusion-1\.5 has no frames_per_s$"):
         objectives.read(opened(tmp_path, SEARCH.replace("{latency_s: minimize", "{frames_per_s: maximize")))

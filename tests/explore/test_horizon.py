@@ -26,7 +26,7 @@ from explore.horizon import (
     sparse,
     windowed,
 )
-from explore.project import Projection, project, shown
+from explore.project import Projection, project
 from explore.project import load as frames_of
 from explore.project_cli import project as command
 from explore.project_report import text as report
@@ -38,6 +38,7 @@ from sim.scenario import load
 from sim.simulate import replay
 from tests.sim.toy import write
 from workloads.cache import trace_of
+from workloads.model import shown
 
 SECTION = """project:
   frames: [2, 4, 1024]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import framecast
 from hwspecs import nodes
 from hwspecs.errors import FramecastError, SpecError
 from tests.workloads.test_capture_file import LINEAR, NETS
-from workloads import capture_file
+from workloads import capture_file, capture_run
 from workloads.cache import trace_of
 from workloads.model import find
 
@@ -218,6 +219,26 @@ def test_sources(arguments: tuple[str, ...], line: str, folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     assert said(*arguments) == (line,)
     assert not list(folder.glob("*.tmp"))
+
+
+def test_without_torch_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_run, "find_spec", lambda _: None)
+    line = "to capture it needs torch: pip install 'framecast[capture]'"
+    assert said("--from", "own_nets.py:Inner", *X) == (f"inner: {line}",)
+    assert said("--from", "torch.nn:Linear", *X) == (f"linear: {line}",)
+    (folder / "scenario.yaml").write_text("model: net.yaml\ndevice: a100-sxm-80gb\n", encoding="utf-8")
+    done = CliRunner().invoke(framecast.commands(), ["run", "scenario.yaml"])
+    assert isinstance(done.exception, FramecastError)
+    assert done.exception.problems == (f"net.yaml: net: {line}",)
+
+
+def test_a_file_that_imports_what_the_extra_brings_says_how_to_install_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "bare.py").write_text("import diffusers\n", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    wanted = "bare imports 'diffusers', which is not installed: pip install 'framecast[capture]'"
+    assert said("--from", "bare:Net", *X) == (f"--from: bare:Net: {wanted}",)
 
 
 def test_inputs_that_are_none_and_that_lack() -> None:

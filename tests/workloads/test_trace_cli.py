@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,22 @@ def test_help_ends_with_examples(command: str) -> None:
     examples = lines[lines.index("Examples:") + 1 :]
     assert len(examples) >= 2
     assert all(line.startswith(f"framecast {command}") for line in examples)
+
+
+def test_a_call_of_more_flops_than_are_counted_is_refused() -> None:
+    size = ("--height", "8192", "--width", "8192", "--set", "frames=513")
+    (line,) = problems("trace", "hunyuanvideo", *size)
+    dims = (
+        "batch 1, heads 24, kv_heads 24, q_len 33816832, kv_len 33816832, head_dim 128, causal 0, role 0, interleaved 1"
+    )
+    start = f"hunyuanvideo: attention of {dims}, mask 33816832: found 1.41e+19 FLOP in one call"
+    assert line == f"{start}, expected at most 9.22e+18; ask for less"
+
+
+def test_flops_are_exact_up_to_what_is_counted() -> None:
+    found = json.loads(run("trace", "hunyuanvideo", "--height", "4096", "--width", "4096", "--format", "json"))
+    (component,) = (c for c in found["components"] if c["name"] == "transformer")
+    names = ("batch", "heads", "q_len", "kv_len", "head_dim")
+    calls = [tuple(a[n] for n in names) for a in component["attention"]]
+    assert component["flops_by_kind"]["attention"] == sum(4 * prod(sizes) for sizes in calls)
+    assert component["flops_by_kind"]["attention"] > 2**61

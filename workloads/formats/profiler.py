@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hwspecs.errors import SpecError
+from hwspecs.errors import INSTALL, SpecError
 from workloads.capture import CapturedCall
 from workloads.formats import events
 from workloads.formats.events import Timeline
@@ -58,7 +58,7 @@ def measured_of(path: Path, timeline: Timeline) -> Measured:
     try:
         found = replay(timeline.operators, launched)
     except ModuleNotFoundError as error:
-        needs = f"reading operators of PyTorch needs {error.name}: pip install 'framecast[capture]'"
+        needs = f"reading operators of PyTorch needs {error.name}: {INSTALL}"
         raise SpecError(f"{path}: {needs}") from None
     if not found.calls:
         raise SpecError(f"{path}: no operator in it computes anything; profile the forward pass of a module")

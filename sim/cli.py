@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from workloads.unpriced import Unpriced
 
 SCENARIO = click.argument("scenario", shell_complete=files)
+# README of Dao-AILab/flash-attention: FlashAttention-2 for Ampere, Ada and Hopper, 3 for Hopper; for Turing version 1.
+FUSED, FUSED_K = ("flash-2", "flash-3"), 16
 NAMED = 1e-3  # share of bytes from which on an operator without a cost model is named beside a run; `trace` names all
 OUT_OF_RANGE = 4  # exit code: operators without a measurement behind them, under --strict
 SETTING = click.option(
@@ -148,7 +150,8 @@ def _say(text: str) -> None:
 
 
 def _say_notes(result: Result) -> None:
-    """What was assumed about data when the model was captured, and which of its operators have no cost model."""
+    """What was assumed about data when the model was captured, which of its operators have no cost model, and a kernel that is
+    priced on a chip for which its library has none."""
     from workloads.unpriced import unpriced
 
     for line in result.trace.notes:
@@ -156,6 +159,12 @@ def _say_notes(result: Result) -> None:
     shares = [_share(found) for found in unpriced(result.trace) if found.flops or found.byte_share >= NAMED]
     if shares:
         say(f"note: without a cost model, priced as memory traffic: {', '.join(shares)}")
+    tile, device = result.scenario.device.tensor.tile, result.scenario.device
+    newer = [way for way in result.attention_ways() if way in FUSED]
+    if newer and tile.k < FUSED_K:
+        has = f"{tile.m} x {tile.n} x {tile.k}" if tile.k > 1 else "none"
+        kernel = f"{newer[0]} is written for matrix instructions of 16 x 8 x 16 (Ampere) and newer ones"
+        say(f"note: {kernel}, and {device.title} has {has}: its time is that of the same kernel written for it")
 
 
 def _share(found: Unpriced) -> str:

@@ -54,7 +54,7 @@ def page(result: Result) -> str:
         "style": _static("report.css"),
         "script": _static("report.js"),
         "name": escape(s.name),
-        "what": escape(f"{s.model}: {request_words(s.request)}"),
+        "what": escape(": ".join(filter(None, (s.model, request_words(s.request))))),
         "setting": escape(
             f"{s.device.title} ({s.device.name}), {s.software.name}, attention {s.software.attention}, level {s.level}"
         ),

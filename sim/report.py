@@ -110,7 +110,7 @@ def _title(result: Result) -> str:
     s = result.scenario
     ways = ways_words(result.attention_ways(), s.software)
     return (
-        f"{s.name}: {s.model}, {request_words(s.request)}\n"
+        f"{s.name}: {', '.join(filter(None, (s.model, request_words(s.request))))}\n"
         f"on {device_words(s)}, level {s.level}\n"
         f"with {software_words(s)}{ways}"
     )

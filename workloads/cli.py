@@ -262,6 +262,8 @@ def _listed(model: Any) -> dict[str, Any]:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(_plain(inner) for inner in value)
     if value is None or isinstance(value, bool):
         return {True: "on", False: "off", None: "none"}[value]
     return str(value)

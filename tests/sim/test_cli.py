@@ -210,6 +210,27 @@ def test_what_needs_torch_says_what_to_install(program: Any, tmp_path: Path, mon
     assert program("run", str(write(tmp_path))) == (2, "", line)
 
 
+@pytest.mark.parametrize(
+    ("device", "attention", "has"),
+    [
+        ("t4", "flash-2", "NVIDIA T4 has 16 x 8 x 8"),
+        ("v100-pcie", "flash-3", "NVIDIA V100 PCIe 32 GB has 8 x 8 x 4"),
+        ("p100-pcie", "flash-2", "NVIDIA P100 PCIe 16 GB has none"),
+        ("t4", "unfused", ""),
+        ("l40s", "flash-2", ""),
+    ],
+)
+def test_a_kernel_that_its_library_has_not_for_the_chip_is_told(
+    program: Any, tmp_path: Path, device: str, attention: str, has: str
+) -> None:
+    ways = ("--set", f"device={device}", "--set", f"software.attention={attention}")
+    _, _, err = program("run", str(write(tmp_path)), *ways)
+    kernel = f"note: {attention} is written for matrix instructions of 16 x 8 x 16 (Ampere) and newer ones"
+    said = f"{kernel}, and {has}: its time is that of the same kernel written for it\n"
+    assert (said in err) == bool(has)
+    assert ("is written for" in err) == bool(has)
+
+
 def test_interrupt(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(_model: str, _request: object) -> None:
         raise KeyboardInterrupt

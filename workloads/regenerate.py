@@ -71,15 +71,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _of_functions(wanted: Sequence[Model], more: bool) -> Iterator[Part]:
     """A part for every key of every function that the models use."""
-    drawn = samples.pool(models().values(), random.Random(0), large=False, corners=True)
+    drawn = samples.pool(models().values(), random.Random(0), large=False)
     pools = {f: {key: tables.usual_first(group) for key, group in keys.items()} for f, keys in drawn.items()}
     beyond = samples.pool(models().values(), random.Random(1), large=True)
+    corners = samples.corners(models().values())
     functions = dict.fromkeys(s.signature.function for m in wanted for s in samples.of_request(m, m.request()))
     functions.update(dict.fromkeys(f for f in pools if any(_drawn_of(m.id, pools[f]) for m in wanted)))
     for function in functions:
         keys, far = pools[function], beyond.get(function, {})
         for key in sorted(keys, key=lambda k: ("fp16" not in k, k)):
-            do = partial(_regenerated, function, key, keys, far.get(key, []), more=more)
+            do = partial(_regenerated, function, key, keys, far.get(key, []), corners.get(key, []), more=more)
             yield Part(
                 f"{_short(key)} {digest(key)}{' more' * more}", (function,), _calls(function, key, keys[key]), do
             )
@@ -113,15 +114,17 @@ def _drawn_of(model: str, keys: Groups) -> bool:
     return any(s.model == model for found in keys.values() for s in found)
 
 
-def _regenerated(function: str, key: str, keys: Groups, far: Sequence[Sample], *, more: bool = False) -> bool:
+def _regenerated(
+    function: str, key: str, keys: Groups, far: Sequence[Sample], corners: Sequence[Sample] = (), *, more: bool = False
+) -> bool:
     """Prove or find and write the templates of a key of a function; False where there are none that was not known.
 
-    keys: samples of all keys of the function. more: templates that hold and cover little are found anew, and replaced by what
-    covers more.
+    keys: samples of all keys of the function. corners: of the key, at the least sides, frames and batches. more: templates that
+    hold and cover little are found anew, and replaced by what covers more.
     """
     path, name, code = file_of(function), digest(key), code_of(function)
     entries: dict[str, Any] = dict(templates.load(path)["families"]) if path.exists() else {}
-    held = _held(key, keys[key], entries)
+    held = _held(key, keys[key], entries, corners)
     known = unfound.reason(unfound.name_of(key), code)
     if held is None and name in entries:
         _drop_likes(entries, name)
@@ -130,7 +133,7 @@ def _regenerated(function: str, key: str, keys: Groups, far: Sequence[Sample], *
         print(f"  {key[:100]}: none, as is known: {known}", flush=True)
     elif held is None or (more and _share(held, keys[key], entries) < MOST):
         try:
-            entry = _alias(key, keys[key], entries) or _found(key, keys, far, entries, held)
+            entry = _alias(key, keys[key], entries) or _found(key, keys, far, entries, held, corners)
         except Contradicted as error:
             print(f"{function}: {error}", file=sys.stderr)
             well = held is not None
@@ -179,7 +182,9 @@ def _drop_likes(entries: dict[str, Any], name: str) -> None:
         del entries[other]
 
 
-def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict[str, Any] | None:
+def _held(
+    key: str, group: Sequence[Sample], entries: Mapping[str, Any], corners: Sequence[Sample] = ()
+) -> dict[str, Any] | None:
     """The entry that a key has, if it still gives what captures give."""
     entry: dict[str, Any] | None = entries.get(digest(key))
     if entry is None:
@@ -187,8 +192,9 @@ def _held(key: str, group: Sequence[Sample], entries: Mapping[str, Any]) -> dict
     family = templates.family(entry, entries)
     covered = [s for s in group if family.at(s.signature.numbers) is not None]
     try:
-        thinnest = thin(family, [v for s in covered if (v := family.symbols(s.signature.numbers)) is not None])
-        proof = [*covered[:PROOFS], *(covered[i] for i in thinnest)]
+        every = [s for s in [*covered, *corners] if family.at(s.signature.numbers) is not None]
+        thinnest = thin(family, [v for s in every if (v := family.symbols(s.signature.numbers)) is not None])
+        proof = [*covered[:PROOFS], *(every[i] for i in thinnest)]
         proven = prove(family, proof) or _proven_elsewhere(family, key, group[0])
     except Contradicted as error:
         print(f"  found anew: {error}", flush=True)
@@ -245,11 +251,16 @@ def _like(
 
 
 def _found(
-    key: str, keys: Groups, far: Sequence[Sample], entries: Mapping[str, Any], held: Mapping[str, Any] | None
+    key: str,
+    keys: Groups,
+    far: Sequence[Sample],
+    entries: Mapping[str, Any],
+    held: Mapping[str, Any] | None,
+    corners: Sequence[Sample] = (),
 ) -> dict[str, Any]:
     """A new entry; what is held stays where nothing new is found. Raises Contradicted."""
     own = templates.family(entries[digest(key)], entries) if digest(key) in entries else None
-    search = partial(find_family, keys[key], far, own, replace(BUILT_IN, most=CAPTURES))
+    search = partial(find_family, keys[key], far, own, replace(BUILT_IN, most=CAPTURES), more=corners)
     found = _by_kin(key, keys, far, entries) or search()
     new = tables.without(found.family, key, dict.fromkeys(s.model for s in keys[key]))
     family = new if held is None else filled(new, templates.family(held, entries))

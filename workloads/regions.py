@@ -65,6 +65,7 @@ _ONE_BY_ONE = "--several --stage transformer --shallow --from frames=19 --from h
 _FOUR_LATENTS = "--stage transformer --shallow --from frames=9 --from height=32 --from width=32"  # along each side
 _IMAGE = "--from height=128 --from width=128"  # the same of images
 _ALL = "--stage transformer --shallow"  # of requests of all sizes, but for that of a table
+_ONE_FRAME = "frames=1 --stage unet"
 ALONE = {
     "animatediff": _NO_LESS,
     "cogvideox-2b": "--least 4",
@@ -74,6 +75,7 @@ ALONE = {
 }
 # Arguments of the regions of single models, beside one sample; they come after that.
 OWN = {
+    "animatediff": (_ONE_FRAME,),
     "cogvideox-2b": (
         f"batch=1 guidance=false {_FOUR_LATENTS}",
         f"--several {_FOUR_LATENTS}",
@@ -97,7 +99,8 @@ OWN = {
         "batch=1 guidance=false height=512 width=512 --stage transformer",
     ),
     "ltx-video": ("batch=1 guidance=false --stage transformer --shallow",),
-    "mochi": (_ONE_BY_ONE, _DECODER),
+    "make-a-video": ("frames=1 --stage decoder --stage interpolation --stage super_resolution_1",),
+    "mochi": (_ONE_BY_ONE, _DECODER, "frames=1 --stage transformer --shallow"),
     "phenaki": ("--several --stage video_decoder",),
     "pixart-alpha": (
         _ALL,
@@ -108,6 +111,7 @@ OWN = {
         _ALL,
         "width=3072 --stage transformer",
     ),
+    "svd-xt": (_ONE_FRAME,),
 }
 
 

@@ -151,6 +151,11 @@ def least_together(model: Model, **fixed: Any) -> Iterator[Any]:
             yield request
 
 
+def corners(wanted: Iterable[Model]) -> dict[str, list[Sample]]:
+    """The stages of `least_together` of some models, in every dtype, by key."""
+    return by_key(s for model in wanted for s in in_every_dtype(model, least_together(model)))
+
+
 def _corner_values(model: Model, name: str, count: int) -> list[int]:
     """The least values of a whole number, so many of them, and its default."""
     first, step = progression(model, name)
@@ -279,14 +284,9 @@ def by_key(found: Iterable[Sample]) -> dict[str, list[Sample]]:
     return {key: list(distinct.values()) for key, distinct in held.items()}
 
 
-def pool(
-    wanted: Iterable[Any], rng: random.Random, *, large: bool, corners: bool = False
-) -> dict[str, dict[str, list[Sample]]]:
-    """Samples of all models by function and key, shuffled, but for the first. corners: those of `least_together` among them."""
-    drawn: list[Sample] = []
-    for model in wanted:
-        drawn += samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)
-        drawn += in_every_dtype(model, least_together(model)) if corners else ()
+def pool(wanted: Iterable[Any], rng: random.Random, *, large: bool) -> dict[str, dict[str, list[Sample]]]:
+    """Samples of all models by function and key, shuffled, but for the first."""
+    drawn = [s for model in wanted for s in samples(model, LARGE_DRAWS if large else DRAWS, rng, large=large)]
     found: dict[str, dict[str, list[Sample]]] = {}
     for key, group in sorted(by_key(drawn).items()):
         first = group[0]

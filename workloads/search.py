@@ -70,7 +70,12 @@ class _Grown:
 
 
 def find_family(
-    group: Sequence[Sample], far: Sequence[Sample], like: Family | None = None, ways: Ways = BUILT_IN, unlike: int = 0
+    group: Sequence[Sample],
+    far: Sequence[Sample],
+    like: Family | None = None,
+    ways: Ways = BUILT_IN,
+    unlike: int = 0,
+    more: Sequence[Sample] = (),
 ) -> Found:
     """The family of a key from its samples, the most usual first. Raises Contradicted where proofs keep failing.
 
@@ -78,6 +83,7 @@ def find_family(
     unlike: samples, as unlike those captured as there are, that the templates have to give before others prove them, as well as
         those beside the conditions of the tree, some like the most usual sample but for a number, and those at which dimensions
         are 1 (`workloads.thin`); while they do not give them all, they are searched for anew, with these and as many more.
+    more: samples that may be captured too, none of them at first.
     """
     hints = min(s.signature.hints for s in group)
     places, fixed = places_of(np.array([s.signature.numbers for s in group], dtype=np.int64))
@@ -91,6 +97,7 @@ def find_family(
     pool.usual = next((i for i, s in enumerate(pool.samples) if s.signature.numbers == usual), 0)
     chosen_first = first(len(pool.samples), pool.symbols) if like is None else seeds(like, pool.symbols)
     pool.capture({*chosen_first, pool.usual})
+    pool.add(more)
     proofs = group[len(group) - reserved :]
     last: Contradicted | None = None
     for _ in range(ATTEMPTS):

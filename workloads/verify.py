@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = [find(name) for name in asked.models] or list(models().values())
     rng = random.Random(asked.seed)
     beside = {} if asked.far else samples.by_key(chain.from_iterable(map(_beside, wanted)))
-    corners = {} if asked.far else samples.by_key(chain.from_iterable(map(_corners, wanted)))
+    corners = {} if asked.far else samples.corners(wanted)
     drawn = samples.pool(wanted, rng, large=asked.far)
     right, wrong = 0, 0
     for function, keys in drawn.items():
@@ -73,10 +73,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _beside(model: Model) -> Iterator[Sample]:
     return samples.in_every_dtype(model, samples.usual(model))
-
-
-def _corners(model: Model) -> Iterator[Sample]:
-    return samples.in_every_dtype(model, samples.least_together(model))
 
 
 def _checked(

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from hwspecs.errors import SpecError
 from tests.workloads.conftest import MODEL
+from tests.workloads.timelines import small
+from workloads import formats
 from workloads.cli import register
 from workloads.trace import Trace
 
@@ -136,3 +138,13 @@ def test_help_ends_with_examples(command: str) -> None:
     examples = lines[lines.index("Examples:") + 1 :]
     assert len(examples) >= 2
     assert all(line.startswith(f"framecast {command}") for line in examples)
+
+
+def test_tables_of_a_small_module_have_figures(tmp_path: Path) -> None:
+    """3 runs of a product of 8 x 8 x 8: 1,024 FLOP each, 64 parameters."""
+    formats.save(small(), tmp_path / "net.npz")
+    lines = [line.split() for line in run("trace", str(tmp_path / "net.npz")).splitlines()]
+    assert lines[1][:4] == ["3.07", "kFLOP", "in", "all"]
+    assert " ".join(lines[3]) == "component repeats parameters calls a pass kFLOP a pass kFLOP in all share, %"
+    assert lines[5] == ["net", "3", "64", "1", "1.02", "3.07", "100.0"]
+    assert lines[9] == ["net", "gemm", "1", "1.02"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sim.slide import figure, legend, patch, save
-from workloads.view_tables import SMALL, View
+from workloads.view_tables import View
 from workloads.views import histogram
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#999999", "#000000")  # Okabe and Ito
@@ -99,10 +99,10 @@ def buckets(views: Sequence[View], path: Path) -> None:
 def intensity(views: Sequence[View], path: Path) -> None:
     """FLOP/B over the bytes of the model (the study's), over the traffic unfused and with flash-2.
 
-    Of each component that has FLOPs enough; of several settings side by side, of all components together.
+    Of each component that has FLOPs; of several settings side by side, of all components together.
     """
     rows = [(v, r) for v in views for r in (v.intensities if len(views) == 1 else v.intensities[-1:])]
-    bars = [(v.setting if len(views) > 1 else r.name, r) for v, r in rows if r.flops >= SMALL * v.trace.flops()]
+    bars = [(v.setting if len(views) > 1 else r.name, r) for v, r in rows if r.flops]
     drawn, axes = figure(9, 1.6 + 0.62 * max(len(bars), 2))
     for row, (_, r) in enumerate(reversed(bars)):
         for i, value in enumerate((r.of_study, *r.of_traffic)):

@@ -258,6 +258,8 @@ def _attentions(components: Sequence[Mapping[str, Any]]) -> str:
         for call in component["attention"]:
             key = (component["name"], *(call[name] for name in names))
             counts[key] = counts.get(key, 0) + 1
+    if not counts:
+        return "No attention"
     rows = [(*key, count) for key, count in counts.items()]
     return _table(rows, ("component", "attention", *names[1:], "calls a pass"), "llrrrrrr")
 

@@ -26,7 +26,6 @@ from workloads.views import (
 
 SCHEMA_VERSION = 1  # of the JSON
 FEW = 10  # FLOP/B below which a decimal is shown
-SMALL = 0.005  # share of the FLOPs below which a component is left out of the text
 HEADS = {
     "attention_calls": (
         "setting", "component", "call", "first_run", "runs", "role", "batch", "heads", "q_len", "kv_len", "matrix_bytes",
@@ -127,8 +126,10 @@ def to_json(views: Sequence[View]) -> dict[str, Any]:
 
 
 def text(views: Sequence[View]) -> str:
-    """The tables for a terminal: lengths and period, histogram, memory, intensity."""
+    """The tables for a terminal: lengths and period, histogram, memory, of those that have attention; intensity."""
     found = rows(views)
+    if not found["attention_calls"]:
+        return f"No attention: no sequence lengths, no similarity matrices\n\n{_intensity_text(found)}"
     return "\n\n".join((_lengths_text(found), _histogram_text(views), _memory_text(found), _intensity_text(found)))
 
 

@@ -148,3 +148,4 @@ def test_tables_of_a_small_module_have_figures(tmp_path: Path) -> None:
     assert " ".join(lines[3]) == "component repeats parameters calls a pass kFLOP a pass kFLOP in all share, %"
     assert lines[5] == ["net", "3", "64", "1", "1.02", "3.07", "100.0"]
     assert lines[9] == ["net", "gemm", "1", "1.02"]
+    assert lines[11:] == [["No", "attention"]]

@@ -62,9 +62,20 @@ def test_side_by_side(sd: Trace) -> None:
     assert [r["flops"] for r in found["arithmetic_intensity"] if r["component"] == "all"][1] == sd.flops()
 
 
+@pytest.mark.usefixtures("sd")
+def test_every_component_has_its_intensity() -> None:
+    """The text encoder has less than 0.1 % of the FLOPs."""
+    lines = run(MODEL, "--over", "steps=20,50").partition("Arithmetic intensity")[2].splitlines()[3:]
+    components = ["text_encoder", "unet", "vae_decoder", "all"]
+    assert [line.split()[:2] for line in lines] == [[f"steps={n}", c] for n in (20, 50) for c in components]
+
+
 def test_a_trace_without_attention_has_no_lengths(tmp_path: Path) -> None:
     formats.save(small(), tmp_path / "net.et")
-    run(str(tmp_path / "net.et"), "--plot", str(tmp_path / "out"))
+    lines = run(str(tmp_path / "net.et"), "--plot", str(tmp_path / "out")).splitlines()
+    assert lines[0] == "No attention: no sequence lengths, no similarity matrices"
+    assert lines[2].startswith("Arithmetic intensity")
+    assert len(lines) == 6  # a blank line, title, head, rule, a row
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"arithmetic_intensity.png"}
 
 

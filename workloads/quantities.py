@@ -16,11 +16,16 @@ def column(values: Sequence[float], usual: str, places: int) -> tuple[str, list[
     largest, and a decimal at least. A value above 0 that they would show as 0 has significant digits of its own.
     """
     largest = max(values, default=0)
+    suits = prefix(largest, usual)
+    if suits != usual:
+        places = 0 if not suits else max(DIGITS - 1 - math.floor(math.log10(largest) % 3), 1)
+    return suits, [plain(v / 10 ** PREFIXES[suits], places) for v in values]
+
+
+def prefix(largest: float, usual: str = "T") -> str:
+    """The prefix, up to the usual one, that leaves 1 or more of a number of 0 or more; of 0 the usual one."""
     fits = [p for p, power in PREFIXES.items() if power <= PREFIXES[usual] and largest >= 10**power]
-    prefix = fits[-1] if fits else (usual if not largest else "")
-    if prefix != usual:
-        places = 0 if not prefix else max(DIGITS - 1 - math.floor(math.log10(largest) % 3), 1)
-    return prefix, [plain(v / 10 ** PREFIXES[prefix], places) for v in values]
+    return fits[-1] if fits else ("" if largest else usual)
 
 
 def plain(value: float, places: int) -> str:

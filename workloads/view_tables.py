@@ -162,7 +162,7 @@ def _intensity_text(found: dict[str, list[tuple[Any, ...]]]) -> str:
     rows = found["arithmetic_intensity"]
     names, flops, weights = _columns(rows, (2, 3))
     (a, done), (b, held) = column(flops, "T", 2), column(weights, "G", 2)
-    ratios = [[plain(value, 0 if value >= FEW else 1) for value in r[6:]] for r in rows]
+    ratios = [[flop_per_byte(value) for value in r[6:]] for r in rows]
     cells = [(*n, x, y, *ratio) for n, x, y, ratio in zip(names, done, held, ratios, strict=True)]
     heads = (
         "",
@@ -175,6 +175,11 @@ def _intensity_text(found: dict[str, list[tuple[Any, ...]]]) -> str:
     )
     title = "Arithmetic intensity: FLOPs of one inference over the bytes of the model (the study), and over what kernels move"
     return f"{title}\n{_table(cells, heads, 'll')}"
+
+
+def flop_per_byte(value: float) -> str:
+    """An intensity in FLOP/B as a text."""
+    return plain(value, 0 if value >= FEW else 1)
 
 
 def _columns(

@@ -30,6 +30,11 @@ def model_names(_context: click.Context, _parameter: click.Parameter, incomplete
     return ids or [CompletionItem(incomplete, type="file")]
 
 
+def model_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of models alone, for a shell's TAB."""
+    return [CompletionItem(name) for name in _models() if name.startswith(incomplete)]
+
+
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout."
 )
@@ -76,13 +81,15 @@ def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **
 @click.command(
     epilog=_examples(
         "framecast models",
-        "framecast models --format json",
+        "framecast models stable-diffusion-1.5",
+        "framecast models hunyuanvideo wan2.1-14b --format json",
     )
 )
+@click.argument("names", metavar="[MODEL]...", nargs=-1, shell_complete=model_ids)
 @_FORMAT
-def models(form: str) -> None:
-    """List the models, with the fields of their requests and where their configurations are published."""
-    known = [_listed(model) for model in _models().values()]
+def models(names: tuple[str, ...], form: str) -> None:
+    """List the models, or those named, with the fields of their requests and where their configurations are published."""
+    known = [_listed(model) for model in _named(names)]
     if form == "json":
         click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": known}, indent=2))
         return
@@ -268,6 +275,18 @@ def _models() -> Mapping[str, Any]:
     from workloads.model import models as known
 
     return known()
+
+
+def _named(ids: Sequence[str]) -> list[Any]:
+    """The models of some ids, each once, in their order; of none, all. SpecError: a line for each unknown one."""
+    from hwspecs.errors import SpecError, nearest
+
+    known = _models()
+    unknown = [name for name in ids if name not in known]
+    if unknown:
+        listed = f"(known: {', '.join(known)})"
+        raise SpecError(f"unknown model '{name}'{nearest(name, known)} {listed}" for name in dict.fromkeys(unknown))
+    return [known[name] for name in dict.fromkeys(ids or known)]
 
 
 def _listed(model: Any) -> dict[str, Any]:

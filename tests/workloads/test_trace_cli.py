@@ -16,6 +16,7 @@ from tests.workloads.conftest import MODEL
 from tests.workloads.timelines import small
 from workloads import formats
 from workloads.cli import register
+from workloads.model import models
 from workloads.trace import Trace
 
 
@@ -130,6 +131,23 @@ def test_models() -> None:
         ("height", 512), ("width", 512), ("batch", 1), ("steps", 50), ("guidance", True), ("dtype", "fp16"),
         ("images", None), ("vae_tile", None), ("cache.every", None), ("cache.reuse", None),
     ]  # fmt: skip
+
+
+def test_models_by_name() -> None:
+    text = run("models", MODEL)
+    assert text.startswith(f"{MODEL}: Stable Diffusion 1.5\n  source: ")
+    assert text in run("models")
+    asked = ("hunyuanvideo", MODEL, "hunyuanvideo")
+    assert [m["id"] for m in json.loads(run("models", *asked, "--format", "json"))["models"]] == ["hunyuanvideo", MODEL]
+
+
+def test_models_of_an_unknown_name() -> None:
+    lines = problems("models", MODEL, "hunyuanvido", "sdxll")
+    assert [line.partition(" (known: ")[0] for line in lines] == [
+        "unknown model 'hunyuanvido'; did you mean 'hunyuanvideo'?",
+        "unknown model 'sdxll'; did you mean 'sdxl'?",
+    ]
+    assert all(f" (known: {', '.join(models())})" in line for line in lines)
 
 
 @pytest.mark.parametrize("command", ["trace", "models"])

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sim.slide import figure, legend, patch, save
+from sim.slide import figure, legend, log_axis, patch, save
 from workloads.quantities import PREFIXES, prefix
 from workloads.view_tables import View, flop_per_byte
 from workloads.views import histogram
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#999999", "#000000")  # Okabe and Ito
 PERIODS = 3  # that are drawn
-FEW = 100  # largest over smallest of an axis, below which there are too few powers of ten for ticks
 CALLS = 400  # that are drawn where there is no period
 
 
@@ -55,7 +54,7 @@ def _over_calls(views: Sequence[View], columns: Sequence[Any], what: str, base: 
         panel.fill_between(np.arange(len(held)), held, step="post", color=colour, alpha=0.15, linewidth=0)
         for i in range(PERIODS + 1 if view.period else 0):
             panel.axvline(i * view.period.calls, color="#666666", linewidth=0.8, linestyle=":")  # type: ignore[union-attr]
-        _value_axis(panel, base, bottom, top)
+        log_axis(panel, base, bottom, top)
         panel.set_xlim(0, max(map(len, shown)))
         panel.grid(axis="y", color="#dddddd", linewidth=0.6)
         panel.set_title(_caption(view), loc="right", fontsize=9.5, pad=3)
@@ -63,23 +62,6 @@ def _over_calls(views: Sequence[View], columns: Sequence[Any], what: str, base: 
     panels[-1].set_xlabel("attention calls, in the order in which one inference makes them")
     legend(drawn, f"{views[0].trace.model}: {what} over the calls of one inference")
     save(drawn, _source(views), path)
-
-
-def _value_axis(panel: Any, base: int, bottom: float, top: float) -> None:
-    """A logarithmic y axis, plain numbers at powers of `base`; where those of ten are few, also at 2 and 5 times them."""
-    from matplotlib.ticker import LogLocator
-
-    panel.set_yscale("log", base=base)
-    panel.set_ylim(bottom, top)
-    few = base == 10 and top < FEW * bottom
-    panel.yaxis.set_major_locator(LogLocator(base, subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-    panel.yaxis.set_major_formatter(lambda value, _: _tick(value))
-    panel.minorticks_off()
-
-
-def _tick(value: float) -> str:
-    """A number without an exponent."""
-    return f"{value:,.0f}" if value >= 1 else str(np.format_float_positional(value, 3, trim="-", fractional=False))
 
 
 def _window(view: View) -> tuple[int, int]:

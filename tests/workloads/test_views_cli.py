@@ -107,9 +107,9 @@ def test_panels_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_an_axis_has_plain_ticks(bottom: float, top: float, least: list[str]) -> None:
     figure, axes = slide.figure(9, 3)
-    view_plots._value_axis(axes, 10, bottom, top)
+    slide.log_axis(axes, 10, bottom, top)
     figure.draw_without_rendering()
-    assert view_plots._tick(1e-5) == "0.00001"
+    assert slide._tick(1e-5) == "0.00001"
     shown = [label.get_text() for label in axes.get_yticklabels() if bottom <= label.get_position()[1] <= top]
     assert set(least) <= set(shown)
 

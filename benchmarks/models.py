@@ -38,7 +38,7 @@ Parameters are those of all stages, text encoders and decoders too. FLOPs are of
 causal mask counts as the full rectangle): of one forward of each stage, with the batch that the request gives it, and of one
 inference, all repeats included. Calls and distinct operators are those of the trace, each stage once. `s` and `GB` are the
 seconds and the peak resident memory of the capture, the imports of the libraries included, on {machine}. What the models
-assume is in [assumptions.md](assumptions.md).
+assume is in [assumptions.md](assumptions.md). `framecast models sdxl` lists the fields of its request.
 
 """
 

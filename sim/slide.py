@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sim.scenario import Scenario
 from workloads.kind import REPORT_CLASSES
 
 DPI = 200
+FEW = 100  # largest over smallest of an axis, below which there are too few powers of ten for ticks
 # Okabe and Ito's palette (2008), distinguishable for colour-blind readers, one colour a class everywhere.
 COLOURS = dict(
     zip(
@@ -38,6 +41,23 @@ def figure(width: float, height: float, rows: int = 1, **layout: Any) -> tuple[A
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         return made, made.subplots(rows, sharex=rows > 1, **layout)
+
+
+def log_axis(panel: Any, base: int, bottom: float, top: float) -> None:
+    """A logarithmic y axis, plain numbers at powers of `base`; where those of ten are few, also at 2 and 5 times them."""
+    from matplotlib.ticker import LogLocator
+
+    panel.set_yscale("log", base=base)
+    panel.set_ylim(bottom, top)
+    few = base == 10 and top < FEW * bottom
+    panel.yaxis.set_major_locator(LogLocator(base, subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    panel.yaxis.set_major_formatter(lambda value, _: _tick(value))
+    panel.minorticks_off()
+
+
+def _tick(value: float) -> str:
+    """A number without an exponent."""
+    return f"{value:,.0f}" if value >= 1 else str(np.format_float_positional(value, 3, trim="-", fractional=False))
 
 
 def patch(colour: str) -> Any:

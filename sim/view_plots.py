@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sim.slide import figure, legend, patch, save
-from workloads.view_tables import SMALL, View
+from sim.slide import figure, legend, log_axis, patch, save
+from workloads.quantities import PREFIXES, prefix
+from workloads.view_tables import View, flop_per_byte
 from workloads.views import histogram
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#999999", "#000000")  # Okabe and Ito
 PERIODS = 3  # that are drawn
-BACK = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # of a caption
 CALLS = 400  # that are drawn where there is no period
 
 
@@ -31,33 +31,33 @@ def writers(views: Sequence[View]) -> dict[str, Callable[[Path], None]]:
 
 def lengths(views: Sequence[View], path: Path) -> None:
     """Queries of each attention call in the order of one inference, a few periods of it, one panel a setting."""
-    _over_calls(views, [v.lengths for v in views], "sequence length", path)
+    _over_calls(views, [v.lengths for v in views], "sequence length", 2, path)
 
 
 def memory(views: Sequence[View], path: Path) -> None:
     """Bytes of the similarity matrices of each attention call, as `lengths`."""
-    columns = [v.attention.over_inference(v.attention.matrix_bytes) / 1e6 for v in views]
-    _over_calls(views, columns, "similarity matrices (MB)", path)
+    columns = [v.attention.over_inference(v.attention.matrix_bytes) for v in views]
+    unit = prefix(max(int(c[slice(*_window(v))].max()) for v, c in zip(views, columns, strict=True)))
+    scaled = [c / 10 ** PREFIXES[unit] for c in columns]
+    _over_calls(views, scaled, f"similarity matrices ({unit}B)", 10, path)
 
 
-def _over_calls(views: Sequence[View], columns: Sequence[Any], what: str, path: Path) -> None:
-    drawn, axes = figure(9, 1.4 + 1.7 * len(views), len(views))
+def _over_calls(views: Sequence[View], columns: Sequence[Any], what: str, base: int, path: Path) -> None:
+    """One panel a setting; all have the same ranges, so that they compare. `base` of the axis of the values."""
+    drawn, axes = figure(9, 1.4 + 1.9 * len(views), len(views))
     panels = list(axes) if len(views) > 1 else [axes]
-    for view, column, panel, colour in zip(views, columns, panels, SERIES, strict=False):
-        start, stop = _window(view)
-        y = np.append(column[start:stop], column[stop - 1])
-        panel.step(np.arange(stop - start + 1), y, where="post", color=colour, linewidth=1.6)
-        panel.fill_between(np.arange(stop - start + 1), y, step="post", color=colour, alpha=0.15, linewidth=0)
+    shown = [column[slice(*_window(view))] for view, column in zip(views, columns, strict=True)]
+    bottom, top = min(y.min() for y in shown) / 2, 2 * max(y.max() for y in shown)
+    for view, y, panel, colour in zip(views, shown, panels, SERIES, strict=False):
+        held = np.append(y, y[-1])
+        panel.step(np.arange(len(held)), held, where="post", color=colour, linewidth=1.6)
+        panel.fill_between(np.arange(len(held)), held, step="post", color=colour, alpha=0.15, linewidth=0)
         for i in range(PERIODS + 1 if view.period else 0):
             panel.axvline(i * view.period.calls, color="#666666", linewidth=0.8, linestyle=":")  # type: ignore[union-attr]
-        panel.set_yscale("log", base=2)
-        panel.set_ylim(column[start:stop].min() / 2, 3 * column[start:stop].max())
-        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panel.set_xlim(0, stop - start)
+        log_axis(panel, base, bottom, top)
+        panel.set_xlim(0, max(map(len, shown)))
         panel.grid(axis="y", color="#dddddd", linewidth=0.6)
-        panel.text(
-            0.995, 0.97, _caption(view), transform=panel.transAxes, ha="right", va="top", fontsize=9.5, bbox=BACK
-        )
+        panel.set_title(_caption(view), loc="right", fontsize=9.5, pad=3)
     panels[len(panels) // 2].set_ylabel(what)
     panels[-1].set_xlabel("attention calls, in the order in which one inference makes them")
     legend(drawn, f"{views[0].trace.model}: {what} over the calls of one inference")
@@ -99,15 +99,15 @@ def buckets(views: Sequence[View], path: Path) -> None:
 def intensity(views: Sequence[View], path: Path) -> None:
     """FLOP/B over the bytes of the model (the study's), over the traffic unfused and with flash-2.
 
-    Of each component that has FLOPs enough; of several settings side by side, of all components together.
+    Of each component that has FLOPs; of several settings side by side, of all components together.
     """
     rows = [(v, r) for v in views for r in (v.intensities if len(views) == 1 else v.intensities[-1:])]
-    bars = [(v.setting if len(views) > 1 else r.name, r) for v, r in rows if r.flops >= SMALL * v.trace.flops()]
+    bars = [(v.setting if len(views) > 1 else r.name, r) for v, r in rows if r.flops]
     drawn, axes = figure(9, 1.6 + 0.62 * max(len(bars), 2))
     for row, (_, r) in enumerate(reversed(bars)):
         for i, value in enumerate((r.of_study, *r.of_traffic)):
             axes.barh(row + 0.27 * (1 - i), value, height=0.25, color=SERIES[i], linewidth=0)
-            axes.text(value, row + 0.27 * (1 - i), f" {value:,.0f}", va="center", fontsize=8.5)
+            axes.text(value, row + 0.27 * (1 - i), f" {flop_per_byte(value)}", va="center", fontsize=8.5)
     axes.set_yticks(range(len(bars)), [name for name, _ in reversed(bars)], fontsize=9.5)
     axes.set_xscale("log")
     axes.margins(x=0.18)

@@ -30,6 +30,11 @@ def model_names(_context: click.Context, _parameter: click.Parameter, incomplete
     return ids or [CompletionItem(incomplete, type="file")]
 
 
+def model_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of models alone, for a shell's TAB."""
+    return [CompletionItem(name) for name in _models() if name.startswith(incomplete)]
+
+
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", help="Output on stdout."
 )
@@ -76,13 +81,15 @@ def trace(model: str, overrides: tuple[str, ...], form: str, out: str | None, **
 @click.command(
     epilog=_examples(
         "framecast models",
-        "framecast models --format json",
+        "framecast models stable-diffusion-1.5",
+        "framecast models hunyuanvideo wan2.1-14b --format json",
     )
 )
+@click.argument("names", metavar="[MODEL]...", nargs=-1, shell_complete=model_ids)
 @_FORMAT
-def models(form: str) -> None:
-    """List the models, with the fields of their requests and where their configurations are published."""
-    known = [_listed(model) for model in _models().values()]
+def models(names: tuple[str, ...], form: str) -> None:
+    """List the models, or those named, with the fields of their requests and where their configurations are published."""
+    known = [_listed(model) for model in _named(names)]
     if form == "json":
         click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": known}, indent=2))
         return
@@ -188,26 +195,40 @@ def _attention(values: list[int]) -> dict[str, Any]:
 
 def described(found: Mapping[str, Any]) -> str:
     """The tables of a summary: components, kinds, attention."""
+    from workloads.quantities import column
+
     request = ", ".join(f"{name} {_plain(value)}" for name, value in found["request"].items())
     components = found["components"]
     total = sum(c["flops"] * c["repeats"] for c in components)
-    rows = [
-        (c["name"], c["repeats"], f"{c['parameters'] / 1e6:,.1f}", sum(c["calls"].values()), f"{c['flops'] / 1e9:,.1f}",
-         f"{c['flops'] * c['repeats'] / 1e12:,.2f}", f"{100 * c['flops'] * c['repeats'] / max(total, 1):.1f}")
-        for c in components
-    ]  # fmt: skip
-    heads = ("component", "repeats", "parameters, M", "calls a pass", "GFLOP a pass", "TFLOP in all", "share, %")
+    unit, (in_all,) = column([total], "T", 2)
     return "\n\n".join(
         [
             f"{found['model']}{': ' if request else ''}{request}\n"
-            f"{total / 1e12:,.2f} TFLOP in all (matrix products; multiply and add are 2)",
-            _table(rows, heads, "lrrrrrr"),
+            f"{in_all} {unit}FLOP in all (matrix products; multiply and add are 2)",
+            _components(components, total),
             _kinds(components),
             _attentions(components),
             *([_unpriced(found["unpriced"])] if found["unpriced"] else []),
             *(["\n".join(f"note: {line}" for line in found["notes"])] if found["notes"] else []),
         ]
     )
+
+
+def _components(components: Sequence[Mapping[str, Any]], total: int) -> str:
+    """A row a component, with its share of `total` FLOPs."""
+    from workloads.quantities import column
+
+    inference = [c["flops"] * c["repeats"] for c in components]
+    sizes, parameters = column([c["parameters"] for c in components], "M", 1)
+    one, passes = column([c["flops"] for c in components], "G", 1)
+    all_, sums = column(inference, "T", 2)
+    shares = [f"{100 * flops / max(total, 1):.1f}" for flops in inference]
+    names, repeats = [c["name"] for c in components], [c["repeats"] for c in components]
+    calls = [sum(c["calls"].values()) for c in components]
+    rows = list(zip(names, repeats, parameters, calls, passes, sums, shares, strict=True))
+    count = f"parameters, {sizes}" if sizes else "parameters"
+    heads = ("component", "repeats", count, "calls a pass", f"{one}FLOP a pass", f"{all_}FLOP in all", "share, %")
+    return _table(rows, heads, "lrrrrrr")
 
 
 def _unpriced(operators: Sequence[Mapping[str, Any]]) -> str:
@@ -224,12 +245,16 @@ def _unpriced(operators: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _kinds(components: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        (c["name"], kind, calls, f"{c['flops_by_kind'].get(kind, 0) / 1e9:,.1f}")
+    from workloads.quantities import column
+
+    found = [
+        (c["name"], kind, calls, c["flops_by_kind"].get(kind, 0))
         for c in components
         for kind, calls in sorted(c["calls"].items(), key=lambda item: -c["flops_by_kind"].get(item[0], 0))
     ]
-    return _table(rows, ("component", "operator kind", "calls a pass", "GFLOP a pass"), "llrr")
+    unit, flops = column([row[-1] for row in found], "G", 1)
+    rows = [(*row[:-1], text) for row, text in zip(found, flops, strict=True)]
+    return _table(rows, ("component", "operator kind", "calls a pass", f"{unit}FLOP a pass"), "llrr")
 
 
 def _attentions(components: Sequence[Mapping[str, Any]]) -> str:
@@ -240,6 +265,8 @@ def _attentions(components: Sequence[Mapping[str, Any]]) -> str:
         for call in component["attention"]:
             key = (component["name"], *(call[name] for name in names))
             counts[key] = counts.get(key, 0) + 1
+    if not counts:
+        return "No attention"
     rows = [(*key, count) for key, count in counts.items()]
     return _table(rows, ("component", "attention", *names[1:], "calls a pass"), "llrrrrrr")
 
@@ -248,6 +275,18 @@ def _models() -> Mapping[str, Any]:
     from workloads.model import models as known
 
     return known()
+
+
+def _named(ids: Sequence[str]) -> list[Any]:
+    """The models of some ids, each once, in their order; of none, all. SpecError: a line for each unknown one."""
+    from hwspecs.errors import SpecError, nearest
+
+    known = _models()
+    unknown = [name for name in ids if name not in known]
+    if unknown:
+        listed = f"(known: {', '.join(known)})"
+        raise SpecError(f"unknown model '{name}'{nearest(name, known)} {listed}" for name in dict.fromkeys(unknown))
+    return [known[name] for name in dict.fromkeys(ids or known)]
 
 
 def _listed(model: Any) -> dict[str, Any]:

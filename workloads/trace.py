@@ -6,10 +6,11 @@ it reads and writes; `segments` are the spans of calls that repeat (text encoder
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,19 +201,18 @@ def save(trace: Trace, path: Path) -> None:
         "unpriced_flops": [list(row) for row in trace.unpriced_flops],
         "by_hand": [list(row) for row in trace.by_hand],
     }
-    temporary = ""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # of mode 0666 less the umask
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz.tmp")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             columns = {name: getattr(trace, name) for name in _ARRAYS}
             np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **columns)
         os.replace(temporary, path)
     except OSError as error:
         raise StudyError(f"{path}: cannot write the trace: {error.strerror or error}") from None
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Trace:

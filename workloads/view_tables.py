@@ -11,6 +11,7 @@ from typing import Any
 
 from workloads.kind import Ints
 from workloads.ops.attention import ROLES
+from workloads.quantities import column, plain
 from workloads.trace import Trace
 from workloads.views import (
     Attention,
@@ -24,7 +25,7 @@ from workloads.views import (
 )
 
 SCHEMA_VERSION = 1  # of the JSON
-SMALL = 0.005  # share of the FLOPs below which a component is left out of the text
+FEW = 10  # FLOP/B below which a decimal is shown
 HEADS = {
     "attention_calls": (
         "setting", "component", "call", "first_run", "runs", "role", "batch", "heads", "q_len", "kv_len", "matrix_bytes",
@@ -125,8 +126,10 @@ def to_json(views: Sequence[View]) -> dict[str, Any]:
 
 
 def text(views: Sequence[View]) -> str:
-    """The tables for a terminal: lengths and period, histogram, memory, intensity."""
+    """The tables for a terminal: lengths and period, histogram, memory, of those that have attention; intensity."""
     found = rows(views)
+    if not found["attention_calls"]:
+        return f"No attention: no sequence lengths, no similarity matrices\n\n{_intensity_text(found)}"
     return "\n\n".join((_lengths_text(found), _histogram_text(views), _memory_text(found), _intensity_text(found)))
 
 
@@ -148,25 +151,24 @@ def _histogram_text(views: Sequence[View]) -> str:
 
 
 def _memory_text(found: dict[str, list[tuple[Any, ...]]]) -> str:
-    cells = [(r[0], r[1], _mb(r[2]), _mb(r[3])) for r in found["similarity_memory"]]
-    heads = ("", "component", "one pass, MB", "largest call, MB")
+    names, ones, largest = _columns(found["similarity_memory"], (2, 3))
+    (a, one), (b, call) = column(ones, "M", 1), column(largest, "M", 1)
+    heads = ("", "component", f"one pass, {a}B", f"largest call, {b}B")
+    cells = [(*name, *sizes) for name, *sizes in zip(names, one, call, strict=True)]
     return f"Similarity matrices, as unfused attention keeps them\n{_table(cells, heads, 'll')}"
 
 
 def _intensity_text(found: dict[str, list[tuple[Any, ...]]]) -> str:
-    most: dict[str, int] = {}
-    for r in found["arithmetic_intensity"]:
-        most[r[0]] = max(most.get(r[0], 0), r[2])
-    cells = [
-        (r[0], r[1], f"{r[2] / 1e12:,.2f}", f"{r[3] / 1e9:,.2f}", *(f"{value:,.0f}" for value in (r[6], *r[7:])))
-        for r in found["arithmetic_intensity"]
-        if r[2] >= SMALL * most[r[0]]
-    ]
+    rows = found["arithmetic_intensity"]
+    names, flops, weights = _columns(rows, (2, 3))
+    (a, done), (b, held) = column(flops, "T", 2), column(weights, "G", 2)
+    ratios = [[flop_per_byte(value) for value in r[6:]] for r in rows]
+    cells = [(*n, x, y, *ratio) for n, x, y, ratio in zip(names, done, held, ratios, strict=True)]
     heads = (
         "",
         "component",
-        "TFLOP",
-        "weights, GB",
+        f"{a}FLOP",
+        f"weights, {b}B",
         "FLOP / B of weights",
         "of traffic, unfused",
         "of traffic, flash-2",
@@ -175,8 +177,16 @@ def _intensity_text(found: dict[str, list[tuple[Any, ...]]]) -> str:
     return f"{title}\n{_table(cells, heads, 'll')}"
 
 
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f}"
+def flop_per_byte(value: float) -> str:
+    """An intensity in FLOP/B as a text."""
+    return plain(value, 0 if value >= FEW else 1)
+
+
+def _columns(
+    rows: Sequence[tuple[Any, ...]], at: tuple[int, int]
+) -> tuple[list[tuple[Any, ...]], list[Any], list[Any]]:
+    """Setting and component of each row, and two of its columns."""
+    return [r[:2] for r in rows], [r[at[0]] for r in rows], [r[at[1]] for r in rows]
 
 
 def _table(cells: Sequence[Sequence[Any]], heads: Sequence[str], left: str = "l") -> str:

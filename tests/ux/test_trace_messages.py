@@ -127,6 +127,15 @@ def test_chakra(tmp_path: Path) -> None:
     metadata, node_class = messages()
     path.write_bytes(_delimited(metadata(version="1.0.0")))
     assert problem(lambda: formats.load(path)) == f"{path}: Chakra version '1.0.0', expected '0.0.4'"
+    foreign = metadata()
+    foreign.attr.add(name="schema", string_val="1.2.0-chakra.0.0.5")
+    path.write_bytes(_delimited(foreign))
+    expected = "expected one that ends in 'chakra.0.0.4'"
+    assert problem(lambda: formats.load(path)) == f"{path}: Chakra schema '1.2.0-chakra.0.0.5', {expected}"
+    foreign.attr[0].name = "input_file"
+    path.write_bytes(_delimited(foreign))
+    told = "names no Chakra version: neither its metadata nor an attribute 'schema' does; expected '0.0.4'"
+    assert problem(lambda: formats.load(path)) == f"{path}: {told}"
     path.write_bytes(_delimited(metadata(version="0.0.4"), node_class(id=0, name="mm", type=4)))
     text = (
         "none of its 1 nodes holds an operator of PyTorch with shapes; expected a trace that framecast wrote, or that "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +20,12 @@ from workloads.formats.rows import calls_of
 from workloads.trace import Trace
 
 FIELDS = ("values", "shapes", "types")
+NUMBERS = ("rf_id", "fw_parent", "seq_id", "scope", "tid", "fw_tid")  # attributes of a node that are int64
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Block on the CPU as torch's execution trace, its nodes written as Chakra's converter does: lists as text."""
+def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A Block on the CPU as torch's execution trace."""
     folder = tmp_path_factory.mktemp("observed")
     module, args = Block().eval(), inputs("cpu")
     observer = ExecutionTraceObserver()
@@ -33,26 +35,62 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         module(*args)
     observer.stop()
     observer.unregister_callback()
-    data = json.loads((folder / "et.json").read_text())
-    assert data["schema"].endswith("chakra.0.0.4")
-    metadata, node_class = messages()
-    out = io.BytesIO()
-    chakra.write_message(out, metadata(version="0.0.4"))
-    for found in data["nodes"]:
-        node = node_class(id=found["id"], name=found["name"], type=4, ctrl_deps=[found["ctrl_deps"]])
-        for side in ("inputs", "outputs"):
-            for field in FIELDS:
-                setattr(getattr(node, side), field, str(found[side][field]))
-        node.attr.add(name="is_cpu_op", bool_val=True)
-        chakra.write_message(out, node)
-    (folder / "block.et").write_bytes(out.getvalue())
-    return folder / "block.et"
+    found: dict[str, Any] = json.loads((folder / "et.json").read_text())
+    assert found["schema"].endswith("chakra.0.0.4")
+    return found
+
+
+def converted(data: dict[str, Any], version: str, schema: str) -> bytes:
+    """The file that Chakra's src/converter/pytorch_converter.py writes of a trace without kernels.
+
+    Its metadata are attributes. Data dependencies are in the order in which operators began; the node around all
+    threads has none, so that it is left out, though others depend on it.
+    """
+    metadata, _ = messages()
+    out, head = io.BytesIO(), metadata(version=version)
+    for name in ("schema", "pid", "time", "start_ts", "finish_ts"):
+        value = schema if name == "schema" else data[name]
+        head.attr.add(name=name, **{"string_val" if isinstance(value, str) else "uint64_val": value})
+    chakra.write_message(out, head)
+    whole, *rest = sorted(data["nodes"], key=lambda n: int(n["id"]))
+    assert whole["name"].endswith("|process]")
+    known: set[int] = {whole["id"]}
+    before: list[int] = []
+    for found in rest:
+        chakra.write_message(out, _node(found, [d for d in [found["ctrl_deps"]] if d in known], before))
+        known.add(found["id"])
+        before = [found["id"]]
+    return out.getvalue()
+
+
+def _node(found: dict[str, Any], around: list[int], before: list[int]) -> Any:
+    """A node of torch's as that converter writes it: lists as Python writes them."""
+    _, node_class = messages()
+    node = node_class(id=found["id"], name=found["name"], type=4, ctrl_deps=around, data_deps=before)
+    for side in ("inputs", "outputs"):
+        for field in FIELDS:
+            setattr(getattr(node, side), field, str(found[side][field]))
+    attributes = {a["name"]: a["value"] for a in found["attrs"]}
+    for name in NUMBERS:
+        node.attr.add(name=name, int64_val=attributes.get(name, 0))
+    node.attr.add(name="op_schema", string_val=attributes.get("op_schema", ""))
+    node.attr.add(name="is_cpu_op", bool_val=True)
+    node.attr.add(name="stream", int64_val=0)
+    return node
+
+
+@pytest.fixture(scope="module", params=[("", "1.0.2-chakra.0.0.4"), ("0.0.4", "")], ids=["schema", "version"])
+def file(observed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The same as Chakra's converter writes it, and with a version in its field."""
+    path = tmp_path_factory.mktemp("converted") / "block.et"
+    path.write_bytes(converted(observed, *request.param))
+    return path
 
 
 @pytest.fixture(scope="module")
-def trace(observed: Path) -> Trace:
+def trace(file: Path) -> Trace:
     """The same, read."""
-    return formats.load(observed)
+    return formats.load(file)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hwspecs.errors import FramecastError
+from hwspecs.errors import FramecastError, StudyError
 from tests.workloads.timelines import by_hand, small
 from workloads import formats
+from workloads import trace as own
 from workloads.capture import CapturedCall, CapturedPass, assemble
 from workloads.formats import chakra
 from workloads.formats.chakra_schema import COMP, VERSION, messages
@@ -141,3 +143,23 @@ def _delimited(stored: bytes) -> Any:
         size, at = _DecodeVarint32(stored, at)
         yield stored[at : at + size]
         at += size
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_mode_of_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        for ending in ENDINGS:
+            formats.save(small(), tmp_path / f"net{ending}")
+        own.save(small(), tmp_path / "net.trace")
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert found == dict.fromkeys((*(f"net{ending}" for ending in ENDINGS), "net.trace"), mode)
+
+
+def test_a_trace_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "net.npz").mkdir()
+    with pytest.raises(StudyError, match=r"net\.npz: cannot write the trace: Is a directory"):
+        own.save(small(), tmp_path / "net.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]

@@ -14,7 +14,10 @@ from click.testing import CliRunner
 
 from hwspecs.errors import SpecError
 from tests.workloads.conftest import MODEL
+from tests.workloads.timelines import small
+from workloads import formats
 from workloads.cli import register
+from workloads.model import models
 from workloads.trace import Trace
 
 
@@ -131,6 +134,23 @@ def test_models() -> None:
     ]  # fmt: skip
 
 
+def test_models_by_name() -> None:
+    text = run("models", MODEL)
+    assert text.startswith(f"{MODEL}: Stable Diffusion 1.5\n  source: ")
+    assert text in run("models")
+    asked = ("hunyuanvideo", MODEL, "hunyuanvideo")
+    assert [m["id"] for m in json.loads(run("models", *asked, "--format", "json"))["models"]] == ["hunyuanvideo", MODEL]
+
+
+def test_models_of_an_unknown_name() -> None:
+    lines = problems("models", MODEL, "hunyuanvido", "sdxll")
+    assert [line.partition(" (known: ")[0] for line in lines] == [
+        "unknown model 'hunyuanvido'; did you mean 'hunyuanvideo'?",
+        "unknown model 'sdxll'; did you mean 'sdxl'?",
+    ]
+    assert all(f" (known: {', '.join(models())})" in line for line in lines)
+
+
 @pytest.mark.parametrize("command", ["trace", "models"])
 def test_help_ends_with_examples(command: str) -> None:
     lines = [line.strip() for line in run(command, "--help").rstrip().splitlines()]
@@ -156,3 +176,14 @@ def test_flops_are_exact_up_to_what_is_counted() -> None:
     calls = [tuple(a[n] for n in names) for a in component["attention"]]
     assert component["flops_by_kind"]["attention"] == sum(4 * prod(sizes) for sizes in calls)
     assert component["flops_by_kind"]["attention"] > 2**61
+
+
+def test_tables_of_a_small_module_have_figures(tmp_path: Path) -> None:
+    """3 runs of a product of 8 x 8 x 8: 1,024 FLOP each, 64 parameters."""
+    formats.save(small(), tmp_path / "net.npz")
+    lines = [line.split() for line in run("trace", str(tmp_path / "net.npz")).splitlines()]
+    assert lines[1][:4] == ["3.07", "kFLOP", "in", "all"]
+    assert " ".join(lines[3]) == "component repeats parameters calls a pass kFLOP a pass kFLOP in all share, %"
+    assert lines[5] == ["net", "3", "64", "1", "1.02", "3.07", "100.0"]
+    assert lines[9] == ["net", "gemm", "1", "1.02"]
+    assert lines[11:] == [["No", "attention"]]

@@ -23,6 +23,7 @@ from workloads.kind import ITEMSIZE
 from workloads.trace import Trace
 
 PREFIX = "framecast."  # of the attributes that are ours
+SCHEMA = "schema"  # attribute of the metadata of Chakra's PyTorch converter
 LARGEST = 1 << 28  # bytes of one message: more is another format
 TEXTS = ("kind", "dtype", "path")  # attributes of a node that are text
 LISTS = ("dims", "inputs", "outputs")  # and lists of int64
@@ -73,8 +74,9 @@ def load(path: Path) -> Trace:
         head = metadata.FromString(next(parts, b""))
     except DecodeError:
         raise StudyError(f"{path}: not a Chakra trace: its first message is no GlobalMetadata") from None
-    if head.version != VERSION:
-        raise StudyError(f"{path}: Chakra version {head.version!r}, expected {VERSION!r}")
+    problem = _version(head)
+    if problem:
+        raise StudyError(f"{path}: {problem}")
     nodes = []
     for index, part in enumerate(parts):
         try:
@@ -83,6 +85,21 @@ def load(path: Path) -> Trace:
             raise StudyError(f"{path}: node {index} is damaged; export the trace again") from None
     header = {a.name.removeprefix(PREFIX): a.string_val for a in head.attr if a.name.startswith(PREFIX)}
     return _ours(path, header, nodes) if header else _from_torch(path, nodes)
+
+
+def _version(head: Any) -> str:
+    """What is wrong with the version of a GlobalMetadata, '' if nothing.
+
+    Chakra's PyTorch converter leaves `version` empty. It copies the schema of PyTorch's trace into an attribute, for example
+    '1.0.2-chakra.0.0.4': a version of PyTorch's, and that of Chakra (mlcommons/chakra, src/converter/pytorch_converter.py).
+    """
+    if head.version:
+        return "" if head.version == VERSION else f"Chakra version {head.version!r}, expected {VERSION!r}"
+    schema = next((a.string_val for a in head.attr if a.name == SCHEMA), "")
+    if not schema:
+        return f"names no Chakra version: neither its metadata nor an attribute '{SCHEMA}' does; expected {VERSION!r}"
+    of_chakra = schema.partition("chakra.")[2]
+    return "" if of_chakra == VERSION else f"Chakra schema {schema!r}, expected one that ends in 'chakra.{VERSION}'"
 
 
 def _ours(path: Path, header: Mapping[str, str], nodes: Sequence[Any]) -> Trace:
@@ -116,9 +133,17 @@ def _from_torch(path: Path, nodes: Sequence[Any]) -> Trace:
 
 
 def is_chakra(stored: bytes) -> bool:
-    """Whether a file that begins with these bytes may be a Chakra trace: its first message begins with a version."""
+    """Whether a file that begins with these bytes may be a Chakra trace: its first message begins with a version or an attribute.
+
+    Both are length-delimited: a version is field 1; an attribute is field 2, and begins with its name, field 1.
+    """
     size, at = _varint(stored, 0)
-    return 0 < size < LARGEST and stored[at : at + 1] == b"\x0a"  # field 1, length-delimited
+    if not 0 < size < LARGEST:
+        return False
+    if stored[at : at + 1] == b"\x0a":
+        return True
+    inner, name = _varint(stored, at + 1)
+    return stored[at : at + 1] == b"\x12" and 0 < inner < size and stored[name : name + 1] == b"\x0a"
 
 
 def _call(node: Any) -> CapturedCall:

@@ -34,7 +34,7 @@ from workloads.within import leaves, numbered, pruned
 SMALL, OTHERS = 4, 3  # captures of a key
 USUAL, EDGES = 6, 12  # and of it, of usual requests, and beside the conditions of its tree
 FIRST_USUAL = 4  # usual requests with one thing changed that are as many times as likely as others
-LOW = 4  # the most that numbers are in a corner where a template is wrong and structures change at every number
+LOW = 8  # the most that numbers are in a corner where a template is wrong and structures change at every number
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -72,19 +72,19 @@ The command says what is to do, how long that takes about, and after each part (
 can be stopped: a journal in the cache folder holds the parts that are done with the digests of code and files, and the same
 command goes on from there; `--anew` starts again. A search ends after 400 captures. What was not found is written down with the
 reason (`workloads/unfound.json`), and searched for again only by other code or with `--more`. Exit code 0: everything is
-proven, or known not to be found. For all models it has 243 parts and some 1.8 million operator calls to capture, half an hour
-on a quiet core by its own estimate; all of them in one command took 38 minutes with exit code 0, on two cores beside up to five
-processes.
+proven, or known not to be found. For all models it has 247 parts and some two million operator calls to capture, half an hour
+on a quiet core by its own estimate. All of them in one command took 38 minutes with exit code 0, on two cores beside up to five
+processes; with one capture of each way in which sizes are 1 besides, and four models found anew, 47 minutes in three commands.
 
 Requests of one sample are a region of their own (`python -m workloads.regions`, which regenerate ends with): torch makes no
 copy of a dimension of 1, so that the operators are others, and among draws of all batches too few are there. Only such
 requests are captured, the least values of every other number among them; the templates have to give a dozen captures at values
 that none was found at, and what is found is stored under the condition that the number is 1. A region may begin at a least
 value: below five frames, or latents a side, ModelScope's UNet of one sample has another sequence of operators wherever numbers
-are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion of one frame or below 128 pixels a side, and
-Mochi's transformer below four latents along an axis. A transformer is searched with three of its equal blocks (`--shallow`),
-as structures change in all of them alike; each template is then made of whole modules, captured at seven sizes, and proven at
-a dozen others.
+are 1, and is captured; so are those of AnimateDiff and Stable Video Diffusion below 128 pixels a side, and Mochi's transformer
+below four latents along an axis. One frame of these three and of Make-A-Video is a region too. A transformer is searched with
+three of its equal blocks (`--shallow`), as structures change in all of them alike; each template is then made of whole modules,
+captured at seven sizes, and proven at a dozen others.
 
 The size that a table of positions was made for is another such region: there the stage makes no table (PixArt-α at 1024 x
 1024, Latte at 512 x 512, CogVideoX 2B at 480 x 720 and 49 frames), or takes it in whole rows and makes no copy (SD3 at a width
@@ -117,28 +117,19 @@ pixels a side, square or not, half or twice the frames; then two), and stages on
 is chosen, and one of each way in which sizes are 1; `--usual`, `--edges` and `--seed` say how many and which. With `--mend` a
 template that is contradicted where numbers are small no longer holds there, and one that is contradicted elsewhere nowhere.
 
-So the transformers of nine models that have a table of positions, or that captures had contradicted before, were compared with
-1,092 captures (seeds 2 and 7; Latte, PixArt-α, SD3, DiT, FLUX, CogVideoX 2B and 5B, Wan, HunyuanVideo), and the decoders of
-five of them with 162. Two were not as their templates say: Latte's transformer at 16 x 16 pixels, and CogVideoX's decoder in
-fp32 of one clip of 13 frames, at any size; by hand, SD3's transformer at its table's width of 3072. They have templates that
-hold there now. The transformers of Latte, PixArt-α and SD3 were searched for anew without their tables: one template for each
-way in which samples, frames or sides are 1, at every size and in every dtype but for corners of Latte (16 pixels and a frame;
-one frame of several samples at 512 x 512 in fp32). PixArt-α and SD3 took two minutes each, Latte twenty. Of 267 captures at
-other draws of these three and LTX-Video (seed 11) none differs.
+So captures were compared with templates while these were made, some 9,000 of all models. Those that were contradicted were of
+sizes at which something is 1, or of a table: Latte at 16 x 16 pixels and at sides of its table, SD3 at a width of 3072, UNets of
+images some tens of pixels wide or high, single frames of video models. Each kind led to a rule above. The last was to capture one
+stage of each way in which sizes are 1: of 1,874 such captures 28 differed (PixArt-α and SD3 at 16 x 16 of one sample, CogVideoX
+2B of one frame or 16 pixels wide, HunyuanVideo of one frame of 16 x 16, LTX-Video's decoder of one latent, Phenaki's of 8 x 8).
+Those were found anew by the same rule, and hold there now; so do single frames of Make-A-Video, Mochi, AnimateDiff and Stable
+Video Diffusion, which had none before. Since then, at other draws: of 2,393 captures of each such way (up to three of each) one
+differed, production-latent's UNet in fp32 of an image of 32 x 64, which has no template there now (24 and 32 pixels by 40 to 64);
+of {verified} captures by `python -m workloads.verify --seed 47 --usual 2 --edges 4` {wrong}.
 
-The other models were compared with 1,565 captures of all their stages (seeds 23 and 29). Thirteen were not as their templates
-say, all of images some tens of pixels wide or high: the UNets of AnimateDiff and Stable Video Diffusion below 64 pixels, Muse's
-second transformer of images 64 pixels wide, and Phenaki's decoder of one frame of 88 x 88. Phenaki's has others now; the three
-have none up to those sizes, and of 140 captures at other draws (seeds 29 and 31) none differs. Of the usual
-requests drawn none was contradicted. One frame of a video model, at its default size otherwise, was compared apart, for 11
-models: those of Make-A-Video, Mochi, Stable Video Diffusion and AnimateDiff were wrong, and have no templates now.
-
-Images whose two sides are the least at once, other fields as by default, are rarely drawn; they were compared apart, up to a
-minute a model. The innermost maps of Imagen's base (128 x 128) and Make-A-Video's decoder (96 x 96) are one pixel there, as are
-the latents of Stable Video Diffusion's decoder (8 x 8): torch makes no copy of those, and the templates had one. Stable Diffusion
-2.1's UNet was wrong at some images up to 64 pixels high or wide. These four have no template there now, and of 1,169 captures of
-small images of eight models (seed 7) none differs. Known to be wrong still: the transformers of CogVideoX 2B at 480 x 16 and 49
-frames, of PixArt-α at 16 x 16 of one sample, and of SD3 of one sample at 16 x 16 and, in fp32, 16 pixels high.
+Without a template, by masks that were set before that rule was there, are still images up to some tens of pixels: of SDXL below
+32, of AnimateDiff, Stable Video Diffusion and Stable Diffusion 2.1 up to 64 pixels a side, of Muse 64 pixels wide, Imagen's base
+at 128 x 128, Make-A-Video's decoder at 96 x 96, and Stable Video Diffusion's decoder at 8 x 8. A run there captures.
 
 A stage's numbers are the sizes of its inputs and the whole numbers that its module is built from, not the request's fields:
 whatever changes a request into stages finds the same templates. They lie in `workloads/traces/`, a file a function.

@@ -29,12 +29,13 @@ ENDINGS = (".npz", ".parquet", ".et")
 
 @st.composite
 def calls(draw: Any, tensors: int) -> CapturedCall:
-    """Any call of any kind; `tensors`: ids that it may name."""
+    """Any call of any kind, one of its dimensions large (FLOPs have to fit int64); `tensors`: ids that it may name."""
     kind = draw(st.sampled_from(sorted(kinds())))
     ids = st.lists(st.integers(0, tensors - 1), max_size=4).map(tuple)
-    dims = st.integers(0, 2**40)
+    dims = [draw(st.integers(0, 3)) for _ in kinds()[kind].dims]
+    dims[draw(st.integers(0, len(dims) - 1))] = draw(st.integers(0, 2**40))
     return CapturedCall(
-        kind=kind, dtype=draw(st.sampled_from(sorted(ITEMSIZE))), dims=tuple(draw(dims) for _ in kinds()[kind].dims),
+        kind=kind, dtype=draw(st.sampled_from(sorted(ITEMSIZE))), dims=tuple(dims),
         label=draw(WORDS), path=draw(WORDS), in_attention=draw(st.booleans()), inputs=draw(ids), outputs=draw(ids),
     )  # fmt: skip
 
@@ -163,3 +164,21 @@ def test_a_trace_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"net\.npz: cannot write the trace: Is a directory"):
         own.save(small(), tmp_path / "net.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
+
+
+def test_a_trace_of_more_flops_than_are_counted_is_not_written(tmp_path: Path) -> None:
+    for kind, sizes, refused in (("gemm", {"m": 2**30, "n": 2**30, "k": 2**30}, True), ("conv", {"groups": 0}, False)):
+        dims = tuple(sizes.get(name, 1 if kind == "gemm" else 2**20) for name in kinds()[kind].dims)
+        call = CapturedCall(
+            kind=kind, dtype="fp16", dims=dims, label="", path="", in_attention=False, inputs=(0,), outputs=(0,)
+        )
+        trace = assemble("net", {}, [("net", "net", 1, CapturedPass((call,), (8,), (False,), (), 0, 0))])
+        if not refused:  # what divides by 0 has no count
+            trace.check_flops()
+            continue
+        for ending in (".parquet", ".et"):
+            with pytest.raises(
+                FramecastError, match=r"net: gemm of .*: found 2\.48e\+27 FLOP in one call, expected at most"
+            ):
+                formats.save(trace, tmp_path / f"trace{ending}")
+            assert not list(tmp_path.iterdir())

@@ -159,11 +159,10 @@ def _imported_module(source: Source, place: str) -> Any:
         missing = error.name or source.module
         if source.module == missing or source.module.startswith(f"{missing}."):
             text = f"no module '{missing}' beside the file, in the current folder or installed"
-            text += f": {INSTALL}" if missing in EXTRA else ""
         else:
             text = f"{source.module} imports '{missing}', which is not installed"
-            text += f": {INSTALL}" if missing in EXTRA else ""
-        raise SpecError(f"{place}: {source.target}: {text}") from None
+        mend = f": {INSTALL}" if missing in EXTRA else ""
+        raise SpecError(f"{place}: {source.target}: {text}{mend}") from None
     except Exception as error:  # whatever a user's file does when it is imported
         raise SpecError(f"{place}: {source.target}: cannot be imported: {said(error)}") from None
 
